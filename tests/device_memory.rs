@@ -1,5 +1,5 @@
 //! Predictions of a device's memory. Tensors of a step are the same on every device, so they are counted on the CPU: libtorch's
-//! profiler tells of each when it is made and when it goes.
+//! profiler reports when each is allocated and when it is freed.
 
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 

@@ -1,6 +1,6 @@
 //! A crate outside the workspace that depends on `perturbine` by path builds, finds libtorch, and runs.
 //!
-//! What it needs beside the dependency is what the README tells: two variables in `.cargo/config.toml`, and a build script of
+//! Beside the dependency, it needs what the README shows: two variables in `.cargo/config.toml`, and a build script of
 //! three lines. It takes over this build's lock file, profiles and target folder, so that what is compiled here is used there.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
@@ -127,6 +127,6 @@ fn a_crate_outside_the_workspace_builds_and_runs() {
     let groups = 2 * (4 * 2 + 2 * 2);
     assert_eq!(String::from_utf8(ran.stdout).unwrap(), format!("{groups} predictions\n"));
     if message.contains("Compiling polars ") {
-        skipped("nothing, but dependencies were compiled anew: features or profiles of this build differ");
+        skipped("nothing, but dependencies were compiled again: features or profiles of this build differ");
     }
 }

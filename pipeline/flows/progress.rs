@@ -15,7 +15,7 @@ struct ProgressListener {
 }
 
 impl ProgressCounter {
-    /// Reports each sum to `tell`, from a thread of the run.
+    /// Passes each sum to `report`, from a thread of the run.
     pub fn to(report: impl Fn(u64) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(ProgressListener { sum: AtomicU64::new(0), report: Box::new(report) })))
     }

@@ -1,4 +1,4 @@
-//! What the engine stores and waits for, observed inside a process.
+//! Memory and waits of the engine, observed inside a process.
 
 use std::ops::Range;
 

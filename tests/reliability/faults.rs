@@ -158,7 +158,7 @@ impl Job {
     fn survives(&self, home: &Home, faults: &[&str], most: usize) {
         let before = visible(home);
         let (expected, calls) = self.undisturbed(home);
-        assert!(calls > 5, "{calls} calls are no test");
+        assert!(calls > 5, "{calls} calls are not a test");
         counted(&format!("{}: {} of {calls} calls, each {faults:?}", self.name, some_of(calls, most).len()));
         for fault in faults {
             for at in some_of(calls, most) {

@@ -185,7 +185,7 @@ fn a_manifest_whose_writer_means_ill_is_refused() {
     ] {
         edit(format!("{key} = {value}"), &|manifest| manifest[key] = value.clone());
     }
-    assert!(edits.iter().all(|(_, changed)| *changed != sound), "an edit that changes nothing tells nothing");
+    assert!(edits.iter().all(|(_, changed)| *changed != sound), "an edit that changes nothing shows nothing");
     counted(&format!("{} manifests", edits.len()));
     assert!(edits.len() > 100);
     for (about, changed) in edits {

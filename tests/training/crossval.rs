@@ -33,7 +33,7 @@ fn times(folds: &Folds, cell: CellIndex) -> usize {
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 fn near(found: &Value, expected: f64) {

@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(doses("0:1.5e-9:5e-10"), [0.0, 5e-10, 1e-9, 1.5e-9]);
         assert_eq!(doses("2"), [2.0]);
         for bad in ["1:0:0.1", "0:1:0", "0:1", "a", "-1", "0:1e9:1", "nan", ""] {
-            assert!(parse_doses(bad).is_err(), "{bad} are no doses");
+            assert!(parse_doses(bad).is_err(), "{bad} are not doses");
         }
     }
 }

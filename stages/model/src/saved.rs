@@ -1,6 +1,6 @@
 //! A trained model on disk: a folder with the weights and everything needed to use them.
 //!
-//! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`Card`], written last),
+//! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`ModelCard`], written last),
 //! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and
 //! `checkpoint/`.
 

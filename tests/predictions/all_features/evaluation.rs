@@ -21,7 +21,7 @@ fn conditions(evaluation: &Value) -> &Vec<Value> {
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn written_predictions_are_judged_as_what_they_are() {
     let (wide, long, cells) = (judged("wide"), judged("long.parquet"), judged("cells"));
     assert_eq!((&wide["scale"], &wide["readout"]), (&"pseudobulk".into(), &"raw".into()));
     assert_eq!(wide, long);
-    assert_eq!(wide, judged("parted"), "folders tell what columns do");
+    assert_eq!(wide, judged("parted"), "folders show what columns do");
     let model = home.json("evaluate m s.atlas --scale pseudobulk --readout raw");
     assert_eq!(conditions(&wide).len(), conditions(&model).len());
     for ((written, of_cells), run) in conditions(&wide).iter().zip(conditions(&cells)).zip(conditions(&model)) {

@@ -71,7 +71,7 @@ fn the_number_of_threads_and_the_memory_change_no_byte() {
         home.json(&format!("--threads 5 --memory 3MiB {line} --out {name}-5"));
         same(&home.path(&format!("{name}-1")), &home.path(&format!("{name}-5")));
         let files = tree(&home.path(&format!("{name}-1"))).len();
-        assert!(files > 2, "{name}: one file tells nothing of parts");
+        assert!(files > 2, "{name}: one file shows nothing about parts");
     }
 }
 
@@ -199,7 +199,7 @@ fn partitions_are_named_by_condition_and_hold_every_row() {
     assert!(levels[0].starts_with("condition=G") && levels[0].contains("%2BG"), "{levels:?}");
     assert!(levels[1].starts_with("cell_type=type_"), "{levels:?}");
     let table = &batches(&home.path("parted").join(pair))[0];
-    assert!(table.column_by_name("condition").is_none(), "the folder tells it");
+    assert!(table.column_by_name("condition").is_none(), "the folder shows it");
     assert!(table.column_by_name("dose").is_some());
     let sorted = |name: &str| {
         let mut numbers = numbers(&home.path(name), "expression");

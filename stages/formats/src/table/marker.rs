@@ -77,7 +77,7 @@ impl Marker {
             cells += 1;
         }
         match found {
-            // A single cell is no evidence, but a number that is not a gene's is.
+            // A single cell is not evidence, but a number that is not a gene's is.
             Some((number, value)) if cells > 1 || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
             _ => Ok(Self::Never),
         }

@@ -208,7 +208,7 @@ impl<'a> Resolver<'a> {
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
-        // A combination that was not named explicitly is no reason to refuse the others.
+        // A combination that was not named explicitly is not a reason to refuse the others.
         let is_open = query.from.is_none() && !targets.is_empty();
         let lacking = if is_open { self.without_sources(&requested, groups) } else { Vec::new() };
         if targets.is_empty() {

@@ -24,7 +24,7 @@ pub(super) struct LossTotals {
     pub(super) sums: BTreeMap<String, (f64, u64)>,
     /// Sums still on the device, for each set of measurements.
     unread: Vec<UnreadSums>,
-    /// The first unread batch with a measurement that is not finite, or a number that is no batch's. It is found
+    /// The first unread batch with a measurement that is not finite, or a number that is not a batch's. It is found
     /// on the device, since a sum over several batches does not show which one was bad.
     first_bad: Option<Tensor>,
     /// Sums to which steps themselves add, for each set of measurements.
