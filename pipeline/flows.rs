@@ -138,11 +138,11 @@ where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
 {
-    rows_told(atlas, plans, resources, |_| {})
+    rows_with_listener(atlas, plans, resources, |_| {})
 }
 
 /// The same, also reporting each plan whose rows were read.
-fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, on_plan: F) -> Pipeline<ExpressionRows>
+fn rows_with_listener<I, F>(atlas: &Atlas, plans: I, resources: &Resources, on_plan: F) -> Pipeline<ExpressionRows>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,

@@ -28,10 +28,10 @@ fn a_training_takes_what_explain_says() {
                 "train s.atlas --out {out} --preset {preset} --epochs 8 --batch-size {cells} --seed 1 --device cuda:0 \
                  --set train.n_epochs_pretrain_ae=1 --set train.n_epochs_adv_warmup=2 --set train.check_val_every_n_epoch=4"
             );
-            let said = gpu.json(&format!("explain {flags}")).0["device_bytes"].as_f64().unwrap();
+            let predicted_bytes = gpu.json(&format!("explain {flags}")).0["device_bytes"].as_f64().unwrap();
             let found = gpu.json(&flags).0["peak_device_bytes"].as_f64().unwrap();
-            all.push(format!("{preset} at {cells}: {:.0} MB said, {:.0} MB found", said / 1e6, found / 1e6));
-            off = off.max((said / found - 1.0).abs());
+            all.push(format!("{preset} at {cells}: {:.0} MB said, {:.0} MB found", predicted_bytes / 1e6, found / 1e6));
+            off = off.max((predicted_bytes / found - 1.0).abs());
         }
     }
     assert!(off <= 0.15, "{}", all.join("\n"));

@@ -168,7 +168,7 @@ impl Job {
                 drop(injected);
                 match done {
                     Ok(()) => same(&tree(&home.path(self.out)), &expected, &about),
-                    Err(error) => is_told(&error, fault, home, &about),
+                    Err(error) => is_reported(&error, fault, home, &about),
                 }
                 self.is_mended(home, &expected, &before, &about);
                 self.clear(home);
@@ -179,7 +179,7 @@ impl Job {
 
 /// An error of the disk names what could not be done, and to which file.
 #[track_caller]
-fn is_told(error: &Error, fault: &str, home: &Home, about: &str) {
+fn is_reported(error: &Error, fault: &str, home: &Home, about: &str) {
     let codes: &[ExitCode] = match fault {
         "full" => &[ExitCode::NoSpace],
         "short" | "interrupted" => panic!("{about}: {error}"),

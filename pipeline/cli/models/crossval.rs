@@ -55,7 +55,7 @@ impl FoldProgress {
     fn show_event(&self, event: CrossvalidationEvent<'_>) {
         match event {
             CrossvalidationEvent::Training { run, cells, epochs } => {
-                self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", said(run)));
+                self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", description(run)));
                 *self.bar.borrow_mut() = Some(self.show.bar(u64::from(epochs), "epochs"));
             }
             CrossvalidationEvent::Epoch(report) => {
@@ -70,16 +70,16 @@ impl FoldProgress {
             }
             CrossvalidationEvent::Skipped(skipped) => self.show.note(&skipped.to_string()),
             CrossvalidationEvent::Judged { run, evaluation } => {
-                self.show.note(&format!("{}: {}", said(run), result(evaluation)))
+                self.show.note(&format!("{}: {}", description(run), result(evaluation)))
             }
             CrossvalidationEvent::Kept { run, evaluation } => {
-                self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));
+                self.show.note(&format!("{}: {}; already done", description(run), result(evaluation)));
             }
         }
     }
 }
 
-fn said(run: FoldRun<'_>) -> String {
+fn description(run: FoldRun<'_>) -> String {
     format!("fold {} ({} of {}), seed {}", run.name, run.fold + 1, run.folds, run.seed)
 }
 

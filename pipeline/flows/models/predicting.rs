@@ -31,7 +31,7 @@ use tch::Device;
 use self::terms::CheckedTerms;
 pub use self::terms::{Library, OutputScale, PredictedGenes, Terms};
 use crate::{
-    flows::{Resources, rows_told},
+    flows::{Resources, rows_with_listener},
     runtime::Pipeline,
 };
 
@@ -210,7 +210,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
         let targets = jobs.get(plan.job()).map_or(0, |job| job.targets.len());
         progress.add((plan.cells.len() * targets) as u64);
     };
-    rows_told(atlas, plans, resources, taken)
+    rows_with_listener(atlas, plans, resources, taken)
 }
 
 /// Cells as batch plans, numbered from `first`: draws depend on the number, so no two spans share one.

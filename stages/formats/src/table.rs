@@ -162,12 +162,12 @@ impl CellTable {
     }
 
     /// How the first entry of lists is read; warns if the table has a marker.
-    fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
+    fn marker_of(&self, list_start: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
         let rows = to_usize(first.cells.end - first.cells.start);
         let lists = ListColumns { part: first.part, genes, values, rows };
-        let marker = Marker::detect(said, &self.file(first.file)?, lists, &self.numbering)?;
+        let marker = Marker::detect(list_start, &self.file(first.file)?, lists, &self.numbering)?;
         if let Marker::Entry { number, value } = marker {
             tracing::warn!(
                 "{place}: every list begins with number {number} at {value}, which is read as a marker and left out; \

@@ -78,7 +78,7 @@ impl GaussianProcess {
     /// The error of a left-out condition is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
     pub(super) fn fitted(self, shifts: &[Tensor]) -> Self {
         let judged: Vec<i64> =
-            (0_i64..).zip(&self.conditions).filter(|(_, parts)| self.is_told(parts)).map(|(at, _)| at).collect();
+            (0_i64..).zip(&self.conditions).filter(|(_, parts)| self.has_individual_effect(parts)).map(|(at, _)| at).collect();
         if judged.len() < FEWEST_JUDGED {
             return self;
         }
@@ -123,7 +123,7 @@ impl GaussianProcess {
 
     /// Whether this is a combination of which every part also occurs in another condition. Leaving out any other
     /// condition would only favour shrinkage.
-    fn is_told(&self, parts: &[PerturbationShare]) -> bool {
+    fn has_individual_effect(&self, parts: &[PerturbationShare]) -> bool {
         let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(of, _)| *of == code);
         let elsewhere = |code: u32| self.conditions.iter().filter(|held| holds(held, code)).count() > 1;
         parts.len() > 1 && parts.iter().all(|(code, _)| elsewhere(*code))

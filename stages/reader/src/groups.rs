@@ -123,7 +123,7 @@ impl Selector {
                 }
             };
             if pairs.iter().any(|(known, _)| known == key) {
-                return Err(said_twice(key, &format!("`{text}`")));
+                return Err(repeated_key(key, &format!("`{text}`")));
             }
             pairs.push((key.to_owned(), unquoted(value)));
         }
@@ -202,7 +202,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-fn said_twice(key: &str, place: &str) -> Error {
+fn repeated_key(key: &str, place: &str) -> Error {
     Error::usage(format!("`{key}` appears twice in {place}"), "to select either of two values, give the flag twice")
 }
 
@@ -248,11 +248,11 @@ impl Selector {
                 named.covariates.push((at, value));
             } else if key == "condition" || perturbation.as_deref() == Some(key) {
                 if named.condition.replace(value).is_some() {
-                    return Err(said_twice("condition", &format!("`{self}`")));
+                    return Err(repeated_key("condition", &format!("`{self}`")));
                 }
             } else if key == "dose" || dose.as_deref() == Some(key) {
                 if named.dose.replace(value).is_some() {
-                    return Err(said_twice("dose", &format!("`{self}`")));
+                    return Err(repeated_key("dose", &format!("`{self}`")));
                 }
             } else {
                 let known =

@@ -67,8 +67,8 @@ fn readers_of_tables_see_the_same_values() {
     }
     let truth_path = home.path("truth.json");
     fs::write(&truth_path, Value::from(sets).to_string()).unwrap();
-    let said = python::run(&python, include_str!("../../python/read_predictions.py"), &[&home.path(""), &truth_path]);
-    assert_eq!(said.lines().count(), 7 * 4 + 5, "{said}");
+    let output = python::run(&python, include_str!("../../python/read_predictions.py"), &[&home.path(""), &truth_path]);
+    assert_eq!(output.lines().count(), 7 * 4 + 5, "{output}");
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn cell_eval_takes_predicted_cells_beside_real_controls() {
     home.json(&format!("train s.atlas --out m --epochs 3 {}", support::TINY));
     home.json("predict m s.atlas --to observed --output cells --cells-per-condition 100 --controls copy --out p.h5ad");
     let paths = [home.path("p.h5ad"), home.path("s.h5ad"), home.path("scored")];
-    let said = python::run(&python, include_str!("../../python/run_cell_eval.py"), &[&paths[0], &paths[1], &paths[2]]);
-    let scores: Vec<Value> = serde_json::from_str(&said).unwrap();
-    assert_eq!(scores.len(), 4, "a row a condition: {said}");
-    assert!(scores.iter().all(|score| score["mse"].as_f64().is_some_and(f64::is_finite)), "{said}");
+    let output = python::run(&python, include_str!("../../python/run_cell_eval.py"), &[&paths[0], &paths[1], &paths[2]]);
+    let scores: Vec<Value> = serde_json::from_str(&output).unwrap();
+    assert_eq!(scores.len(), 4, "a row a condition: {output}");
+    assert!(scores.iter().all(|score| score["mse"].as_f64().is_some_and(f64::is_finite)), "{output}");
 }

@@ -139,7 +139,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn new(group: &'a Group, place: &'a ObjectPlace, count: u32) -> Result<Self> {
-        if count.into() > MOST_GENES {
+        if u64::from(count) > MOST_GENES {
             let message = format!("{count} features are too many (at most {MOST_GENES})");
             return Err(place.error(message, "download the file again"));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{
     backpressure::Backpressure,
-    expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
+    expected::{add_expected_counts, add_expected_counts_of_targets, has_expected_sums, noise_of_sums},
     layers::Mode,
     network::Network,
     saved::Model,
@@ -215,7 +215,7 @@ impl UnfinishedMeans {
             };
             first += over_cells(&x);
             second += over_cells(&x.square());
-            if reading.readout == Readout::Expected && is_told_by_sums(&output) {
+            if reading.readout == Readout::Expected && has_expected_sums(&output) {
                 continue;
             }
             if let Some(of_cells) = reading.noise_of(&output, library) {

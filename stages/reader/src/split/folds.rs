@@ -81,7 +81,7 @@ impl Folds {
             }
         };
         if names.len() < 2 {
-            let message = format!("`{scheme}` makes {} of {}", folds_said(names.len()), atlas.path().display());
+            let message = format!("`{scheme}` makes {} of {}", fold_count(names.len()), atlas.path().display());
             return Err(Error::usage(
                 message,
                 "at least two are needed; `perturbine inspect` shows what the atlas has",
@@ -161,7 +161,7 @@ fn numbered(folds: usize) -> Vec<String> {
     (1..=folds).map(|number| number.to_string()).collect()
 }
 
-fn folds_said(count: usize) -> String {
+fn fold_count(count: usize) -> String {
     if count == 1 { "1 fold".into() } else { format!("{count} folds") }
 }
 
