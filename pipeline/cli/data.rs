@@ -207,13 +207,13 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     let result = json!({ "name": args.name, "file": path.display().to_string(), "cells": counts(&split) });
     context.show.result(&result, || {
         let counts = split.counts();
-        let of = |part| counts[&part];
+        let count_of = |part| counts[&part];
         format!(
             "{}: {} train, {} valid, {} ood",
             args.name,
-            of(SplitPart::Train),
-            of(SplitPart::Valid),
-            of(SplitPart::Ood)
+            count_of(SplitPart::Train),
+            count_of(SplitPart::Valid),
+            count_of(SplitPart::Ood)
         )
     })
 }

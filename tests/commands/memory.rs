@@ -83,8 +83,8 @@ fn the_average_of_the_weights_is_what_is_validated_and_kept() {
         let weights = fs::read(home.path(name).join("model.safetensors")).unwrap();
         let text = fs::read_to_string(home.path(name).join("history.jsonl")).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let of = |key: &str| lines.iter().map(|line| line[key].as_f64().unwrap()).collect::<Vec<_>>();
-        (weights, of("train.recon"), of("valid.recon"))
+        let values_of = |key: &str| lines.iter().map(|line| line[key].as_f64().unwrap()).collect::<Vec<_>>();
+        (weights, values_of("train.recon"), values_of("valid.recon"))
     };
     let plain = train("plain", "");
     let ema = train("ema", "--set train.average=ema --set train.average_decay=0.8");

@@ -116,16 +116,19 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
         folds.iter().map(|fold| (fold["name"].as_str().unwrap(), fold["seed"].as_u64().unwrap())).collect();
     assert_eq!(runs, [("type_0", 1), ("type_0", 2), ("type_1", 1), ("type_1", 2)]);
 
-    let of = |at: usize| number(&folds[at]["evaluation"]["mean"]["pearson_delta"]);
-    let all = [of(0), of(1), of(2), of(3)];
+    let score_of = |at: usize| number(&folds[at]["evaluation"]["mean"]["pearson_delta"]);
+    let all = [score_of(0), score_of(1), score_of(2), score_of(3)];
     assert_ne!(all[0], all[1], "another seed, another model");
     near(&crossed["mean"]["pearson_delta"], all.iter().sum::<f64>() / 4.0);
     let deviation = |one: f64, other: f64| (one - other).abs() / 2.0_f64.sqrt();
     near(&crossed["sd_folds"]["pearson_delta"], deviation((all[0] + all[1]) / 2.0, (all[2] + all[3]) / 2.0));
     near(&crossed["sd_seeds"]["pearson_delta"], deviation((all[0] + all[2]) / 2.0, (all[1] + all[3]) / 2.0));
     for baseline in Baseline::ALL {
-        let of = |at: usize| number(&folds[at]["evaluation"]["baselines"][baseline.name()]["mse_delta"]);
-        near(&crossed["baselines"][baseline.name()]["mse_delta"], (of(0) + of(1) + of(2) + of(3)) / 4.0);
+        let score_of = |at: usize| number(&folds[at]["evaluation"]["baselines"][baseline.name()]["mse_delta"]);
+        near(
+            &crossed["baselines"][baseline.name()]["mse_delta"],
+            (score_of(0) + score_of(1) + score_of(2) + score_of(3)) / 4.0,
+        );
     }
     assert_eq!(crossed["baselines"]["control"]["pearson_delta"], Value::Null);
     assert!(crossed["summary"].as_str().unwrap().contains(" of 2 folds"), "{}", crossed["summary"]);

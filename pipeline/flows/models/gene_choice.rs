@@ -37,11 +37,16 @@ pub fn choose_genes(
     data: &DataSettings,
     resources: &Resources,
 ) -> Result<(Atlas, GeneSelection)> {
-    let of = atlas.genes().len() as u64;
+    let gene_count = atlas.genes().len() as u64;
     let mut genes = ChosenGenes::none(atlas);
     let mut cells = 0;
     let method = match &data.genes {
-        GeneChoice::All => return Ok((atlas.clone(), GeneSelection { of, chosen: of, ..GeneSelection::default() })),
+        GeneChoice::All => {
+            return Ok((
+                atlas.clone(),
+                GeneSelection { of: gene_count, chosen: gene_count, ..GeneSelection::default() },
+            ));
+        }
         GeneChoice::Listed(file) => {
             genes.add_listed(file)?;
             Method::List
@@ -61,7 +66,7 @@ pub fn choose_genes(
     let chosen = genes.count();
     genes.keep(&data.genes_keep)?;
     let kept = genes.count() - chosen;
-    Ok((atlas.with_genes(&genes.names())?, GeneSelection { method, of, chosen, kept, cells }))
+    Ok((atlas.with_genes(&genes.names())?, GeneSelection { method, of: gene_count, chosen, kept, cells }))
 }
 
 /// Scores of all genes; the largest are chosen.

@@ -188,11 +188,11 @@ impl Prediction {
     /// The plan's checksum, and a description for people.
     fn plan(&self, output: PredictionForm, options: &WriteOptions) -> (String, String) {
         let schema = self.schema(output);
-        let of = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
+        let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
         let about = format!(
             "{output:?} of model {} and atlas {}, {:?}, files of {} bytes",
-            of(MODEL_KEY),
-            of(ATLAS_KEY),
+            metadata_value(MODEL_KEY),
+            metadata_value(ATLAS_KEY),
             options.files,
             options.file_bytes
         );

@@ -192,8 +192,8 @@ mod tests {
     fn only_as_many_genes_count_as_a_score_names() {
         let genes = 60;
         let mean: Vec<f64> = (0..genes).map(|gene| f64::from(gene) + 1.0).collect();
-        let of = |mean: Vec<f64>| MeanProfile { cells: 10, variance: vec![1.0; mean.len()], mean };
-        let (truth, control) = (of(mean.clone()), of(vec![0.0; 60]));
+        let profile = |mean: Vec<f64>| MeanProfile { cells: 10, variance: vec![1.0; mean.len()], mean };
+        let (truth, control) = (profile(mean.clone()), profile(vec![0.0; 60]));
         let chosen = ScoredGenes::choose(&truth, &control, None);
         assert_eq!(chosen.top(10), (50..60).rev().collect::<Vec<_>>());
         // The prediction of the gene at index 11 is far off.

@@ -175,12 +175,12 @@ fn conditions_of(fold: &FoldSeeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     let same = |a: &ConditionScores, b: &ConditionScores| {
         (&a.condition, &a.dose, &a.covariates) == (&b.condition, &b.dose, &b.covariates)
     };
-    let of = |condition: &ConditionScores| {
+    let size_and_error = |condition: &ConditionScores| {
         let again = || fold.iter().flat_map(|one| one.evaluation.judged()).filter(|other| same(condition, other));
         let distance = mean(again().filter_map(|condition| condition.distance));
         (distance, mean(again().filter_map(ConditionScores::error_beyond_noise)))
     };
-    first.evaluation.judged().map(of).collect()
+    first.evaluation.judged().map(size_and_error).collect()
 }
 
 fn means_of(by_fold: &[FoldSeeds<'_>], prediction: ScoredPrediction) -> Vec<PredictionScores> {

@@ -208,7 +208,7 @@ impl Evaluator {
         let [first, second] = &self.point_sets.real[case.at];
         let real = first.with(second);
         let target = point_sets::TargetPointSet::new(&real);
-        let of = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
+        let scored = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
             let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
             let (e_distance, mmd) = distances;
             let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
@@ -216,7 +216,7 @@ impl Evaluator {
         };
         let of_model = target.as_ref().zip(self.point_sets.predicted.get(&case.at));
         let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
-        let model = of(model.anchored_at(case.source), of_model.unwrap_or_default());
+        let model = scored(model.anchored_at(case.source), of_model.unwrap_or_default());
 
         let controls = &self.point_sets.real[case.control_at][0];
         let apart = target.as_ref().map(|target| target.apart(controls));
@@ -230,7 +230,7 @@ impl Evaluator {
                 let step = self.point_sets.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
                 target.distances(&controls.moved(&step), apart)
             });
-            of(mean.into(), distances.unwrap_or_default())
+            scored(mean.into(), distances.unwrap_or_default())
         }));
         let mut contestants = contestants.into_iter();
         std::array::from_fn(|_| contestants.next().unwrap_or_default())

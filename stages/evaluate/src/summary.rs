@@ -55,14 +55,14 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     let verdicts: Vec<Option<BaselineComparison>> = evaluation.judged().map(of_condition).collect();
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
     let conditions = if count == 1 { "condition" } else { "conditions" };
-    let of = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
+    let summarised = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
     let interval = evaluation.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
     let overall = overall(interval).unwrap_or_default();
     let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
     let what = on_what(&evaluation.judged().collect::<Vec<_>>());
     let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
     format!(
-        "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
+        "{summarised} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
     )
 }
 
@@ -97,8 +97,9 @@ pub(super) fn mean_r2(model: &PredictionScores, additive: &PredictionScores) -> 
 /// over conditions where both are defined.
 pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     let mean_lead = |score: &str| {
-        let of = |scores: &PredictionScores| scores.named(score);
-        let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
+        let score_of = |scores: &PredictionScores| scores.named(score);
+        let leads =
+            conditions.iter().filter_map(|one| lead(score, score_of(&one.scores), score_of(&one.baselines.additive)));
         leads.sum::<f64>()
     };
     let sentence = |words: &str, holds: &dyn Fn(f64) -> bool| {

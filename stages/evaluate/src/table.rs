@@ -283,13 +283,13 @@ pub(crate) mod tests {
     #[test]
     fn a_calibration_is_of_the_error_beyond_noise() {
         // The noisiest condition has the largest error, and the most certain prediction.
-        let of = |(distance, error, noise): (f64, f64, f64)| {
+        let distant = |(distance, error, noise): (f64, f64, f64)| {
             let mut judged = condition("ood", None, None);
             (judged.distance, judged.scores.mse_delta, judged.ceiling.mse_delta) =
                 (Some(distance), Some(error), Some(noise));
             judged
         };
-        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(of);
+        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(distant);
         let calibration = Evaluation::new(Scale::Log1p, conditions.into()).calibration;
         assert!(calibration.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{calibration:?}");
     }

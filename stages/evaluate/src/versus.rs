@@ -266,9 +266,9 @@ mod tests {
     /// Real means with a change in every gene, and predictions with increasing errors.
     fn contest() -> (MeanProfile, MeanProfile, [ComparedPrediction; PREDICTIONS], ScoredGenes) {
         let wave = |gene: usize, step: f64| (gene as f64 * step).sin();
-        let of = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };
-        let control = of((0..GENES).map(|gene| 2.0 + wave(gene, 0.7)).collect());
-        let truth = of((0..GENES).map(|gene| control.mean[gene] + wave(gene, 1.3)).collect());
+        let profile = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };
+        let control = profile((0..GENES).map(|gene| 2.0 + wave(gene, 0.7)).collect());
+        let truth = profile((0..GENES).map(|gene| control.mean[gene] + wave(gene, 1.3)).collect());
         let chosen = ScoredGenes::choose(&truth, &control, Some((0..GENES).collect()));
         let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, chosen: &chosen };
         let contestants = std::array::from_fn(|at| {

@@ -69,7 +69,7 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
         }
     }
     let mut guessed = Vec::new();
-    let mut settle = |said: &Option<String>, flag: &str, habits: &[&str]| match said {
+    let mut settle = |given: &Option<String>, flag: &str, habits: &[&str]| match given {
         Some(name) => Ok(Some(name.clone())),
         None => guess(source, flag, habits, &mut guessed),
     };
@@ -123,12 +123,12 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
 
 /// Refuses flags for reading labels if there are no labels.
 fn check_nothing_is_said_of_labels(requested: &RequestedKeys, columns: &[String]) -> Result<()> {
-    let said = [
+    let flags = [
         (!requested.controls.is_empty(), "--control"),
         (requested.delimiter.is_some(), "--delimiter"),
         (requested.dose.is_some(), "--dose"),
     ];
-    let Some((_, flag)) = said.into_iter().find(|(said, _)| *said) else { return Ok(()) };
+    let Some((_, flag)) = flags.into_iter().find(|(is_given, _)| *is_given) else { return Ok(()) };
     let message = format!(
         "{flag} says how to read perturbations, but there is no column named {}; the columns are {}",
         PERTURBATION_HABITS.join(", "),

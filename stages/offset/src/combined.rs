@@ -77,8 +77,11 @@ impl GaussianProcess {
     ///
     /// The error of a left-out condition is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
     pub(super) fn fitted(self, shifts: &[Tensor]) -> Self {
-        let judged: Vec<i64> =
-            (0_i64..).zip(&self.conditions).filter(|(_, parts)| self.has_individual_effect(parts)).map(|(at, _)| at).collect();
+        let judged: Vec<i64> = (0_i64..)
+            .zip(&self.conditions)
+            .filter(|(_, parts)| self.has_individual_effect(parts))
+            .map(|(at, _)| at)
+            .collect();
         if judged.len() < FEWEST_JUDGED {
             return self;
         }

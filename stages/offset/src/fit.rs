@@ -135,14 +135,14 @@ pub(super) fn half_effects(layout: &OffsetLayout, profiles: &OffsetProfiles, nam
         let rows = layout.by_combination.get(&vec![code]).into_iter().flatten();
         rows.map(|row| layout.rows[*row].parts[0].1).fold(0.0, f64::max)
     };
-    let of = |code: usize| {
+    let half_effect_of = |code: usize| {
         let code = bounded(code);
         match errors.get(&code) {
             Some((largest, sums)) => Some(with_usual(sums) * largest),
             None => usual.map(|half| half * largest_of(code)).filter(|half| *half > 0.0),
         }
     };
-    (0..names).map(of).collect()
+    (0..names).map(half_effect_of).collect()
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

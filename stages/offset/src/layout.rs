@@ -98,8 +98,8 @@ impl OffsetLayout {
     }
 
     fn without_batch(&self, codes: &[u32]) -> Vec<u32> {
-        let of = |(at, code): (usize, &u32)| if self.batch == Some(at) { ANY_BATCH } else { *code };
-        codes.iter().enumerate().map(of).collect()
+        let key_code = |(at, code): (usize, &u32)| if self.batch == Some(at) { ANY_BATCH } else { *code };
+        codes.iter().enumerate().map(key_code).collect()
     }
 
     /// The context of covariate codes.

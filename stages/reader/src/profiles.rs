@@ -70,8 +70,12 @@ impl GroupProfiles {
     /// The same profiles, reduced to these genes.
     #[must_use]
     pub fn only(&self, genes: &[usize]) -> Self {
-        let of = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
-        Self { training: of(&self.training), reference: of(&self.reference), halves: self.halves.each_ref().map(of) }
+        let on_genes = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
+        Self {
+            training: on_genes(&self.training),
+            reference: on_genes(&self.reference),
+            halves: self.halves.each_ref().map(on_genes),
+        }
     }
 }
 

@@ -56,11 +56,11 @@ fn batches(file: &Path) -> Vec<RecordBatch> {
 /// All numbers of a column of lists, over the files of a folder in the order of their names.
 fn numbers(folder: &Path, column: &str) -> Vec<f32> {
     let files = tree(folder).into_keys().filter(|name| name.extension().is_some_and(|kind| kind == "parquet"));
-    let of = |batch: &RecordBatch| {
+    let rows_of = |batch: &RecordBatch| {
         let lists = batch.column_by_name(column).unwrap().as_fixed_size_list();
         lists.values().as_primitive::<Float32Type>().values().to_vec()
     };
-    files.flat_map(|name| batches(&folder.join(name))).flat_map(|batch| of(&batch)).collect()
+    files.flat_map(|name| batches(&folder.join(name))).flat_map(|batch| rows_of(&batch)).collect()
 }
 
 #[test]

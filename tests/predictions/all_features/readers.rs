@@ -82,7 +82,8 @@ fn cell_eval_takes_predicted_cells_beside_real_controls() {
     home.json(&format!("train s.atlas --out m --epochs 3 {}", support::TINY));
     home.json("predict m s.atlas --to observed --output cells --cells-per-condition 100 --controls copy --out p.h5ad");
     let paths = [home.path("p.h5ad"), home.path("s.h5ad"), home.path("scored")];
-    let output = python::run(&python, include_str!("../../python/run_cell_eval.py"), &[&paths[0], &paths[1], &paths[2]]);
+    let output =
+        python::run(&python, include_str!("../../python/run_cell_eval.py"), &[&paths[0], &paths[1], &paths[2]]);
     let scores: Vec<Value> = serde_json::from_str(&output).unwrap();
     assert_eq!(scores.len(), 4, "a row a condition: {output}");
     assert!(scores.iter().all(|score| score["mse"].as_f64().is_some_and(f64::is_finite)), "{output}");

@@ -64,7 +64,7 @@ fn write(
 /// The numbers of the rows of a file, in order.
 fn rows(file: &Path) -> Vec<usize> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap().build().unwrap();
-    let of = |batch: RecordBatch| {
+    let rows_of = |batch: RecordBatch| {
         let lists = batch.column_by_name("expression").unwrap().as_fixed_size_list().clone();
         lists
             .values()
@@ -75,7 +75,7 @@ fn rows(file: &Path) -> Vec<usize> {
             .map(|row| format!("{row}").parse().unwrap())
             .collect::<Vec<_>>()
     };
-    reader.flat_map(|batch| of(batch.unwrap())).collect()
+    reader.flat_map(|batch| rows_of(batch.unwrap())).collect()
 }
 
 proptest! {

@@ -94,15 +94,14 @@ pub struct EvaluationEvidence {
 impl ModelProfiles {
     /// The same profile, reduced to these genes.
     pub(super) fn only(&self, genes: &[usize]) -> Self {
-        let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
+        let chosen = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
         Self {
             group: self.group,
-            condition: of(&self.condition),
-            variance: of(&self.variance),
-            control: self
-                .control
-                .as_ref()
-                .map(|control| Arc::new(ControlProfile { mean: of(&control.mean), variance: of(&control.variance) })),
+            condition: chosen(&self.condition),
+            variance: chosen(&self.variance),
+            control: self.control.as_ref().map(|control| {
+                Arc::new(ControlProfile { mean: chosen(&control.mean), variance: chosen(&control.variance) })
+            }),
             distance: self.distance,
         }
     }

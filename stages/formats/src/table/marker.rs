@@ -52,8 +52,13 @@ impl Marker {
 
     /// The user's choice, or what the first cells show: a marker is a negative entry with which every list
     /// begins, and whose number occurs nowhere else. The first rows of `lists` are examined.
-    pub(super) fn detect(said: ListStart, file: &TableFile, lists: ListColumns, numbering: &Numbering) -> Result<Self> {
-        match said {
+    pub(super) fn detect(
+        list_start: ListStart,
+        file: &TableFile,
+        lists: ListColumns,
+        numbering: &Numbering,
+    ) -> Result<Self> {
+        match list_start {
             ListStart::Marker => return Ok(Self::Always),
             ListStart::Gene => return Ok(Self::Never),
             ListStart::Auto => {}

@@ -57,25 +57,26 @@ fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
 
 #[test]
 fn a_control_that_contains_the_delimiter_is_found_in_labels() {
-    let of = |labels: &[&str], control: Option<&str>, delimiter: &str| {
+    let keys_for = |labels: &[&str], control: Option<&str>, delimiter: &str| {
         let table = CellsInMemory::without_genes(&[("condition", labels.to_vec())]);
         let controls = control.into_iter().map(str::to_owned).collect();
         resolve(&table, &RequestedKeys { controls, delimiter: Some(delimiter.into()), ..RequestedKeys::default() })
     };
     let labels = ["non_targeting_non_targeting", "A_non_targeting", "non_targeting_B", "A_B"];
-    let keys = of(&labels, Some("non_targeting"), "_").expect("a part of labels");
+    let keys = keys_for(&labels, Some("non_targeting"), "_").expect("a part of labels");
     assert_eq!(keys.rules.controls, ["non_targeting"]);
     let dropped =
         "control is dropped as a part of 2 labels: `A_non_targeting` becomes `A`, `non_targeting_B` becomes `B`";
     assert_eq!(keys.decided, [dropped]);
-    let keys = of(&["A-non-targeting", "A-B", "non-targeting-non-targeting"], None, "-").expect("the habit is a part");
+    let keys =
+        keys_for(&["A-non-targeting", "A-B", "non-targeting-non-targeting"], None, "-").expect("the habit is a part");
     assert_eq!(keys.guessed[1], "--control non-targeting");
     assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `A-non-targeting` becomes `A`"]);
     let labels = ["non_targeting_1", "A_non_targeting_2", "non_targeting_2_non_targeting_1"];
-    let keys = of(&labels, Some("non_targeting_*"), "_").expect("a pattern");
+    let keys = keys_for(&labels, Some("non_targeting_*"), "_").expect("a pattern");
     assert!(labels.iter().map(|label| keys.rules.means_control(label)).eq([true, false, true]), "{keys:?}");
     assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `A_non_targeting_2` becomes `A`"]);
-    let error = of(&["A_non_targeting", "B"], Some("non_targeting"), "_").expect_err("no cell is control");
+    let error = keys_for(&["A_non_targeting", "B"], Some("non_targeting"), "_").expect_err("no cell is control");
     assert!(
         error.to_string().contains("`non_targeting` is only a part of labels such as `A_non_targeting`"),
         "{error}"
@@ -98,13 +99,13 @@ fn labels_that_are_read_as_another_name_have_a_note() {
 #[test]
 fn covariates_that_would_stand_twice_in_predictions_are_refused() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
-    let of = |names: &[&str]| {
+    let keys_for = |names: &[&str]| {
         let covariates = Some(names.iter().map(|name| (*name).to_owned()).collect());
         resolve(&table, &RequestedKeys { covariates, ..RequestedKeys::default() })
     };
-    assert!(of(&["donor"]).is_ok());
-    assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
-    let error = of(&["donor", "mean", "condition"]).expect_err("taken").to_string();
+    assert!(keys_for(&["donor"]).is_ok());
+    assert!(keys_for(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
+    let error = keys_for(&["donor", "mean", "condition"]).expect_err("taken").to_string();
     assert!(error.ends_with("prediction columns: mean, condition"), "{error}");
 }
 

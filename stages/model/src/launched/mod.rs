@@ -175,10 +175,10 @@ fn reconstruct(
     if let Some((_, scale, dispersion)) = counts(network) {
         let (to_logits, logits) = OutputLayer::forward(scale, hidden, false);
         let offset = offsets.map(|table| (table, &offset_rows));
-        let of = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
-        found.add(dispersion, || of.by_dispersion);
+        let loss = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
+        found.add(dispersion, || loss.by_dispersion);
         // The logits have been overwritten by their gradient.
-        return (of.loss, to_logits.backward(&logits, found));
+        return (loss.loss, to_logits.backward(&logits, found));
     }
     let Some(rows) = rows else { unreachable!("whoever prepares a step asks `needs_rows`") };
     let top = hidden.detach().set_requires_grad(true);

@@ -50,11 +50,11 @@ fn what_was_packed_is_taken_apart_in_every_type() {
 
 #[test]
 fn a_batch_may_take_the_room_and_the_types_of_another_one() {
-    let of = |values: Values, genes: Genes| Expression { row_pointers: vec![0, 2, 2, 5], genes, values };
-    let large = of(Values::U32(vec![1, 2, 3, 70_000, 5]), Genes::U32(vec![1, 4, 0, 2, 6]));
+    let expression = |values: Values, genes: Genes| Expression { row_pointers: vec![0, 2, 2, 5], genes, values };
+    let large = expression(Values::U32(vec![1, 2, 3, 70_000, 5]), Genes::U32(vec![1, 4, 0, 2, 6]));
     let small = [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5])];
     for values in small {
-        let small = of(values, Genes::U16(vec![1, 4, 0, 2, 6]));
+        let small = expression(values, Genes::U16(vec![1, 4, 0, 2, 6]));
         let large = PackedLayout { parts: 4, entries: 5000, ..PackedLayout::of_parts(&large, &labels(), 7) };
         let joined = PackedLayout::of_parts(&small, &labels(), 7).joined(&large);
         assert_eq!(joined, large);

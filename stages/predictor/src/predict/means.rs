@@ -121,8 +121,8 @@ impl PredictMeans {
         let Some(offset) = self.model.network.offset() else {
             return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
         };
-        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms);
-        let all: Vec<Tensor> = self.jobs[job].targets.iter().map(of).collect();
+        let uncertainty_of = |target: &Target| offset.uncertainty(&target.parts, &target.terms);
+        let all: Vec<Tensor> = self.jobs[job].targets.iter().map(uncertainty_of).collect();
         Ok(Some(to_vec(&Tensor::stack(&all, 0))?))
     }
 

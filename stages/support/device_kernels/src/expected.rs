@@ -44,7 +44,7 @@ pub fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&T
     let ([targets, genes], cells) = (super::shape(added), library.numel());
     let cells = to_i64(cells);
     assert_eq!(logits.size(), [targets * cells, genes], "each target has each cell");
-    let of = TargetLogits {
+    let target_logits = TargetLogits {
         logits: Address::from_tensor(logits),
         added: Address::from_tensor(added),
         targets,
@@ -54,10 +54,14 @@ pub fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&T
     let [largest, scale] = [(); 2].map(|()| empty(logits, &[targets * cells]));
     let library = Address::from_tensor(library);
     let (to_largest, to_scale) = (Address::from_tensor_mut(&largest), Address::from_tensor_mut(&scale));
-    run_rows(&SoftmaxRowsArguments { of, library, largest: to_largest, scale: to_scale }, logits, targets * cells);
+    run_rows(
+        &SoftmaxRowsArguments { of: target_logits, library, largest: to_largest, scale: to_scale },
+        logits,
+        targets * cells,
+    );
     let [first, second] = sums.map(Address::from_tensor_mut);
     let arguments = ExpectedSumsArguments {
-        of,
+        of: target_logits,
         largest: Address::from_tensor(&largest),
         scale: Address::from_tensor(&scale),
         first,

@@ -181,8 +181,8 @@ fn likelihoods_are_computed_with_their_gradients() {
             let batch = batch(is_mixed);
             let (logits, table) = (drawn(&[CELLS, GENES]), drawn(&[3, GENES]));
             let rows = whole(3, &[CELLS], Kind::Int64);
-            let of = negative_binomial(&logits, &drawn(&[GENES]), Some((&table, &rows)), &batch, &drawn(&[GENES]));
-            vec![logits, of.loss, of.by_dispersion]
+            let result = negative_binomial(&logits, &drawn(&[GENES]), Some((&table, &rows)), &batch, &drawn(&[GENES]));
+            vec![logits, result.loss, result.by_dispersion]
         });
     }
 }

@@ -53,12 +53,12 @@ impl<T: Real> Dispersion<T> {
     /// Computed in float64, since lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small differences of large numbers.
     fn new(logarithms: &[T]) -> Self {
         let theta: Vec<f64> = logarithms.iter().map(|r| T::from_f64(r.wide().exp()).wide()).collect();
-        let of = |f: &dyn Fn(f64) -> f64| theta.iter().map(|theta| T::from_f64(f(*theta))).collect();
+        let for_each_theta = |f: &dyn Fn(f64) -> f64| theta.iter().map(|theta| T::from_f64(f(*theta))).collect();
         Self {
-            inverse: of(&|theta| 1.0 / (theta + EPSILON)),
-            log_gamma: of(&|theta| theta.log_gamma_and_slope::<Portable>()[0]),
-            digamma: of(&|theta| theta.log_gamma_and_slope::<Portable>()[1]),
-            theta: of(&|theta| theta),
+            inverse: for_each_theta(&|theta| 1.0 / (theta + EPSILON)),
+            log_gamma: for_each_theta(&|theta| theta.log_gamma_and_slope::<Portable>()[0]),
+            digamma: for_each_theta(&|theta| theta.log_gamma_and_slope::<Portable>()[1]),
+            theta: for_each_theta(&|theta| theta),
         }
     }
 }

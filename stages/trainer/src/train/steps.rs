@@ -39,8 +39,8 @@ impl Trainer {
         let position = Position { epoch, batch: last.index + 1 };
         let index = first.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
-        let of = u64::from(self.length.epochs) * self.steps_an_epoch();
-        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
+        let all_steps = u64::from(self.length.epochs) * self.steps_an_epoch();
+        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of: all_steps };
         let schedule = Schedule::at(&self.settings.plan, clock);
         let classes: Vec<&[u32]> = batches.iter().map(|arrived| &*arrived.batch.labels.combinations).collect();
         let shares = BatchShare::for_batches(&self.learner.adversaries, &classes);
