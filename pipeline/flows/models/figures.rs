@@ -1,4 +1,4 @@
-//! Pictures of a report: cells in latent space, and dose responses.
+//! Figures of a report: cells in latent space, and dose responses.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,7 +33,7 @@ const DOSES: u32 = 10;
 /// Number of cells from which a curve is predicted.
 const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 
-/// Pictures of a model on an atlas.
+/// Figures of a model on an atlas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Cells in latent space.
@@ -42,7 +42,7 @@ pub struct Figures {
     pub responses: Vec<DoseResponse>,
 }
 
-/// Computes the pictures.
+/// Computes the figures.
 ///
 /// # Errors
 /// An atlas that lacks a gene of the model or has other covariates, or data that can't be read.

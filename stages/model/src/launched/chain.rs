@@ -92,7 +92,7 @@ impl<'a> LaunchedForwardPass<'a> {
     }
 
     /// Turns the gradient with respect to the output into those with respect to the parameters, adding a
-    /// penalty's terms at each layer. Returns the one with respect to the input if it is `wanted`.
+    /// penalty's terms at each layer. Returns the one with respect to the input if it is `needs_input_gradient`.
     pub(super) fn backward(
         &self,
         mut gradient: Tensor,

@@ -99,7 +99,7 @@ mod tests {
             cells in prop::collection::vec((prop::collection::vec(-5.0..5.0_f64, 7), 0.0..900.0_f64), 1..60),
             bias in prop::collection::vec(-2.0..2.0_f64, 7),
         ) {
-            let expected = [vec![1.0; 7], vec![2.0; 7], Vec::new()];
+            let mut expected = [vec![1.0; 7], vec![2.0; 7], Vec::new()];
             for (logits, library) in &cells {
                 let exponentials: Vec<f64> = logits.iter().zip(&bias).map(|(logit, bias)| (logit + bias).exp()).collect();
                 let whole: f64 = exponentials.iter().sum();
