@@ -64,7 +64,7 @@ pub(super) struct EdgeMeasurements {
 /// Lets items onto an edge while there is space.
 pub(super) struct CapacityLimiter<P: Primitives = Native> {
     capacity: Capacity,
-    books: P::Monitor<LimiterState>,
+    state: P::Monitor<LimiterState>,
 }
 
 #[derive(Default)]
@@ -92,7 +92,7 @@ impl Permit {
 
 impl<P: Primitives> CapacityLimiter<P> {
     pub(super) fn new(capacity: Capacity) -> Self {
-        Self { capacity, books: P::Monitor::new(LimiterState::default()) }
+        Self { capacity, state: P::Monitor::new(LimiterState::default()) }
     }
 
     /// Waits for space for an item that is ready.
@@ -104,21 +104,21 @@ impl<P: Primitives> CapacityLimiter<P> {
     ///
     /// Only one thread at a time may call this, so that places are given in the order of the inputs.
     pub(super) fn reserve(&self, input_bytes: usize) -> Result<Permit, Closed> {
-        self.enter(|books| input_bytes.saturating_add(books.latest))
+        self.enter(|state| input_bytes.saturating_add(state.latest))
     }
 
     fn enter(&self, weigh: impl Fn(&LimiterState) -> usize) -> Result<Permit, Closed> {
         let started = Instant::now();
-        self.books.update_when(
-            |books| books.closed.is_some() || books.has_room_for(weigh(books), self.capacity),
-            |books| {
-                books.measured.waited_for_room += started.elapsed();
-                if books.closed.is_some() {
+        self.state.update_when(
+            |state| state.closed.is_some() || state.has_room_for(weigh(state), self.capacity),
+            |state| {
+                state.measured.waited_for_room += started.elapsed();
+                if state.closed.is_some() {
                     return Err(Closed);
                 }
-                let permit = Permit { place: books.admitted, bytes: weigh(books) };
-                books.admitted += 1;
-                books.hold(permit.bytes);
+                let permit = Permit { place: state.admitted, bytes: weigh(state) };
+                state.admitted += 1;
+                state.hold(permit.bytes);
                 Ok(permit)
             },
         )
@@ -127,18 +127,18 @@ impl<P: Primitives> CapacityLimiter<P> {
     /// Exchanges a reservation for the result's size; waits for space if that is larger.
     pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
         let Permit { place, bytes: reserved } = reserved;
-        let fits = |books: &LimiterState| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
+        let fits = |state: &LimiterState| (state.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
         let started = Instant::now();
-        self.books.update_when(
-            |books| books.closed.is_some() || bytes <= reserved || books.taken == place || fits(books),
-            |books| {
-                books.measured.waited_for_room += started.elapsed();
-                if books.closed.is_some() {
+        self.state.update_when(
+            |state| state.closed.is_some() || bytes <= reserved || state.taken == place || fits(state),
+            |state| {
+                state.measured.waited_for_room += started.elapsed();
+                if state.closed.is_some() {
                     return Err(Closed);
                 }
-                books.held_bytes -= reserved;
-                books.hold(bytes);
-                books.latest = bytes;
+                state.held_bytes -= reserved;
+                state.hold(bytes);
+                state.latest = bytes;
                 Ok(Permit { place, bytes })
             },
         )
@@ -147,35 +147,35 @@ impl<P: Primitives> CapacityLimiter<P> {
     /// Records that the receiver took an item of this many bytes (`None`: the end), after waiting this long.
     /// Returns how the edge was closed, if it was.
     pub(super) fn take(&self, bytes: Option<usize>, waited: Duration) -> Option<End> {
-        self.books.update(|books| {
-            books.measured.waited_for_items += waited;
+        self.state.update(|state| {
+            state.measured.waited_for_items += waited;
             if let Some(bytes) = bytes {
-                books.taken += 1;
-                books.held_bytes -= bytes;
-                books.measured.items += 1;
-                books.measured.bytes += bytes as u64;
+                state.taken += 1;
+                state.held_bytes -= bytes;
+                state.measured.items += 1;
+                state.measured.bytes += bytes as u64;
             }
-            books.closed
+            state.closed
         })
     }
 
     /// Stops admitting, and wakes everyone who waits; returns whether the limiter was open.
     pub(super) fn close(&self, end: End) -> bool {
-        self.books.update(|books| {
-            let was_open = books.closed.is_none();
-            books.closed.get_or_insert(end);
+        self.state.update(|state| {
+            let was_open = state.closed.is_none();
+            state.closed.get_or_insert(end);
             was_open
         })
     }
 
     /// Number of places given.
     pub(super) fn admitted(&self) -> u64 {
-        self.books.update(|books| books.admitted)
+        self.state.update(|state| state.admitted)
     }
 
     /// The measurements so far.
     pub(super) fn measured(&self) -> EdgeMeasurements {
-        self.books.update(|books| books.measured)
+        self.state.update(|state| state.measured)
     }
 }
 

@@ -25,12 +25,12 @@ use super::{
 pub(super) struct ThreadGroup {
     threads: Vec<JoinHandle<()>>,
     limiters: Vec<Arc<CapacityLimiter>>,
-    ending: Arc<Ending>,
+    ending: Arc<RunEnd>,
 }
 
 /// How the run ends: the first one to raise the halt decides, and later failures are its consequences.
 #[derive(Default)]
-struct Ending {
+struct RunEnd {
     halt: Arc<Halt>,
     failure: Mutex<Option<RunError>>,
 }
@@ -38,7 +38,7 @@ struct Ending {
 impl ThreadGroup {
     /// Creates a group that ends when `stop` is requested.
     pub(super) fn new(stop: &Stop) -> Self {
-        let ending = Arc::new(Ending::default());
+        let ending = Arc::new(RunEnd::default());
         stop.watch(&ending.halt);
         Self { threads: Vec::new(), limiters: Vec::new(), ending }
     }
@@ -101,7 +101,7 @@ impl Drop for ThreadGroup {
     }
 }
 
-impl Ending {
+impl RunEnd {
     fn fail(&self, error: RunError) {
         if matches!(error, RunError::Stopped) {
             self.halt.raise(End::Stopped);

@@ -66,9 +66,9 @@ pub struct Annotated {
 
 /// Where [`Annotate`] stores its results, once its stream is complete.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Arc<Mutex<Option<Annotated>>>);
+pub struct AnnotationResult(Arc<Mutex<Option<Annotated>>>);
 
-impl Findings {
+impl AnnotationResult {
     /// The results; `None` before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<Annotated> {
@@ -99,7 +99,7 @@ pub struct Annotate {
     cells: u64,
     unnamed: usize,
     census: ValueCensus,
-    findings: Findings,
+    findings: AnnotationResult,
 }
 
 impl Annotate {
@@ -107,10 +107,15 @@ impl Annotate {
     ///
     /// # Errors
     /// Files that can't be created.
-    pub fn new(folder: &StagedFolder, obs: SchemaRef, labeller: Labeller, most_cells: u64) -> Result<(Self, Findings)> {
+    pub fn new(
+        folder: &StagedFolder,
+        obs: SchemaRef,
+        labeller: Labeller,
+        most_cells: u64,
+    ) -> Result<(Self, AnnotationResult)> {
         let cells = ParquetFile::create(&folder.file(files::CELLS), obs)?;
         let labels = HashedFile::create(&folder.file(files::LABELS))?;
-        let findings = Findings::default();
+        let findings = AnnotationResult::default();
         let stage = Self {
             output: Some(AnnotationOutput { cells, labels, labeller }),
             names: CellNameHashes::new(folder, most_cells)?,

@@ -28,7 +28,7 @@ use storage::{
 use tch::{Device, Kind, Tensor};
 use torch::parameters::{read_safetensors, write_safetensors};
 
-use crate::{checkpoint::Best, network::Network};
+use crate::{checkpoint::BestEpoch, network::Network};
 
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
@@ -79,7 +79,7 @@ pub struct ModelCard {
     /// Number of trained epochs.
     pub epochs: u32,
     /// The epoch that these weights are from; `None` if there were no `valid` cells.
-    pub best: Option<Best>,
+    pub best: Option<BestEpoch>,
     /// XXH3-64 of the weights file, by which predictions identify a model.
     pub weights: String,
 }

@@ -17,7 +17,7 @@ use std::{
 
 use model::{
     average::Average,
-    checkpoint::{self, Best, TrainingProgress},
+    checkpoint::{self, BestEpoch, TrainingProgress},
     packed_batch::PackedBatch,
     saved::{self, ModelCard, files},
     schedule::Schedule,
@@ -276,7 +276,7 @@ impl Trainer {
             return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });
         }
         if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
-            self.progress.best = Some(Best { epoch, monitor, value });
+            self.progress.best = Some(BestEpoch { epoch, monitor, value });
             self.progress.stale = 0;
             let mut weights = self.network().parameters.snapshot()?;
             if let Some(share) = scores.share {

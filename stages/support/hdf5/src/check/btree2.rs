@@ -1,7 +1,7 @@
 //! B-trees of version 2: of links, attributes, large objects of a heap, or chunks (specification, III.A.2).
 
 use super::{
-    bytes::{CheckResult, Fields, Flaw},
+    bytes::{CheckResult, Fields, StructureError},
     walk::{StructureKind, Walk},
 };
 
@@ -68,19 +68,20 @@ pub(super) fn records(
     if found != kind || usize::from(found_bytes) != record_bytes {
         let what =
             format!("a B-tree of kind {found} with records of {found_bytes} bytes, not {kind} with {record_bytes}");
-        return Err(Flaw::damaged(header.at, what));
+        return Err(StructureError::damaged(header.at, what));
     }
     let splits = (1..=100).contains(&split) && (1..=100).contains(&merge) && merge < split;
     if !splits || depth > MOST_LEVELS || node_bytes > MOST_NODE_BYTES {
         let what =
             format!("a B-tree of {depth} levels whose nodes of {node_bytes} bytes split at {split}% and {merge}%");
-        return Err(Flaw::damaged(header.at, what));
+        return Err(StructureError::damaged(header.at, what));
     }
-    let levels = levels(node_bytes, record_bytes, depth, widths.address)
-        .ok_or_else(|| Flaw::damaged(header.at, format!("B-tree nodes of {node_bytes} bytes, where nothing fits")))?;
+    let levels = levels(node_bytes, record_bytes, depth, widths.address).ok_or_else(|| {
+        StructureError::damaged(header.at, format!("B-tree nodes of {node_bytes} bytes, where nothing fits"))
+    })?;
     let (root, root_records, all) = (fields.address()?, fields.u16()?, fields.length()?);
     let Some(root) = root else {
-        return if all == 0 { Ok(()) } else { Err(Flaw::damaged(header.at, "a B-tree without a root")) };
+        return if all == 0 { Ok(()) } else { Err(StructureError::damaged(header.at, "a B-tree without a root")) };
     };
     let mut nodes: Vec<TreeNode> =
         vec![TreeNode { address: root, level: depth, records: root_records.into(), below: Some(all) }];
@@ -126,10 +127,10 @@ fn node_records(
     let known = levels.get(usize::from(level)).copied();
     let known = known.filter(|known| count <= known.most_records && (count > 0 || level == 0));
     let Some(known) = known else {
-        return Err(Flaw::damaged(referrer, format!("a B-tree node of {count} records")));
+        return Err(StructureError::damaged(referrer, format!("a B-tree node of {count} records")));
     };
     if below.is_some_and(|below| known.most_below < below || below < count || (level == 0 && below != count)) {
-        return Err(Flaw::damaged(referrer, format!("{below:?} records from a B-tree node of {count} on")));
+        return Err(StructureError::damaged(referrer, format!("{below:?} records from a B-tree node of {count} on")));
     }
     let count_bytes = bytes_of(levels[0].most_records);
     let inner =
@@ -146,7 +147,7 @@ fn node_records(
     }
     fields.version(0..=0, "a B-tree node")?;
     if fields.u8()? != format.kind {
-        return Err(Flaw::damaged(block.at, "a B-tree node of another kind than its tree"));
+        return Err(StructureError::damaged(block.at, "a B-tree node of another kind than its tree"));
     }
     for _ in 0..count {
         walk.step(fields.at())?;
@@ -164,7 +165,9 @@ fn node_records(
         nodes.push(TreeNode { address, level: level - 1, records, below });
     }
     match below {
-        Some(below) if below != all => Err(Flaw::damaged(block.at, format!("{all} records in a B-tree of {below}"))),
+        Some(below) if below != all => {
+            Err(StructureError::damaged(block.at, format!("{all} records in a B-tree of {below}")))
+        }
         _ => Ok(()),
     }
 }

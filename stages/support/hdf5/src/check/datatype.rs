@@ -1,6 +1,6 @@
 //! Datatypes: what the bytes of a value mean (specification, IV.A.2.d).
 
-use super::bytes::{CheckResult, Fields, FileSection, Flaw};
+use super::bytes::{CheckResult, Fields, FileSection, StructureError};
 
 /// Maximum depth of nested types, such as lists of records of lists; no real type is nested deeper.
 const MOST_DEPTH: usize = 16;
@@ -219,7 +219,7 @@ fn compound(
     }
     taken.sort_unstable();
     match taken.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-        Some(pair) => Err(Flaw::damaged(pair[1].2, "members of a record that overlap")),
+        Some(pair) => Err(StructureError::damaged(pair[1].2, "members of a record that overlap")),
         None if leading.is_empty() => Ok(Content::Plain),
         None => Ok(Content::Compound(leading)),
     }
