@@ -248,7 +248,7 @@ fn text(path: &Path, value: &Value) -> String {
 }
 
 fn groups_table(groups: &[Value]) -> Option<DataFrame> {
-    let texts = |of: &dyn Fn(&Value) -> String| groups.iter().map(of).collect::<Vec<String>>();
+    let texts = |text_of: &dyn Fn(&Value) -> String| groups.iter().map(text_of).collect::<Vec<String>>();
     let text = |name: &'static str| texts(&move |group| group[name].as_str().unwrap_or_default().to_owned());
     let numbers = |name: &str| groups.iter().map(|group| group[name].as_f64()).collect::<Vec<_>>();
     let values = |group: &Value| {
@@ -272,7 +272,7 @@ fn groups_table(groups: &[Value]) -> Option<DataFrame> {
 }
 
 fn conditions_table(conditions: &[Value]) -> Option<DataFrame> {
-    let texts = |of: &dyn Fn(&Value) -> String| conditions.iter().map(of).collect::<Vec<String>>();
+    let texts = |text_of: &dyn Fn(&Value) -> String| conditions.iter().map(text_of).collect::<Vec<String>>();
     let doses = |condition: &Value| {
         let doses = condition["doses"].as_array().map(Vec::as_slice).unwrap_or_default();
         doses.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")

@@ -232,8 +232,8 @@ pub(super) fn seen_by(
         OnMissingGenesArg::Zero => {
             let atlas = atlas.with_genes_or_zeros(genes)?;
             if let missing @ [_, ..] = atlas.missing_genes() {
-                let (count, of, named) = (missing.len(), genes.len(), missing.join(", "));
-                context.show.note(&format!("{count} of the model's {of} genes are missing and count as 0: {named}"));
+                let (count, all, named) = (missing.len(), genes.len(), missing.join(", "));
+                context.show.note(&format!("{count} of the model's {all} genes are missing and count as 0: {named}"));
             }
             Ok(atlas)
         }

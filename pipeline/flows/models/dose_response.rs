@@ -288,11 +288,11 @@ impl Responses {
             .flat_map(|curve| curve.points.iter().map(move |point| (curve, point)))
             .flat_map(|(curve, point)| (0..self.genes.len()).map(move |gene| (curve, point, gene)))
             .collect();
-        let text = |of: &dyn Fn(&(&Curve, &Point, usize)) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+        let text = |text_of: &dyn Fn(&(&Curve, &Point, usize)) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(text_of)))
         };
-        let number = |of: &dyn Fn(&(&Curve, &Point, usize)) -> f32| -> ArrayRef {
-            Arc::new(Float32Array::from_iter_values(rows.iter().map(of)))
+        let number = |number_of: &dyn Fn(&(&Curve, &Point, usize)) -> f32| -> ArrayRef {
+            Arc::new(Float32Array::from_iter_values(rows.iter().map(number_of)))
         };
         let mut columns = vec![text(&|_| self.condition.clone()), text(&|(_, point, _)| point.dose.clone())];
         columns.extend(covariates.iter().map(|name| text(&|(curve, ..)| curve.covariates[name].clone())));

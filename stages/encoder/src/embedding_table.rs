@@ -49,7 +49,8 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
     let batches = Batches::new(builder).map_err(|error| unreadable(&error))?;
     let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
     let table = concat_batches(&schema, &batches).map_err(|error| unreadable(&error))?;
-    let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Dictionary(..));
+    let is_text =
+        |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Dictionary(..));
     let fields = schema.fields();
     let named = fields.iter().position(|field| is_text(field.data_type()));
     let named = named.ok_or_else(|| bad("it has no column of names".into()))?;
@@ -76,10 +77,10 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
         let as_lists = as_lists.as_list::<i64>();
         let mut values = Vec::new();
         let mut width = None;
-        for (row, of) in names.iter().enumerate() {
+        for (row, owner) in names.iter().enumerate() {
             let list = numbers(&as_lists.value(row), name)?;
             if *width.get_or_insert(list.len()) != list.len() {
-                return Err(bad(format!("`{of}` has {} numbers, but earlier rows have {width:?}", list.len())));
+                return Err(bad(format!("`{owner}` has {} numbers, but earlier rows have {width:?}", list.len())));
             }
             values.extend(list);
         }

@@ -136,10 +136,10 @@ impl BaselineScores {
 /// constant.
 pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>) -> Option<f64> {
     let known: Vec<(f64, f64)> = pairs.filter_map(|(distance, error)| distance.zip(error)).collect();
-    let ranks = |of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
-        let below = |x: f64| known.iter().map(|other| if of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
-        let equal = |x: f64| known.iter().map(|other| if of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
-        known.iter().map(|pair| below(of(pair)) + equal(of(pair))).collect()
+    let ranks = |value_of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
+        let below = |x: f64| known.iter().map(|other| if value_of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
+        let equal = |x: f64| known.iter().map(|other| if value_of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
+        known.iter().map(|pair| below(value_of(pair)) + equal(value_of(pair))).collect()
     };
     if known.len() < 3 {
         return None;

@@ -166,9 +166,9 @@ fn what_rows_are(
     ))
 }
 
-fn generated(of: &str, range: Range<u64>) -> Result<RecordBatch> {
-    let names = StringArray::from_iter_values(range.map(|at| format!("{of}{at}")));
-    let schema = Schema::new(vec![Field::new(of, DataType::Utf8, true)]);
+fn generated(kind: &str, range: Range<u64>) -> Result<RecordBatch> {
+    let names = StringArray::from_iter_values(range.map(|at| format!("{kind}{at}")));
+    let schema = Schema::new(vec![Field::new(kind, DataType::Utf8, true)]);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(names) as ArrayRef])
         .map_err(|error| Error::Bug(error.to_string()))
 }

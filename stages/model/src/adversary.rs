@@ -130,8 +130,9 @@ impl Adversaries {
     /// The logits of every classifier, by name, from basal latents.
     #[must_use]
     pub fn logits(&self, basal: &Tensor) -> Vec<(String, Tensor)> {
-        let of_covariates = self.covariates.iter().map(|of| (of.name.clone(), of.classifier.logits(basal)));
-        let of_combinations = self.combinations.iter().map(|(of, _)| ("perts".to_owned(), of.logits(basal)));
+        let of_covariates = self.covariates.iter().map(|task| (task.name.clone(), task.classifier.logits(basal)));
+        let of_combinations =
+            self.combinations.iter().map(|(classifier, _)| ("perts".to_owned(), classifier.logits(basal)));
         of_covariates.chain(of_combinations).collect()
     }
 
@@ -154,12 +155,12 @@ impl Adversaries {
     /// shares.
     pub(super) fn guess(
         &self,
-        of: &ClassifierTask<'_>,
+        task: &ClassifierTask<'_>,
         logits: &Tensor,
         input: &Input,
         mixup: Option<&Mixup>,
     ) -> (Tensor, Tensor) {
-        match of.guessed {
+        match task.guessed {
             Ok(at) => {
                 let classes = &input.covariates[at];
                 let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, None);
@@ -193,10 +194,10 @@ impl Adversaries {
     pub fn classify(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> AdversaryResults {
         let mut verdict = self.verdict(penalised);
         let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
-        for of in self.classifiers() {
-            let logits = of.classifier.logits(&basal);
-            let (loss, right) = self.guess(&of, &logits, input, mixup);
-            verdict.add(of.name, loss, right, penalised.then(|| penalty(&logits, &basal)));
+        for task in self.classifiers() {
+            let logits = task.classifier.logits(&basal);
+            let (loss, right) = self.guess(&task, &logits, input, mixup);
+            verdict.add(task.name, loss, right, penalised.then(|| penalty(&logits, &basal)));
         }
         verdict
     }

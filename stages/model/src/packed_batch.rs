@@ -257,7 +257,7 @@ impl PackedLayout {
                 Narrow::F64 => bytes.view_dtype(Kind::Double),
             }
         };
-        let codes = |of: BatchPart| part(of).to_kind(Kind::Int64);
+        let codes = |which: BatchPart| part(which).to_kind(Kind::Int64);
         let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
         let covariates = codes(BatchPart::Covariates);
         Input {

@@ -127,7 +127,7 @@ impl GaussianProcess {
     /// Whether this is a combination of which every part also occurs in another condition. Leaving out any other
     /// condition would only favour shrinkage.
     fn has_individual_effect(&self, parts: &[PerturbationShare]) -> bool {
-        let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(of, _)| *of == code);
+        let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(other, _)| *other == code);
         let elsewhere = |code: u32| self.conditions.iter().filter(|held| holds(held, code)).count() > 1;
         parts.len() > 1 && parts.iter().all(|(code, _)| elsewhere(*code))
     }
@@ -151,8 +151,8 @@ impl GaussianProcess {
 
     fn likenesses(&self) -> ConditionSimilarities {
         let count = to_i64(self.conditions.len());
-        let all = |of: &dyn Fn(&[PerturbationShare], &[PerturbationShare]) -> f64| {
-            let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| of(a, b)));
+        let all = |covariance: &dyn Fn(&[PerturbationShare], &[PerturbationShare]) -> f64| {
+            let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| covariance(a, b)));
             Tensor::from_slice(&pairs.collect::<Vec<f64>>()).view([count, count])
         };
         let combinations = self.conditions.iter().map(|parts| f64::from(u8::from(parts.len() > 1)));

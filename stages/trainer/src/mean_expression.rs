@@ -80,7 +80,7 @@ impl SumExpression {
                 }
             };
             let slots = slots_of.entry(place).or_default();
-            if let Some((slot, _)) = slots.iter().find(|(_, of)| *of == batch) {
+            if let Some((slot, _)) = slots.iter().find(|(_, slot_batch)| *slot_batch == batch) {
                 return Some(*slot);
             }
             slots.push((count, batch));
@@ -195,7 +195,8 @@ impl SumExpression {
         }
         let mut mean = vec![0.0; self.genes];
         for (batch, cells) in batches {
-            let slots: Vec<usize> = controls.iter().filter(|(_, of)| of == batch).map(|(slot, _)| *slot).collect();
+            let slots: Vec<usize> =
+                controls.iter().filter(|(_, slot_batch)| slot_batch == batch).map(|(slot, _)| *slot).collect();
             if slots.iter().map(|slot| self.cells[*slot]).sum::<u64>() < ENOUGH_CONTROLS {
                 return None;
             }

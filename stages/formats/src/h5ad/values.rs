@@ -187,8 +187,8 @@ pub(crate) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place
 }
 
 /// An attribute that is a list of texts; an empty list may have any type.
-pub(crate) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
-    let attribute = of.attr(name).ok()?;
+pub(crate) fn text_list_attribute(location: &Location, name: &str) -> Option<Vec<String>> {
+    let attribute = location.attr(name).ok()?;
     if attribute.size() == 0 {
         return Some(Vec::new());
     }

@@ -36,7 +36,7 @@ pub(super) struct LaunchedAdversaryResults {
 
 impl LaunchedAdversaryResults {
     fn new(adversaries: &Adversaries, basal: &Tensor) -> Self {
-        let names: Vec<String> = adversaries.classifiers().map(|of| of.name.to_owned()).collect();
+        let names: Vec<String> = adversaries.classifiers().map(|task| task.name.to_owned()).collect();
         let losses = Tensor::empty([to_i64(names.len())], (basal.kind(), basal.device()));
         Self { losses, penalties: None, names, accuracies: Vec::new() }
     }
@@ -76,9 +76,9 @@ pub(super) fn results_with_gradients(
     let (mut seeds, mut found) = (DeviceDropoutSeeds::new(seed, DropoutPass::Adversaries), Gradients::none());
     let mut judgement = LaunchedAdversaryResults::new(adversaries, basal);
     let penalties = judgement.losses.empty_like();
-    for (at, of) in adversaries.classifiers().enumerate() {
-        let guess = LaunchedClassifierPass::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
-        let last = &of.classifier.to_classes;
+    for (at, task) in adversaries.classifiers().enumerate() {
+        let guess = LaunchedClassifierPass::new(adversaries, &task, basal, batch, &mut seeds, judgement.place(at));
+        let last = &task.classifier.to_classes;
         let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, to_i64(at)), &mut found);
         let by_hidden = guess.last.backward(&guess.by_logits, &mut found);
         found.change(&last.weight, |gradient| add_row(gradient, &of_last));
@@ -101,8 +101,8 @@ pub(super) fn results_for_latents(
     let mut seeds = DeviceDropoutSeeds::new(seed, DropoutPass::Opponents);
     let mut judgement = LaunchedAdversaryResults::new(adversaries, basal);
     let mut slopes = Vec::new();
-    for (at, of) in adversaries.classifiers().enumerate() {
-        let guess = LaunchedClassifierPass::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+    for (at, task) in adversaries.classifiers().enumerate() {
+        let guess = LaunchedClassifierPass::new(adversaries, &task, basal, batch, &mut seeds, judgement.place(at));
         let by_hidden = guess.last.backward(&guess.by_logits, &mut Gradients::unwanted());
         slopes.extend(guess.pass.backward(by_hidden, &[], true, &mut Gradients::unwanted()));
         judgement.accuracies.push(guess.accuracy);
@@ -122,17 +122,17 @@ struct LaunchedClassifierPass<'a> {
 impl<'a> LaunchedClassifierPass<'a> {
     fn new(
         adversaries: &Adversaries,
-        of: &ClassifierTask<'a>,
+        task: &ClassifierTask<'a>,
         basal: &Tensor,
         batch: &Unpacked,
         seeds: &mut DeviceDropoutSeeds<'_>,
         loss: Tensor,
     ) -> Self {
-        let pass = LaunchedForwardPass::forward(&of.classifier.hidden, basal, seeds);
-        let (last, logits) = OutputLayer::forward(&of.classifier.to_classes, pass.output(), true);
+        let pass = LaunchedForwardPass::forward(&task.classifier.hidden, basal, seeds);
+        let (last, logits) = OutputLayer::forward(&task.classifier.to_classes, pass.output(), true);
         let is_focal = adversaries.loss == AdversaryLoss::Focal;
-        let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
-        let judged = match (&of_covariate, of.guessed) {
+        let of_covariate = task.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
+        let judged = match (&of_covariate, task.guessed) {
             (None, Err(weights)) => ClassificationTargets {
                 classes: &batch.combinations,
                 weights: Some(weights),

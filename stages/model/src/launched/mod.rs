@@ -58,7 +58,7 @@ pub(super) struct StepInput<'a> {
 pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let (network, train) = (&learner.network, &learner.plan.train);
     let hidden = [network.encoder.hidden(), network.decoder.hidden()];
-    let layers = learner.adversaries.classifiers().map(|of| &of.classifier.hidden).chain(hidden);
+    let layers = learner.adversaries.classifiers().map(|task| &task.classifier.hidden).chain(hidden);
     let why = [
         (!{ layers }.all(can_pass), "hidden layers have two norms"),
         (learner.adversaries.classifiers().count() > MOST_OPPONENTS, "there are more than nine adversaries"),

@@ -56,9 +56,9 @@ struct LatentSum {
 }
 
 impl LatentSum {
-    fn add(&mut self, of: &KnownLatents, codes: &[u32]) {
-        self.latent += of.look_up(codes);
-        self.there.iter_mut().zip(codes).for_each(|(there, code)| *there &= of.known[*code as usize]);
+    fn add(&mut self, table: &KnownLatents, codes: &[u32]) {
+        self.latent += table.look_up(codes);
+        self.there.iter_mut().zip(codes).for_each(|(there, code)| *there &= table.known[*code as usize]);
     }
 
     fn snapshot(&self) -> Self {

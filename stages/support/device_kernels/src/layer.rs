@@ -287,11 +287,11 @@ arguments! {
 
 /// The backward pass of [`layer_norm`] or [`cut`]: `gradient`, with respect to the output, is overwritten by
 /// the one with respect to `linear`, plus a penalty's term.
-pub fn cut_back(of: &LayerForward, left: Option<&PenaltyTerms>, gradient: &Tensor) {
+pub fn cut_back(layer: &LayerForward, left: Option<&PenaltyTerms>, gradient: &Tensor) {
     let [cells, width] = shape(gradient);
-    let (passed, onto) = (of.arguments(), Address::from_optional(left.map(|left| &left.onto)));
+    let (passed, onto) = (layer.arguments(), Address::from_optional(left.map(|left| &left.onto)));
     let into = Address::from_tensor_mut(gradient);
-    match of.statistics {
+    match layer.statistics {
         Some(_) => run_rows(&LayerNormBackwardArguments { passed, onto, gradient: into }, gradient, cells),
         None => run_numbers(&CutBackwardArguments { passed, onto, gradient: into }, gradient, cells * width),
     }

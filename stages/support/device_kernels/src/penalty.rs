@@ -56,12 +56,12 @@ pub struct DeviceDownwardGradients {
 
 /// The downward pass of a layer. `above` is the gradient from the layer above, `[cells, width]` or, if it is
 /// the same for every cell, `[width]`; `weight` is that of batch norm.
-pub fn down(of: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> DeviceDownwardGradients {
-    let [cells, width] = shape(&of.output);
+pub fn down(layer: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> DeviceDownwardGradients {
+    let [cells, width] = shape(&layer.output);
     let rows_apart = if above.dim() == 1 { 0 } else { width };
-    let (passed, above) = (of.arguments(), AboveArguments { gradient: Address::from_tensor(above), rows_apart });
-    let found = empty(&of.output, &[cells, width]);
-    if of.statistics.is_none() {
+    let (passed, above) = (layer.arguments(), AboveArguments { gradient: Address::from_tensor(above), rows_apart });
+    let found = empty(&layer.output, &[cells, width]);
+    if layer.statistics.is_none() {
         run_numbers(
             &CutThroughArguments { passed, above, out: Address::from_tensor_mut(&found) },
             &found,
@@ -69,7 +69,7 @@ pub fn down(of: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> Devic
         );
         return DeviceDownwardGradients { by_input: found.shallow_clone(), gradient: found };
     }
-    let by_input = empty(&of.output, &[cells, width]);
+    let by_input = empty(&layer.output, &[cells, width]);
     let (gradient, dx) = (Address::from_tensor_mut(&found), Address::from_tensor_mut(&by_input));
     match weight.map(Address::from_tensor) {
         Some(weight) => {
@@ -118,14 +118,14 @@ pub struct PenaltyTerms {
 /// The upward pass: turns `adjoint`, `[cells, width]`, of the gradient with respect to the linear layer's
 /// output into the adjoint of the gradient from above.
 pub fn up(
-    of: &LayerForward,
+    layer: &LayerForward,
     weight: Option<&Tensor>,
     down: &DeviceDownwardGradients,
     adjoint: &Tensor,
 ) -> Option<PenaltyTerms> {
     let [cells, width] = shape(adjoint);
-    let (passed, v) = (of.arguments(), Address::from_tensor_mut(adjoint));
-    if of.statistics.is_none() {
+    let (passed, v) = (layer.arguments(), Address::from_tensor_mut(adjoint));
+    if layer.statistics.is_none() {
         let above = AboveArguments { gradient: Address::from_tensor(adjoint), rows_apart: width };
         run_numbers(&CutThroughArguments { passed, above, out: v }, adjoint, cells * width);
         return None;
