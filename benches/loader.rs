@@ -132,7 +132,7 @@ impl Run {
         let atlas = Atlas::open(path)?;
         let opened = began.elapsed();
         let split = Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, 0.0, 0)?);
-        let groups = Groups::of(&atlas, Some(&split));
+        let groups = Groups::from_atlas(&atlas, Some(&split));
         let vocabulary = from_training_cells(&atlas, &groups, Compat::None)?;
         let window = default_window(atlas.manifest().order);
         let order = OrderSettings::new(0, BATCH, usize::try_from(window)?);
@@ -258,9 +258,9 @@ impl Run {
 
 /// Processor time of this process, in user and in kernel mode.
 fn processor_seconds() -> Result<f64> {
-    let told = fs::read_to_string("/proc/self/stat")?;
+    let text = fs::read_to_string("/proc/self/stat")?;
     // The second field is a name in brackets, which may hold anything.
-    let fields: Vec<&str> = told.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     Ok(ticks / 100.0)
 }

@@ -8,8 +8,8 @@
 use perturbine::{
     Atlas, Resources, Training,
     flows::{
+        evaluation::{EvaluationOptions, evaluate},
         ingesting::{IngestOptions, ingest},
-        judging::{JudgeOptions, evaluate},
         simulate,
     },
     schemas::config::{Preset, Settings},
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:.0} cells/s; the slow stage was {:?}", trained.cells_per_second, report.slow_stage());
 
     let model = Model::load(&trained.folder, Device::Cpu)?;
-    let judged = evaluate(&atlas, &model, split, &JudgeOptions::default(), &resources)?;
+    let judged = evaluate(&atlas, &model, split, &EvaluationOptions::default(), &resources)?;
     println!("{}", judged.judgement.evaluation.summary);
     Ok(())
 }

@@ -26,7 +26,8 @@ mod simulating;
 use self::models::of_device;
 #[cfg(feature = "torch")]
 pub use self::models::{
-    choosing, crossvalidating, embedding, judging, picturing, predicting, profiling, publishing, responding, training,
+    crossvalidating, dose_response, embedding, evaluation, figures, gene_choice, predicting, profiling, publishing,
+    training,
 };
 pub use self::{progress::ProgressCounter, simulating::simulate};
 
@@ -137,11 +138,11 @@ where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
 {
-    rows_told(atlas, plans, resources, |_| {})
+    rows_with_listener(atlas, plans, resources, |_| {})
 }
 
 /// The same, also reporting each plan whose rows were read.
-fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, tell: F) -> Pipeline<ExpressionRows>
+fn rows_with_listener<I, F>(atlas: &Atlas, plans: I, resources: &Resources, on_plan: F) -> Pipeline<ExpressionRows>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
@@ -150,7 +151,7 @@ where
     let gatherer = Gatherer::new(atlas, resources.held_bytes(atlas));
     read(atlas, plans, resources).map("batch", resources.threads, move |plan| {
         let expression = gatherer.rows(&plan)?;
-        tell(&plan);
+        on_plan(&plan);
         Ok(ExpressionRows { plan, expression })
     })
 }

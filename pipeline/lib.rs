@@ -36,7 +36,7 @@ pub use flows::Resources;
 #[cfg(feature = "torch")]
 pub use flows::{
     crossvalidating::CrossValidation,
-    judging::evaluate,
+    evaluation::evaluate,
     predicting::{Prediction, predict},
     training::{Training, train},
 };

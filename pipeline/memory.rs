@@ -65,9 +65,9 @@ impl PeakMemory {
     #[must_use]
     pub fn watch() -> Self {
         let peak = Arc::new(AtomicU64::new(0));
-        let seen = Arc::clone(&peak);
+        let watched_peak = Arc::clone(&peak);
         let look = move || {
-            seen.fetch_max(anonymous_bytes().unwrap_or(0), Ordering::Relaxed);
+            watched_peak.fetch_max(anonymous_bytes().unwrap_or(0), Ordering::Relaxed);
         };
         Self { peak, watch: Watch::start(look) }
     }

@@ -1,5 +1,5 @@
 //! Predictions of a device's memory. Tensors of a step are the same on every device, so they are counted on the CPU: libtorch's
-//! profiler tells of each when it is made and when it goes.
+//! profiler reports when each is allocated and when it is freed.
 
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
@@ -27,8 +27,8 @@ use tch::{Device, Kind};
 use self::support::small_network::{alone, plan, vocabulary, wide_batch};
 
 /// Peak bytes of tensors, in addition to what there was, according to the profiler.
-fn peak(told: &Path) -> u64 {
-    let text = std::fs::read(told).expect("a trace");
+fn peak(path: &Path) -> u64 {
+    let text = std::fs::read(path).expect("a trace");
     let trace: Value = serde_json::from_slice(&text).expect("JSON");
     let mut changes: Vec<(f64, i64)> = trace["traceEvents"]
         .as_array()
@@ -63,14 +63,14 @@ fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, 
     };
     drop(step());
     let scratch = ScratchFolder::create().expect("a folder");
-    let told = scratch.path().join("memory.json");
+    let trace_path = scratch.path().join("memory.json");
     start_profiler(false, true).expect("nobody watches");
     drop(step());
-    stop_profiler(&told).expect("it was started");
+    stop_profiler(&trace_path).expect("it was started");
     let mut settings = schemas::config::Settings::clone(&plan);
     settings.train.batch_size = u32::try_from(cells).expect("few cells");
-    let said = device_step_bytes(&settings, genes as usize, &vocabulary(), nonzeros);
-    (peak(&told), said)
+    let predicted_bytes = device_step_bytes(&settings, genes as usize, &vocabulary(), nonzeros);
+    (peak(&trace_path), predicted_bytes)
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn what_stays_on_the_device_takes_what_is_said() {
     let plan = plan("model.n_hidden_encoder=64 model.n_hidden_decoder=48 model.n_layers_encoder=3 train.average=ema");
     let learner = Learner::new(&plan, 1000, &vocabulary(), Kind::Float, Device::Cpu);
     let bytes: usize = learner.state().expect("memory").values().map(|tensor| tensor.numel() * 4).sum();
-    let said = device_state_bytes(&plan, 1000, &vocabulary());
+    let predicted_bytes = device_state_bytes(&plan, 1000, &vocabulary());
     // The state has the weights and two moments; what is said has the average of the weights as well.
     let expected = bytes as f64 * 4.0 / 3.0;
-    assert!((said as f64 / expected - 1.0).abs() < 0.1, "{said} said, {expected} expected");
+    assert!((predicted_bytes as f64 / expected - 1.0).abs() < 0.1, "{predicted_bytes} said, {expected} expected");
 }

@@ -134,13 +134,13 @@ impl Case {
         for (name, logits) in self.learner().adversaries.logits(&latent.basal.latent) {
             self.equal_if_there(&format!("adv_logits/{name}"), &logits);
         }
-        let judged = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
+        let judged = learner.adversaries.classify(&latent.basal.latent, input, draws.mixup.as_ref(), false);
         self.check_verdict("aestep", &judged);
         let total = recon + divergence * schedule.divergence_weight - judged.loss * schedule.adversary_weight;
         self.equal("loss/ae_total", &total);
         self.gradients("grad_ae", &total, learner.network.parameters.learned());
         let basal = latent.basal.latent.detach();
-        let judged = learner.adversaries.judge(&basal, input, draws.mixup.as_ref(), true);
+        let judged = learner.adversaries.classify(&basal, input, draws.mixup.as_ref(), true);
         self.check_verdict("advstep", &judged);
         let penalty = judged.penalty.expect("penalties were asked for");
         self.equal("advstep/penalty_adv", &penalty);

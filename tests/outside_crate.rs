@@ -1,6 +1,6 @@
 //! A crate outside the workspace that depends on `perturbine` by path builds, finds libtorch, and runs.
 //!
-//! What it needs beside the dependency is what the README tells: two variables in `.cargo/config.toml`, and a build script of
+//! Beside the dependency, it needs what the README shows: two variables in `.cargo/config.toml`, and a build script of
 //! three lines. It takes over this build's lock file, profiles and target folder, so that what is compiled here is used there.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
@@ -52,15 +52,15 @@ fn manifest(repository: &Path) -> String {
     let text = fs::read_to_string(repository.join("Cargo.toml")).unwrap();
     let ours: toml::Table = text.parse().unwrap();
     let mut dependencies = toml::Table::new();
-    for (name, wanted) in ours["dev-dependencies"].as_table().unwrap() {
-        let of_workspace = wanted.get("workspace").is_some();
-        let wanted = if of_workspace { &ours["workspace"]["dependencies"][name] } else { wanted };
-        let mut wanted = wanted.clone();
+    for (name, dependency) in ours["dev-dependencies"].as_table().unwrap() {
+        let of_workspace = dependency.get("workspace").is_some();
+        let dependency = if of_workspace { &ours["workspace"]["dependencies"][name] } else { dependency };
+        let mut dependency = dependency.clone();
         // Paths are relative to the manifest that they stand in.
-        if let Some(path) = wanted.get_mut("path") {
+        if let Some(path) = dependency.get_mut("path") {
             *path = repository.join(path.as_str().unwrap()).to_str().unwrap().into();
         }
-        dependencies.insert(name.clone(), wanted);
+        dependencies.insert(name.clone(), dependency);
     }
     let path = repository.to_str().unwrap().to_owned();
     dependencies.insert("perturbine".into(), toml::Table::from_iter([("path".to_owned(), path.into())]).into());
@@ -75,7 +75,7 @@ fn manifest(repository: &Path) -> String {
 struct Outside(PathBuf);
 
 impl Outside {
-    fn of(repository: &Path) -> Self {
+    fn new(repository: &Path) -> Self {
         let mut hash = DefaultHasher::new();
         repository.hash(&mut hash);
         Self(std::env::temp_dir().join(format!("perturbine-outside-{:016x}", hash.finish())))
@@ -97,7 +97,7 @@ fn a_crate_outside_the_workspace_builds_and_runs() {
     let (Some(libtorch), Some(cmake)) = (std::env::var_os("LIBTORCH"), std::env::var_os("CMAKE")) else {
         return skipped("LIBTORCH and CMAKE are set by cargo; run this test by it");
     };
-    let outside = Outside::of(repository);
+    let outside = Outside::new(repository);
     let write = |name: &str, text: &str| {
         let path = outside.0.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -117,8 +117,8 @@ fn a_crate_outside_the_workspace_builds_and_runs() {
         cargo.env_remove(variable);
     }
     let built = cargo.output().unwrap();
-    let told = String::from_utf8(built.stderr).unwrap();
-    assert!(built.status.success(), "{told}");
+    let message = String::from_utf8(built.stderr).unwrap();
+    assert!(built.status.success(), "{message}");
 
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 300, true, Codec::Raw);
@@ -127,7 +127,7 @@ fn a_crate_outside_the_workspace_builds_and_runs() {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let groups = 2 * (4 * 2 + 2 * 2);
     assert_eq!(String::from_utf8(ran.stdout).unwrap(), format!("{groups} predictions\n"));
-    if told.contains("Compiling polars ") {
-        skipped("nothing, but dependencies were compiled anew: features or profiles of this build differ");
+    if message.contains("Compiling polars ") {
+        skipped("nothing, but dependencies were compiled again: features or profiles of this build differ");
     }
 }

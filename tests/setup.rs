@@ -15,8 +15,8 @@ fn every_library_that_torch_needs_with_cuda_is_found_for_the_platforms_that_are_
         .arg(scratch.path())
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
     let taken = String::from_utf8(output.stdout).unwrap();
     for library in ["torch-", "nvidia_cudnn_cu13-", "nvidia_nccl_cu13-", "nvidia_cublas-"] {
         assert!(taken.lines().any(|wheel| wheel.starts_with(library)), "{library} is not in\n{taken}");

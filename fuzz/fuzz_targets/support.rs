@@ -1,4 +1,4 @@
-//! What the targets share: bytes go to the function of their name.
+//! Code that the targets share: bytes go to the function of their name.
 
 #[path = "../../tests/support/targets.rs"]
 mod targets;

@@ -20,13 +20,13 @@ use super::models::ModelCommand;
 #[command(name = "perturbine", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Global {
+pub(crate) struct GlobalArgs {
     /// Print results as one JSON object
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -55,7 +55,7 @@ enum AccessArg {
     Read,
 }
 
-impl Global {
+impl GlobalArgs {
     pub(super) fn resources(&self, stop: Stop) -> Result<Resources> {
         let defaults = Resources::default();
         let threads = self.threads.unwrap_or(defaults.threads);

@@ -207,13 +207,13 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     let result = json!({ "name": args.name, "file": path.display().to_string(), "cells": counts(&split) });
     context.show.result(&result, || {
         let counts = split.counts();
-        let of = |part| counts[&part];
+        let count_of = |part| counts[&part];
         format!(
             "{}: {} train, {} valid, {} ood",
             args.name,
-            of(SplitPart::Train),
-            of(SplitPart::Valid),
-            of(SplitPart::Ood)
+            count_of(SplitPart::Train),
+            count_of(SplitPart::Valid),
+            count_of(SplitPart::Ood)
         )
     })
 }
@@ -239,23 +239,23 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     let mut damages: Vec<serde_json::Value> = Vec::new();
     let mut lines = Vec::new();
     for path in &args.paths {
-        let path_said = path.display().to_string();
+        let place = path.display().to_string();
         let found = match verify_one(path, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
             Err(error) if error.exit_code() != ExitCode::Bug => {
-                vec![Damage { file: path_said.clone(), block: None, what: error.to_string() }]
+                vec![Damage { file: place.clone(), block: None, what: error.to_string() }]
             }
             Err(error) => return Err(error),
         };
         lines.push(format!(
-            "{path_said}: {}",
+            "{place}: {}",
             if found.is_empty() { "whole".to_owned() } else { format!("{} damaged", found.len()) }
         ));
         for Damage { file, block, what } in found {
             let of_block = block.map(|block| format!(", block {block}")).unwrap_or_default();
             lines.push(format!("  {file}{of_block}: {what}"));
-            damages.push(json!({ "path": path_said, "file": file, "block": block, "what": what }));
+            damages.push(json!({ "path": place, "file": file, "block": block, "what": what }));
         }
     }
     context.show.result(&json!({ "damaged": damages }), || lines.join("\n"))?;

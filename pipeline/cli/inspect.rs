@@ -52,7 +52,7 @@ fn value_of(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
 /// An atlas as JSON.
 pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
     let manifest = atlas.manifest();
-    let groups = Groups::of(atlas, None);
+    let groups = Groups::from_atlas(atlas, None);
     let mut cells_of = vec![0; manifest.conditions.conditions().len()];
     let mut covariate_cells: Vec<Vec<u64>> =
         manifest.covariates.iter().map(|covariate| vec![0; covariate.values.len()]).collect();
@@ -104,7 +104,7 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
         formats::{format::open, source::chunks},
         ingest::{
             keys::{RequestedKeys, resolve},
-            label::Labeller,
+            label::{LabelTables, Labeller},
         },
     };
     let source = open(&args.path, &args.choice.choice(&context.resources.stop))?;
@@ -152,7 +152,7 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     }
     let (conditions, covariates) = match labeller {
         Some(labeller) => {
-            let (table, cells_of, covariates) = labeller.finish();
+            let LabelTables { conditions: table, cells_of, covariates } = labeller.finish();
             (conditions_value(&table, &cells_of), covariates_value(&covariates, &covariate_cells))
         }
         None => (json!([]), json!({})),
@@ -248,7 +248,7 @@ fn text(path: &Path, value: &Value) -> String {
 }
 
 fn groups_table(groups: &[Value]) -> Option<DataFrame> {
-    let texts = |of: &dyn Fn(&Value) -> String| groups.iter().map(of).collect::<Vec<String>>();
+    let texts = |text_of: &dyn Fn(&Value) -> String| groups.iter().map(text_of).collect::<Vec<String>>();
     let text = |name: &'static str| texts(&move |group| group[name].as_str().unwrap_or_default().to_owned());
     let numbers = |name: &str| groups.iter().map(|group| group[name].as_f64()).collect::<Vec<_>>();
     let values = |group: &Value| {
@@ -272,7 +272,7 @@ fn groups_table(groups: &[Value]) -> Option<DataFrame> {
 }
 
 fn conditions_table(conditions: &[Value]) -> Option<DataFrame> {
-    let texts = |of: &dyn Fn(&Value) -> String| conditions.iter().map(of).collect::<Vec<String>>();
+    let texts = |text_of: &dyn Fn(&Value) -> String| conditions.iter().map(text_of).collect::<Vec<String>>();
     let doses = |condition: &Value| {
         let doses = condition["doses"].as_array().map(Vec::as_slice).unwrap_or_default();
         doses.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")

@@ -160,8 +160,8 @@ fn ingest_as(
     let reader = RowRangeReader::new(Arc::clone(&source), values, options.on_bad_values, filter);
     let on_cells = options.on_cells.clone();
     let ranges = RowRanges::new(Arc::clone(&source)).inspect(move |range| {
-        if let (Some(OnCells(tell)), Ok(range)) = (&on_cells, range) {
-            tell(range.0.end);
+        if let (Some(OnCells(report)), Ok(range)) = (&on_cells, range) {
+            report(range.0.end);
         }
     });
     resources.phases.enter(Phase::Reading);
@@ -185,15 +185,15 @@ fn ingest_as(
         }
         Some(seed) => {
             let bytes = estimated_bytes(source.cells(), entries, width);
-            let spill = ExternalShuffle::create(&folder.file("spill.bin"), width, bytes, seed)?;
-            let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;
+            let shuffle = ExternalShuffle::create(&folder.file("spill.bin"), width, bytes, seed)?;
+            let (shuffled, _) = completed(rows.run("spill", shuffle), AGAIN)?;
             let annotated = annotated()?;
             if are_counts(&annotated) {
                 return Ok(None);
             }
             facts.check(&annotated)?;
             resources.phases.enter(Phase::Storing);
-            let rows = Pipeline::from_source("buckets", resources.edge(), spilled.buckets())
+            let rows = Pipeline::from_source("buckets", resources.edge(), shuffled.buckets())
                 .with_stop(resources.stop.clone())
                 .map("shuffle", resources.threads, |bucket| Ok(bucket.shuffled()?));
             let store = StoreMatrix::create(&folder, options.codec, Some(annotated.cells))?;

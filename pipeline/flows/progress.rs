@@ -11,19 +11,19 @@ pub struct ProgressCounter(Option<Arc<ProgressListener>>);
 
 struct ProgressListener {
     sum: AtomicU64,
-    tell: Box<dyn Fn(u64) + Send + Sync>,
+    report: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl ProgressCounter {
-    /// Reports each sum to `tell`, from a thread of the run.
-    pub fn to(tell: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(ProgressListener { sum: AtomicU64::new(0), tell: Box::new(tell) })))
+    /// Passes each sum to `report`, from a thread of the run.
+    pub fn to(report: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(ProgressListener { sum: AtomicU64::new(0), report: Box::new(report) })))
     }
 
     /// Adds to the sum.
     pub fn add(&self, count: u64) {
-        if let Some(told) = &self.0 {
-            (told.tell)(told.sum.fetch_add(count, Ordering::Relaxed) + count);
+        if let Some(listener) = &self.0 {
+            (listener.report)(listener.sum.fetch_add(count, Ordering::Relaxed) + count);
         }
     }
 }

@@ -7,9 +7,9 @@ use std::process::Command;
 /// libtorch keeps memory that it has reserved on a device, so the use at the end of a phase is the peak up to
 /// that point.
 pub(super) fn used_bytes() -> Option<u64> {
-    let told = Command::new("nvidia-smi").args(["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).output();
-    let told = told.ok().filter(|told| told.status.success())?;
-    sum_of(&String::from_utf8(told.stdout).ok()?)
+    let output = Command::new("nvidia-smi").args(["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    sum_of(&String::from_utf8(output.stdout).ok()?)
 }
 
 /// The sum of numbers of mebibytes, one per line.

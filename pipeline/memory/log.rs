@@ -106,9 +106,9 @@ impl MemoryLog {
             device_before: device::used_bytes(),
         };
         let state = Arc::new(Mutex::new(state));
-        let seen = Arc::clone(&state);
+        let watched_state = Arc::clone(&state);
         let look = move || {
-            lock(&seen).look();
+            lock(&watched_state).look();
         };
         Self { state, watch: Watch::start(look) }
     }
@@ -117,7 +117,7 @@ impl MemoryLog {
     #[must_use]
     pub fn phases(&self) -> Phases {
         let state = Arc::clone(&self.state);
-        Phases::told(move |phase| lock(&state).enter(phase))
+        Phases::with_listener(move |phase| lock(&state).enter(phase))
     }
 
     /// The measurements of each phase, in the order of first entry.
@@ -163,14 +163,14 @@ mod tests {
         phases.enter(Phase::Saving);
         drop(std::hint::black_box(held));
         phases.enter(Phase::Epoch);
-        let told = log.end();
-        let names: Vec<(&str, u64)> = told.iter().map(|phase| (phase.phase, phase.times)).collect();
+        let measured = log.end();
+        let names: Vec<(&str, u64)> = measured.iter().map(|phase| (phase.phase, phase.times)).collect();
         assert_eq!(names, [("setup", 1), ("epoch", 2), ("saving", 1)]);
         if anonymous_bytes().is_some() {
-            let peaks: Vec<u64> = told.iter().map(|phase| phase.host_peak_bytes.expect("it was looked")).collect();
+            let peaks: Vec<u64> = measured.iter().map(|phase| phase.host_peak_bytes.expect("it was looked")).collect();
             assert!(peaks[0] + (60 << 20) < peaks[1], "the epoch made what is large: {peaks:?}");
             assert!(peaks[0] + (60 << 20) < peaks[2], "and it was still there while saving: {peaks:?}");
-            assert!(told[1].host_end_bytes.expect("it was looked") + (60 << 20) < peaks[1], "{told:?}");
+            assert!(measured[1].host_end_bytes.expect("it was looked") + (60 << 20) < peaks[1], "{measured:?}");
         }
     }
 }

@@ -7,13 +7,13 @@ use stage::{BoxError, Sink, Stage};
 use tracing::trace_span;
 
 use super::{
-    crew::Crew,
     edge::{End, Receiver, Sender},
     error::RunError,
     halt::Stop,
     ordered::OrderedMap,
     plan::{Capacity, PipelinePlan, StagePlan},
     stream::{Run, Stream},
+    thread_group::ThreadGroup,
 };
 
 /// A pipeline whose open end yields `T`.
@@ -28,7 +28,7 @@ pub struct Pipeline<T: Send + 'static> {
 }
 
 /// Starts the threads so far, and returns the receiver of their output.
-type Open<T> = Box<dyn FnOnce(&mut Crew) -> Receiver<T> + Send>;
+type Open<T> = Box<dyn FnOnce(&mut ThreadGroup) -> Receiver<T> + Send>;
 
 /// The name of the receiver of a pipeline that is read as an iterator.
 const CALLER: &str = "caller";
@@ -45,9 +45,9 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
     {
         let node = StagePlan::single(name);
         let capacity_behind = capacity.behind(node.workers);
-        let open = move |crew: &mut Crew| {
-            let (output, receiver) = crew.edge(capacity_behind);
-            crew.spawn(name, move || pump(source, &output));
+        let open = move |threads: &mut ThreadGroup| {
+            let (output, receiver) = threads.edge(capacity_behind);
+            threads.spawn(name, move || pump(source, &output));
             receiver
         };
         Self { nodes: vec![(node, capacity_behind)], capacity, stop: Stop::default(), open: Box::new(open) }
@@ -75,11 +75,11 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         workers: NonZeroUsize,
         f: impl Fn(T) -> Result<U, BoxError> + Send + Sync + 'static,
     ) -> Pipeline<U> {
-        self.followed_by(StagePlan { name, workers }, move |crew, input, output| {
+        self.followed_by(StagePlan { name, workers }, move |threads, input, output| {
             let map = Arc::new(OrderedMap::new(input, output, f));
             for _ in 0..workers.get() {
                 let map = Arc::clone(&map);
-                crew.spawn(name, move || map.work());
+                threads.spawn(name, move || map.work());
             }
         })
     }
@@ -90,23 +90,23 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         S: Stage<In = T>,
         S::Out: ByteSize + Send + 'static,
     {
-        self.followed_by(StagePlan::single(name), move |crew, input, output| {
-            crew.spawn(name, move || drive(stage, input, &output));
+        self.followed_by(StagePlan::single(name), move |threads, input, output| {
+            threads.spawn(name, move || drive(stage, input, &output));
         })
     }
 
     fn followed_by<U: Send + 'static>(
         self,
         node: StagePlan,
-        start: impl FnOnce(&mut Crew, Receiver<T>, Sender<U>) + Send + 'static,
+        start: impl FnOnce(&mut ThreadGroup, Receiver<T>, Sender<U>) + Send + 'static,
     ) -> Pipeline<U> {
         let Self { mut nodes, capacity, stop, open: upstream } = self;
         let capacity_behind = capacity.behind(node.workers);
         nodes.push((node, capacity_behind));
-        let open = move |crew: &mut Crew| {
-            let input = upstream(crew);
-            let (output, receiver) = crew.edge(capacity_behind);
-            start(crew, input, output);
+        let open = move |threads: &mut ThreadGroup| {
+            let input = upstream(threads);
+            let (output, receiver) = threads.edge(capacity_behind);
+            start(threads, input, output);
             receiver
         };
         Pipeline { nodes, capacity, stop, open: Box::new(open) }
@@ -138,9 +138,9 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
 
     fn stream_to(self, sink: &'static str) -> Stream<T> {
         let plan = self.plan(sink);
-        let mut crew = Crew::new(&self.stop);
-        let output = (self.open)(&mut crew);
-        Stream::new(output, crew, self.stop, plan)
+        let mut threads = ThreadGroup::new(&self.stop);
+        let output = (self.open)(&mut threads);
+        Stream::new(output, threads, self.stop, plan)
     }
 }
 

@@ -1,6 +1,6 @@
-//! An edge: a bounded channel behind a [gate](super::gate), and the three ways in which a stream ends.
+//! An edge: a bounded channel behind a [limiter](super::limiter), and the three ways in which a stream ends.
 //!
-//! All waiting for space, in items and in bytes, happens at the gate; the channel carries what the gate
+//! All waiting for space, in items and in bytes, happens at the limiter; the channel carries what the limiter
 //! admitted, and has a slot for each item, so that sending never blocks. The end of a stream travels as a
 //! message after the last item. It is explicit, never implied: a sender dropped without an end message (after
 //! an error or a panic) means *cut*.
@@ -14,8 +14,8 @@ use schemas::ByteSize;
 use serde::Serialize;
 
 use super::{
-    gate::{Closed, Gate, Permit},
     halt::Close,
+    limiter::{CapacityLimiter, Closed, Permit},
     plan::Capacity,
     primitives::{Inlet, Native, Outlet, Primitives},
 };
@@ -54,12 +54,12 @@ pub(super) struct Receiver<T: Send + 'static, P: Primitives = Native> {
 
 /// State shared by both sides and by those who may close the edge.
 pub(super) struct SharedEdge<T: Send + 'static, P: Primitives> {
-    gate: Arc<Gate<P>>,
+    limiter: Arc<CapacityLimiter<P>>,
     outlet: P::Outlet<EdgeMessage<T>>,
 }
 
 enum EdgeMessage<T> {
-    /// An item, and the bytes that the gate holds for it.
+    /// An item, and the bytes that the limiter holds for it.
     Item(T, usize),
     End(End),
 }
@@ -69,9 +69,9 @@ const SLOTS_FOR_ENDS: usize = 3;
 
 /// Opens an edge.
 pub(super) fn edge<T: Send + 'static, P: Primitives>(capacity: Capacity) -> (Sender<T, P>, Receiver<T, P>) {
-    // The gate lets one item pass, whatever the capacity.
+    // The limiter lets one item pass, whatever the capacity.
     let (outlet, inlet) = P::channel(capacity.items.max(1) + SLOTS_FOR_ENDS);
-    let shared = Arc::new(SharedEdge { gate: Arc::new(Gate::new(capacity)), outlet });
+    let shared = Arc::new(SharedEdge { limiter: Arc::new(CapacityLimiter::new(capacity)), outlet });
     (Sender(Arc::clone(&shared)), Receiver { shared, inlet, end: None })
 }
 
@@ -81,12 +81,12 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
     where
         T: ByteSize,
     {
-        let permit = self.0.gate.admit(item.byte_size())?;
+        let permit = self.0.limiter.admit(item.byte_size())?;
         self.put(item, permit);
         Ok(())
     }
 
-    /// Sends an item that has passed the gate; permits must arrive in the order of their places.
+    /// Sends an item that has passed the limiter; permits must arrive in the order of their places.
     pub(super) fn put(&self, item: T, permit: Permit) {
         self.0.outlet.put(EdgeMessage::Item(item, permit.bytes()));
     }
@@ -96,8 +96,8 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
         self.0.outlet.put(EdgeMessage::End(end));
     }
 
-    pub(super) fn gate(&self) -> &Arc<Gate<P>> {
-        &self.0.gate
+    pub(super) fn limiter(&self) -> &Arc<CapacityLimiter<P>> {
+        &self.0.limiter
     }
 
     /// A handle that closes the edge from outside.
@@ -121,13 +121,13 @@ impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
         let started = Instant::now();
         let message = self.inlet.take().unwrap_or(EdgeMessage::End(End::Cut));
         let waited = started.elapsed();
-        let gate = &self.shared.gate;
+        let limiter = &self.shared.limiter;
         let end = match message {
-            EdgeMessage::Item(item, bytes) => match gate.take(Some(bytes), waited) {
+            EdgeMessage::Item(item, bytes) => match limiter.take(Some(bytes), waited) {
                 None => return Ok(item),
                 Some(closed) => closed,
             },
-            EdgeMessage::End(end) => gate.take(None, waited).unwrap_or(end),
+            EdgeMessage::End(end) => limiter.take(None, waited).unwrap_or(end),
         };
         self.end = Some(end);
         Err(end)
@@ -136,14 +136,14 @@ impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
 
 impl<T: Send + 'static, P: Primitives> Drop for Receiver<T, P> {
     fn drop(&mut self) {
-        self.shared.gate.close(End::Cut);
+        self.shared.limiter.close(End::Cut);
     }
 }
 
 impl<T: Send + 'static, P: Primitives> Close for SharedEdge<T, P> {
     fn close(&self, end: End) {
-        if self.gate.close(end) {
-            // This wakes a waiting receiver; a busy one sees the closed gate when it returns.
+        if self.limiter.close(end) {
+            // This wakes a waiting receiver; a busy one sees the closed limiter when it returns.
             self.outlet.put(EdgeMessage::End(end));
         }
     }

@@ -3,11 +3,11 @@
 //! Nothing here knows what a cell is; values move, and report how many bytes they keep alive. Read the
 //! modules in this order:
 //!
-//! 1. `gate`: how much an edge may hold, and why a line of edges can't deadlock;
-//! 2. `edge`: the channel behind a gate, and the three ways in which a stream ends;
+//! 1. `limiter`: how much an edge may hold, and why a line of edges can't deadlock;
+//! 2. `edge`: the channel behind a limiter, and the three ways in which a stream ends;
 //! 3. `ordered`: a map on many threads that keeps order;
 //! 4. `halt`: how a request to stop, or a failure, reaches every edge at once;
-//! 5. `crew`: the threads of a run, and its first failure;
+//! 5. `thread_group`: the threads of a run, and its first failure;
 //! 6. `builder` and `stream`: describing a pipeline, and running it;
 //! 7. `plan` and `report`: the memory that a run will hold, and its measurements.
 //!
@@ -42,25 +42,25 @@
 #![forbid(unsafe_code)]
 
 mod builder;
-mod crew;
 mod edge;
 mod error;
-mod gate;
 mod halt;
+mod limiter;
 mod ordered;
 mod plan;
 mod primitives;
 mod report;
 mod stream;
+mod thread_group;
 
 #[cfg(test)]
 mod model;
 
 pub use builder::Pipeline;
-pub use crew::panicked;
 pub use edge::End;
 pub use error::RunError;
 pub use halt::Stop;
 pub use plan::{Capacity, EdgePlan, PipelinePlan, StagePlan};
 pub use report::{EdgeReport, Report};
 pub use stream::{Outcome, Run, Stream};
+pub use thread_group::panicked;

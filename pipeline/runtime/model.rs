@@ -1,4 +1,4 @@
-//! Tests the promises of gate, edge, map and halt under many thread schedules: a model checker replaces the
+//! Tests the promises of limiter, edge, map and halt under many thread schedules: a model checker replaces the
 //! operating system, chooses the next thread at every lock, wait and channel, and fails a schedule in which
 //! no thread can run.
 
@@ -19,8 +19,8 @@ use schemas::ByteSize;
 
 use super::{
     edge::{End, Receiver, Sender, edge},
-    gate::Closed,
     halt::{Close, Halt},
+    limiter::Closed,
     ordered::OrderedMap,
     plan::Capacity,
     primitives::{Inlet, Monitor, Outlet, Primitives},
@@ -135,12 +135,12 @@ fn every_schedule_delivers_in_order_and_within_the_budget() {
     check_random(
         move || {
             let (sender, mut receiver) = model_edge(2, 5);
-            let gate = Arc::clone(sender.gate());
+            let limiter = Arc::clone(sender.limiter());
             let sending = send_all(sender, sent);
             assert_eq!(receive_all(&mut receiver), (sent.to_vec(), End::Complete));
             assert_eq!(sending.join().unwrap(), Ok(()));
             // The largest exceeds the edge's capacity, and passed alone.
-            assert_eq!(gate.measured().peak_bytes, 9);
+            assert_eq!(limiter.measured().peak_bytes, 9);
         },
         SCHEDULES,
     );
@@ -151,12 +151,12 @@ fn an_edge_of_small_items_never_holds_more_than_its_budget() {
     check_random(
         || {
             let (sender, mut receiver) = model_edge(3, 5);
-            let gate = Arc::clone(sender.gate());
+            let limiter = Arc::clone(sender.limiter());
             let sending = send_all(sender, items([2, 3, 1, 4, 5, 2, 2]));
             let (received, end) = receive_all(&mut receiver);
             assert_eq!((received.len(), end), (7, End::Complete));
             sending.join().unwrap().unwrap();
-            assert!(gate.measured().peak_bytes <= 5);
+            assert!(limiter.measured().peak_bytes <= 5);
         },
         SCHEDULES,
     );
@@ -247,7 +247,7 @@ fn after_a_stop_nothing_more_is_received() {
 
 /// Starts a map on `workers` threads that turns each item into one of the size given by `weigh`.
 ///
-/// As in a crew, a worker that fails halts the run.
+/// As in a group, a worker that fails halts the run.
 fn map(
     workers: usize,
     halt: &Arc<Halt<ModelChecked>>,
@@ -281,7 +281,7 @@ fn a_map_keeps_order_and_its_oldest_result_always_passes() {
         move || {
             let (sender, input) = model_edge(2, 2);
             let (output, mut receiver) = model_edge(3, 8);
-            let gate = Arc::clone(output.gate());
+            let limiter = Arc::clone(output.limiter());
             let sending = send_all(sender, sent);
             let working = map(3, &Arc::default(), input, output, weigh);
             let (received, end) = receive_all(&mut receiver);
@@ -289,7 +289,7 @@ fn a_map_keeps_order_and_its_oldest_result_always_passes() {
             assert_eq!(received, sent.map(|item| Weighed { bytes: weigh(item).unwrap(), ..item }));
             sending.join().unwrap().unwrap();
             working.into_iter().for_each(|worker| worker.join().unwrap());
-            assert!(gate.measured().peak_bytes <= 8 + 9, "the budget and one item");
+            assert!(limiter.measured().peak_bytes <= 8 + 9, "the budget and one item");
         },
         SCHEDULES,
     );

@@ -2,7 +2,7 @@
 //!
 //! Any idle worker takes the next input and reserves its place on the output edge before the next worker may,
 //! so places are in the order of the inputs. A finished result settles for its actual size (see
-//! [`gate`](super::gate)) and waits in line until all results before it were sent. The end takes the last
+//! [`limiter`](super::limiter)) and waits in line until all results before it were sent. The end takes the last
 //! place: it is sent after every result, and never if one is missing.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tracing::trace_span;
 
 use super::{
     edge::{End, Receiver, Sender},
-    gate::Permit,
+    limiter::Permit,
     primitives::{Monitor, Native, Primitives},
 };
 
@@ -62,7 +62,7 @@ where
     pub(super) fn work(&self) -> Result<(), BoxError> {
         while let Some((item, reserved)) = self.next_input() {
             let result = trace_span!("item").in_scope(|| (self.f)(item))?;
-            let Ok(permit) = self.output.gate().settle(reserved, result.byte_size()) else { break };
+            let Ok(permit) = self.output.limiter().settle(reserved, result.byte_size()) else { break };
             self.leave(permit.place(), OrderedResult::Item(result, permit));
         }
         Ok(())
@@ -71,12 +71,12 @@ where
     fn next_input(&self) -> Option<(T, Permit)> {
         self.input.update(|input| match input.as_mut()?.recv() {
             Ok(item) => {
-                let reserved = self.output.gate().reserve(item.byte_size()).ok()?;
+                let reserved = self.output.limiter().reserve(item.byte_size()).ok()?;
                 Some((item, reserved))
             }
             Err(end) => {
                 *input = None;
-                self.leave(self.output.gate().admitted(), OrderedResult::End(end));
+                self.leave(self.output.limiter().admitted(), OrderedResult::End(end));
                 None
             }
         })

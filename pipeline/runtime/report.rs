@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::{
-    gate::Measured,
+    limiter::EdgeMeasurements,
     plan::{EdgePlan, FormattedBytes, PipelinePlan},
 };
 
@@ -41,7 +41,7 @@ pub struct EdgeReport {
 }
 
 impl Report {
-    pub(super) fn new(plan: &PipelinePlan, measured: impl Iterator<Item = Measured>, wall: Duration) -> Self {
+    pub(super) fn new(plan: &PipelinePlan, measured: impl Iterator<Item = EdgeMeasurements>, wall: Duration) -> Self {
         let edges = plan.edges.iter().zip(measured).map(|(edge, measured)| EdgeReport::new(edge, measured)).collect();
         Self { edges, wall }
     }
@@ -63,8 +63,8 @@ impl Report {
 }
 
 impl EdgeReport {
-    fn new(edge: &EdgePlan, measured: Measured) -> Self {
-        let Measured { items, bytes, peak_bytes, waited_for_room, waited_for_items } = measured;
+    fn new(edge: &EdgePlan, measured: EdgeMeasurements) -> Self {
+        let EdgeMeasurements { items, bytes, peak_bytes, waited_for_room, waited_for_items } = measured;
         Self { from: edge.from, to: edge.to, items, bytes, peak_bytes, waited_for_room, waited_for_items }
     }
 

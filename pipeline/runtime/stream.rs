@@ -6,12 +6,12 @@ use stage::Sink;
 use tracing::{info_span, trace_span};
 
 use super::{
-    crew::{Crew, guarded},
     edge::{End, Receiver},
     error::RunError,
     halt::Stop,
     plan::PipelinePlan,
     report::Report,
+    thread_group::{ThreadGroup, guarded},
 };
 
 /// A running pipeline, read as an iterator; dropping it ends the run and joins its threads.
@@ -22,7 +22,7 @@ use super::{
 pub struct Stream<T: Send + 'static> {
     /// `None` after the end.
     output: Option<Receiver<T>>,
-    crew: Crew,
+    threads: ThreadGroup,
     stop: Stop,
     plan: PipelinePlan,
     started: Instant,
@@ -61,8 +61,8 @@ impl<S> Outcome<S> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    pub(super) fn new(output: Receiver<T>, crew: Crew, stop: Stop, plan: PipelinePlan) -> Self {
-        Self { output: Some(output), crew, stop, plan, started: Instant::now(), end: None }
+    pub(super) fn new(output: Receiver<T>, threads: ThreadGroup, stop: Stop, plan: PipelinePlan) -> Self {
+        Self { output: Some(output), threads, stop, plan, started: Instant::now(), end: None }
     }
 
     /// A handle that stops this run.
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Stream<T> {
     /// The measurements so far.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::new(&self.plan, self.crew.measured(), self.started.elapsed())
+        Report::new(&self.plan, self.threads.measured(), self.started.elapsed())
     }
 
     /// Drives a sink to the end of the stream.
@@ -115,9 +115,9 @@ impl<T: Send + 'static> Stream<T> {
 
     /// Ends the run and joins its threads; returns the failure that had ended it before.
     fn end_early(&mut self) -> Option<RunError> {
-        self.crew.halt();
+        self.threads.halt();
         self.output = None;
-        self.crew.join()
+        self.threads.join()
     }
 }
 
@@ -131,12 +131,12 @@ impl<T: Send + 'static> Iterator for Stream<T> {
         };
         self.output = None;
         // Every thread now ends by itself: its stream has ended, or its edges are closed.
-        let failure = self.crew.join();
-        // A thread that leaves drops its edge, which means *cut*, before the crew knows why it left. Once all have
-        // left, the crew knows more than the last message.
+        let failure = self.threads.join();
+        // A thread that leaves drops its edge, which means *cut*, before the group knows why it left. Once all have
+        // left, the group knows more than the last message.
         let end = match (end, &failure) {
             (End::Complete, None) => End::Complete,
-            _ => self.crew.halted().unwrap_or(End::Cut),
+            _ => self.threads.halted().unwrap_or(End::Cut),
         };
         self.end = Some(end);
         match end {

@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     in_place::{InPlace, InPlaceForm, InPlaceMatrix, StoredArray, StoredChunk, StoredFilter, StoredNumber},
-    manifest::{FileEntry, Keys, Manifest, Origin, RowOrder, Selection, SourceVersion, Stamp},
+    manifest::{FileEntry, FileStamp, Keys, Manifest, Origin, RowOrder, Selection, SourceVersion},
 };
 
 /// The layout that this version writes; readers refuse any other.

@@ -197,10 +197,10 @@ impl DenseRows {
     /// Resizes it to this many rows and genes. The content is unspecified until it is written.
     pub fn resize(&mut self, rows: usize, genes: usize) {
         (self.rows, self.genes) = (rows, genes);
-        let wanted = rows * genes.div_ceil(LINE);
+        let needed = rows * genes.div_ceil(LINE);
         // A larger buffer keeps its memory and content.
-        if self.lines.len() < wanted {
-            self.lines.resize(wanted, CacheLine::default());
+        if self.lines.len() < needed {
+            self.lines.resize(needed, CacheLine::default());
         }
     }
 

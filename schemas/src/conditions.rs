@@ -196,7 +196,8 @@ impl ConditionTable {
 }
 
 fn align(combination: &Combination, parts: &[(PerturbationId, f64)]) -> Vec<f64> {
-    let dose_of = |wanted: &PerturbationId| parts.iter().find(|(id, _)| id == wanted).map_or(1.0, |(_, dose)| *dose);
+    let dose_of =
+        |perturbation: &PerturbationId| parts.iter().find(|(id, _)| id == perturbation).map_or(1.0, |(_, dose)| *dose);
     combination.perturbations.iter().map(dose_of).collect()
 }
 
@@ -271,8 +272,8 @@ impl Covariate {
 
     fn equal_number(&self, value: &str) -> Option<usize> {
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-        let wanted = number(value)?;
-        let mut equal = self.values.iter().enumerate().filter(|(_, known)| number(known) == Some(wanted));
+        let target = number(value)?;
+        let mut equal = self.values.iter().enumerate().filter(|(_, known)| number(known) == Some(target));
         let (first, _) = equal.next()?;
         equal.next().is_none().then_some(first)
     }

@@ -224,9 +224,9 @@ fn is_out_of_space(error: &io::Error) -> bool {
 
 /// The names most similar to `name`, best first, at most five.
 fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let wanted = name.to_lowercase();
+    let lowercase = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> =
-        known.into_iter().map(|other| (strsim::jaro_winkler(&wanted, &other.to_lowercase()), other)).collect();
+        known.into_iter().map(|other| (strsim::jaro_winkler(&lowercase, &other.to_lowercase()), other)).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     scored.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
 }

@@ -122,9 +122,9 @@ fn dense_rows_of_chosen_genes_have_these_alone_in_their_order() {
     // The last ones first, every second one, and one that there is not.
     let mut chosen: Vec<String> = all.iter().rev().step_by(2).cloned().collect();
     chosen.insert(3, "nobody's".into());
-    let seen = atlas.with_genes_or_zeros(&chosen).unwrap();
-    let order = training(&seen, OrderSettings::new(1, 32, 200), &Sampling::Uniform);
-    for batch in flows::dense_batches(&seen, order.epoch(0, 0), &Resources::default()).stream() {
+    let subset = atlas.with_genes_or_zeros(&chosen).unwrap();
+    let order = training(&subset, OrderSettings::new(1, 32, 200), &Sampling::Uniform);
+    for batch in flows::dense_batches(&subset, order.epoch(0, 0), &Resources::default()).stream() {
         let batch = batch.unwrap();
         assert_eq!(batch.expression.genes(), chosen.len());
         for (row, cell) in batch.plan.cells.iter().enumerate() {
@@ -144,15 +144,15 @@ fn batches_are_as_mixed_as_cells_drawn_at_random() {
     for shuffle in [None, Some(5)] {
         let atlas = sorted_atlas(&home, &format!("{shuffle:?}.atlas"), Codec::Raw, shuffle);
         let window = usize::try_from(default_window(atlas.manifest().order)).unwrap();
-        let of = |plans: Vec<Vec<CellIndex>>| {
+        let sorted_plans = |plans: Vec<Vec<CellIndex>>| {
             let whole: Vec<_> = plans.iter().filter(|cells| cells.len() == 256).collect();
             whole.iter().map(|cells| bits(&shares(&atlas, cells))).sum::<f64>() / whole.len() as f64
         };
         let order = training(&atlas, OrderSettings::new(3, 256, window), &Sampling::Uniform);
-        let found = of((0..6).flat_map(|epoch| order.epoch(epoch, 0)).map(|plan| plan.cells).collect());
+        let found = sorted_plans((0..6).flat_map(|epoch| order.epoch(epoch, 0)).map(|plan| plan.cells).collect());
         let mut random: Vec<CellIndex> = order.epoch(0, 0).flat_map(|plan| plan.cells).collect();
         random.sort_unstable_by_key(|cell| mixed(cell.0));
-        let expected = of(random.chunks(256).map(<[CellIndex]>::to_vec).collect());
+        let expected = sorted_plans(random.chunks(256).map(<[CellIndex]>::to_vec).collect());
         assert!((found - expected).abs() < 0.05, "{found} bits, at random {expected}");
     }
 }

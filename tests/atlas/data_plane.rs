@@ -107,13 +107,13 @@ fn validation_cells_come_after_every_checked_epoch_as_they_lie() {
     let (atlas, _) = atlas(&home, "a.atlas", 1000, true, Codec::Raw);
     let (train, valid) = (order(&atlas, SplitPart::Train, ORDER), order(&atlas, SplitPart::Valid, ORDER));
     let run = TrainingOrder { train, valid, check_every: 2, epochs: 5 };
-    let mut seen: BTreeMap<u32, Vec<CellIndex>> = BTreeMap::new();
+    let mut cells_by_pass: BTreeMap<u32, Vec<CellIndex>> = BTreeMap::new();
     for plan in run.plans(Position::default()).filter(|plan| plan.role == Role::Valid) {
-        seen.entry(plan.pass).or_default().extend(plan.cells);
+        cells_by_pass.entry(plan.pass).or_default().extend(plan.cells);
     }
-    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [1, 3, 4], "every second epoch, and the last");
+    assert_eq!(cells_by_pass.keys().copied().collect::<Vec<_>>(), [1, 3, 4], "every second epoch, and the last");
     let valid: Vec<CellIndex> = cells_of(&atlas, SplitPart::Valid).into_iter().collect();
-    assert!(seen.values().all(|cells| *cells == valid));
+    assert!(cells_by_pass.values().all(|cells| *cells == valid));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_file_that_is_sorted_by_condition_gives_mixed_batches() {
 /// Every batch of two epochs, validation included, as a trainer would get them.
 fn batches(atlas: &Atlas, threads: usize) -> Vec<(BatchPlan, Labels, Expression)> {
     let split = random_split(atlas);
-    let groups = Groups::of(atlas, Some(&split));
+    let groups = Groups::from_atlas(atlas, Some(&split));
     let vocabulary = from_training_cells(atlas, &groups, Compat::None).unwrap();
     let encoder = LabelEncoder::new(atlas, groups, &vocabulary).unwrap();
     let run = TrainingOrder {
@@ -148,8 +148,8 @@ fn batches(atlas: &Atlas, threads: usize) -> Vec<(BatchPlan, Labels, Expression)
         epochs: 2,
     };
     let resources = Resources { threads: NonZeroUsize::new(threads).unwrap(), ..Resources::default() };
-    let road = flows::batches(atlas, run.plans(Position::default()), encoder, &resources);
-    let batches = road.stream().map(|batch| {
+    let pipeline = flows::batches(atlas, run.plans(Position::default()), encoder, &resources);
+    let batches = pipeline.stream().map(|batch| {
         let batch = batch.unwrap();
         (batch.plan, batch.labels, Expression::clone(&batch.expression))
     });
@@ -192,7 +192,7 @@ fn a_batch_holds_the_rows_and_labels_of_the_source() {
     let column = |name: &str| chunk.obs.column_by_name(name).unwrap().as_string::<i32>();
     let (conditions, doses, types) = (column("condition"), column("dose"), column("cell_type"));
     let vocabulary =
-        from_training_cells(&atlas, &Groups::of(&atlas, Some(&random_split(&atlas))), Compat::None).unwrap();
+        from_training_cells(&atlas, &Groups::from_atlas(&atlas, Some(&random_split(&atlas))), Compat::None).unwrap();
     for (plan, labels, expression) in batches(&atlas, 2) {
         let mut found = Vec::new();
         support::write_dense(&expression, 60, &mut found);
@@ -203,8 +203,8 @@ fn a_batch_holds_the_rows_and_labels_of_the_source() {
             let parts = labels.perturbations.outer_view(row).unwrap();
             let found: BTreeMap<&str, String> =
                 parts.iter().map(|(code, dose)| (vocabulary.perturbations[code].as_str(), dose.to_string())).collect();
-            let told = conditions.value(cell).split('+').zip(doses.value(cell).split('+').map(str::to_owned));
-            assert_eq!(found, told.collect(), "cell {cell}: a dose belongs to the perturbation at its own place");
+            let labelled = conditions.value(cell).split('+').zip(doses.value(cell).split('+').map(str::to_owned));
+            assert_eq!(found, labelled.collect(), "cell {cell}: a dose belongs to the perturbation at its own place");
         }
     }
 }
@@ -305,8 +305,8 @@ fn a_split_holds_out_what_its_scheme_says() {
 
     let random = make("random:0.3").counts();
     assert!((500..700).contains(&random[&SplitPart::Ood]), "30% of 2000: {random:?}");
-    let wanted = 0.15 * (2000 - random[&SplitPart::Ood]) as f64;
-    assert!((random[&SplitPart::Valid] as f64 - wanted).abs() < 0.2 * wanted, "15% of the rest: {random:?}");
+    let expected = 0.15 * (2000 - random[&SplitPart::Ood]) as f64;
+    assert!((random[&SplitPart::Valid] as f64 - expected).abs() < 0.2 * expected, "15% of the rest: {random:?}");
 }
 
 #[test]

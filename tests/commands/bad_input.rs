@@ -70,8 +70,8 @@ fn a_column_or_control_that_is_not_there() {
 fn labels_that_could_mean_two_things_or_nothing() {
     let home = Home::new();
     h5ad(&home, "two.h5ad", |chunk| set_column(chunk, "batch", "perturbation", |_, batch| batch.into()));
-    let told = home.refused(65, "ingest two.h5ad --out a.atlas");
-    says(&told, &["condition, perturbation", "--perturbation"]);
+    let message = home.refused(65, "ingest two.h5ad --out a.atlas");
+    says(&message, &["condition, perturbation", "--perturbation"]);
     h5ad(&home, "none.h5ad", |chunk| {
         set_column(chunk, "condition", "condition", |_, label| label.replace("ctrl", "wild"))
     });
@@ -213,8 +213,8 @@ fn a_damaged_block_is_named_by_whoever_reads_it() {
 fn a_damaged_block_ends_training_before_it_has_begun_a_model() {
     let home = Home::with_atlas();
     let atlas = with_bad_block(&home, "s.atlas");
-    let told = home.refused(65, &format!("train {atlas} --out m --epochs 1 {TINY}"));
-    says(&told, &["matrix.bin", "block 5", "checksum"]);
+    let message = home.refused(65, &format!("train {atlas} --out m --epochs 1 {TINY}"));
+    says(&message, &["matrix.bin", "block 5", "checksum"]);
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn a_model_that_is_not_as_it_was_written() {
     says(&home.refused(65, "predict empty s.atlas --out p"), &["not a model"]);
     home.json("simulate --cells 200 --genes 59 --conditions 6 --out other.h5ad");
     home.json("ingest other.h5ad --out other.atlas");
-    let told = home.refused(65, "predict m other.atlas --out p --to observed");
-    says(&told, &["lacks 1 of the model's 60 genes", "G00060"]);
+    let message = home.refused(65, "predict m other.atlas --out p --to observed");
+    says(&message, &["lacks 1 of the model's 60 genes", "G00060"]);
 }
 
 #[test]

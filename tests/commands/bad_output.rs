@@ -78,10 +78,10 @@ fn refused_on_a_full_disk(home: &Home, lines: &[&str]) {
         return skipped("this user may not mount a small file system");
     }
     for line in lines {
-        let (code, told, left) = on_a_full_disk(home, line);
-        assert_eq!(code, 28, "{line}: {told}");
-        says(&told, &["full/", "hint: free some space"]);
-        assert!(!told.contains("panicked"), "{told}");
+        let (code, message, left) = on_a_full_disk(home, line);
+        assert_eq!(code, 28, "{line}: {message}");
+        says(&message, &["full/", "hint: free some space"]);
+        assert!(!message.contains("panicked"), "{message}");
         assert_eq!(left, "", "{line} left something behind");
     }
 }
@@ -124,10 +124,10 @@ fn a_command_that_is_stopped_leaves_nothing_behind() {
             assert!(run.try_wait().unwrap().is_none(), "{line} ended before it could be stopped");
         }
         assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let output = run.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(75), "{line}");
-        assert!(asked.elapsed() < Duration::from_secs(5), "{line} took {:?} to stop", asked.elapsed());
+        assert!(requested_at.elapsed() < Duration::from_secs(5), "{line} took {:?} to stop", requested_at.elapsed());
         says(&String::from_utf8(output.stderr).unwrap(), &["stopped on request", "hint: "]);
         assert_eq!(home.listing(), before, "{line}");
     }

@@ -53,16 +53,16 @@ fn an_atlas_that_is_made_anew_takes_its_splits_along_or_stays() {
     // Other cells: what the split says of the old ones is not lost.
     home.json("simulate --cells 120 --genes 60 --conditions 6 --combos 2 --cell-types 2 --doses 2 --out other.h5ad");
     fs::rename(home.path("other.h5ad"), home.path("s.h5ad")).unwrap();
-    let told = home.refused(2, &format!("train s.h5ad --out another --covariates= --epochs 1 {TINY}"));
-    says(&told, &["can't be rebuilt without losing a split", "mine.parquet", "120 cells"]);
+    let message = home.refused(2, &format!("train s.h5ad --out another --covariates= --epochs 1 {TINY}"));
+    says(&message, &["can't be rebuilt without losing a split", "mine.parquet", "120 cells"]);
     assert_eq!(splits(&home), before);
     fs::remove_dir_all(home.path("s.atlas")).unwrap();
     home.json("predict m s.h5ad --to observed --dry-run --out p");
     assert_eq!(home.json("inspect s.atlas")["cells"], 120);
     // Another file would have its atlas in the same place.
     fs::copy(home.path("s.h5ad"), home.path("s.h5")).unwrap();
-    let told = home.refused(2, "predict m s.h5 --to observed --dry-run --out p");
-    says(&told, &["s.atlas was made from s.h5ad, not from s.h5"]);
+    let message = home.refused(2, "predict m s.h5 --to observed --dry-run --out p");
+    says(&message, &["s.atlas was made from s.h5ad, not from s.h5"]);
 }
 
 #[test]
@@ -76,17 +76,17 @@ fn of_several_first_trainings_on_one_file_one_makes_the_atlas_and_all_use_it() {
             command.stdout(piped()).stderr(piped()).spawn().unwrap()
         })
         .collect();
-    let told: Vec<String> = started
+    let messages: Vec<String> = started
         .into_iter()
         .map(|child| {
             let ran = child.wait_with_output().unwrap();
-            let told = String::from_utf8(ran.stderr).unwrap();
-            assert_eq!(ran.status.code(), Some(0), "{told}");
-            told
+            let message = String::from_utf8(ran.stderr).unwrap();
+            assert_eq!(ran.status.code(), Some(0), "{message}");
+            message
         })
         .collect();
-    assert_eq!(told.iter().filter(|told| told.contains("(once)")).count(), 1, "{told:?}");
-    assert_eq!(told.iter().filter(|told| told.contains("using s.atlas")).count(), 3, "{told:?}");
+    assert_eq!(messages.iter().filter(|message| message.contains("(once)")).count(), 1, "{messages:?}");
+    assert_eq!(messages.iter().filter(|message| message.contains("using s.atlas")).count(), 3, "{messages:?}");
     let left: Vec<_> = home.listing().into_iter().filter(|(path, _)| path.to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -111,8 +111,8 @@ fn an_atlas_of_the_user_is_that_of_a_file_by_its_content_and_not_by_its_length()
     home.json(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
     assert_eq!(home.json("inspect s.atlas")["checksum"], checksum);
     fs::rename(home.path("other.h5ad"), home.path("s.h5ad")).unwrap();
-    let told = home.refused(2, &format!("train s.h5ad --out n --epochs 1 {TINY}"));
-    says(&told, &["s.atlas was made from another version of s.h5ad"]);
+    let message = home.refused(2, &format!("train s.h5ad --out n --epochs 1 {TINY}"));
+    says(&message, &["s.atlas was made from another version of s.h5ad"]);
 }
 
 /// Names in the folder that the command's atlas gets before it is whole.

@@ -120,9 +120,9 @@ fn inspect_says_the_same_of_a_file_and_of_its_atlas() {
         let parts: Vec<&str> = condition["name"].as_str().unwrap().split('+').collect();
         let is_control = parts == ["ctrl"];
         assert_eq!(condition["control"], is_control);
-        let wanted = if is_control { Vec::new() } else { parts };
-        assert_eq!(condition["perturbations"], serde_json::json!(wanted));
-        assert_eq!(condition["doses"].as_array().unwrap().len(), wanted.len(), "a dose a perturbation");
+        let expected = if is_control { Vec::new() } else { parts };
+        assert_eq!(condition["perturbations"], serde_json::json!(expected));
+        assert_eq!(condition["doses"].as_array().unwrap().len(), expected.len(), "a dose a perturbation");
     }
 }
 
@@ -130,13 +130,13 @@ fn inspect_says_the_same_of_a_file_and_of_its_atlas() {
 fn a_split_is_listed_and_leaves_the_data_as_they_were() {
     let home = Home::with_atlas();
     let before = home.json("inspect s.atlas");
-    let made = home.json("split s.atlas --name quarter --scheme random:0.25 --seed 4");
+    let created = home.json("split s.atlas --name quarter --scheme random:0.25 --seed 4");
     let after = home.json("inspect s.atlas");
-    assert_eq!(after["splits"]["quarter"], made["cells"]);
+    assert_eq!(after["splits"]["quarter"], created["cells"]);
     assert_eq!(after["checksum"], before["checksum"]);
     assert_eq!(home.json("verify s.atlas")["damaged"], serde_json::json!([]));
     let again = home.json("split s.atlas --name again --scheme random:0.25 --seed 4");
-    assert_eq!(again["cells"], made["cells"]);
+    assert_eq!(again["cells"], created["cells"]);
     assert!(home.path("s.atlas/splits/again.parquet").is_file());
 }
 
@@ -146,21 +146,21 @@ fn a_file_may_be_trained_on_directly() {
     home.json(SIMULATE);
     home.json(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
     assert_eq!(home.json("inspect s.atlas")["cells"], 600, "the atlas is kept beside the file");
-    let told = home.run(&format!("train s.h5ad --out again --epochs 1 {TINY}")).stderr;
-    assert!(told.contains("using s.atlas"), "{told}");
-    let told = home.run("predict m s.h5ad --out p").stderr;
-    assert!(told.contains("using s.atlas"), "{told}");
-    let told = home.run(&format!("train s.h5ad --out of_some --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
-    assert!(told.contains("the flags have changed: rebuilding s.atlas"), "{told}");
+    let message = home.run(&format!("train s.h5ad --out again --epochs 1 {TINY}")).stderr;
+    assert!(message.contains("using s.atlas"), "{message}");
+    let message = home.run("predict m s.h5ad --out p").stderr;
+    assert!(message.contains("using s.atlas"), "{message}");
+    let message = home.run(&format!("train s.h5ad --out of_some --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
+    assert!(message.contains("the flags have changed: rebuilding s.atlas"), "{message}");
     let cells = home.json("inspect s.atlas")["cells"].as_u64().unwrap();
     assert!(0 < cells && cells < 600, "{cells} cells");
     std::fs::remove_file(home.path("s.h5ad")).unwrap();
     std::fs::remove_file(home.path("s.truth.parquet")).unwrap();
     home.json(&format!("{SIMULATE} --seed 3"));
-    let told = home.run(&format!("train s.h5ad --out of_others --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
-    assert!(told.contains("its source has changed"), "{told}");
-    let told = home.run(&format!("train s.h5ad --out of_all --epochs 1 {TINY}")).stderr;
-    assert!(told.contains("the flags have changed"), "{told}");
+    let message = home.run(&format!("train s.h5ad --out of_others --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
+    assert!(message.contains("its source has changed"), "{message}");
+    let message = home.run(&format!("train s.h5ad --out of_all --epochs 1 {TINY}")).stderr;
+    assert!(message.contains("the flags have changed"), "{message}");
     assert_eq!(home.json("inspect s.atlas")["cells"], 600);
 }
 
@@ -187,9 +187,9 @@ fn explain_adds_up_and_writes_nothing() {
 #[test]
 fn results_go_to_stdout_and_everything_else_to_stderr() {
     let home = Home::with_atlas();
-    let told = home.run(&format!("train s.atlas --out told --epochs 2 {TINY}"));
-    assert!(told.stdout.starts_with("trained 2 epochs") && told.stdout.lines().count() == 1, "{}", told.stdout);
-    assert!(told.stderr.contains("epoch 0"), "plain lines where there is no terminal: {}", told.stderr);
+    let output = home.run(&format!("train s.atlas --out told --epochs 2 {TINY}"));
+    assert!(output.stdout.starts_with("trained 2 epochs") && output.stdout.lines().count() == 1, "{}", output.stdout);
+    assert!(output.stderr.contains("epoch 0"), "plain lines where there is no terminal: {}", output.stderr);
     let quiet = home.run(&format!("--quiet --json train s.atlas --out quiet --epochs 2 {TINY}"));
     assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""));
     assert_eq!(quiet.stdout.lines().count(), 1, "one JSON object");

@@ -55,9 +55,9 @@ fn it_is_explained_all_the_same() {
 #[test]
 fn the_processor_is_told_where_it_computes() {
     let home = Home::with_atlas();
-    let told = home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
-    assert_eq!(told["device"], "cpu");
-    assert!(told.get("peak_device_bytes").is_none(), "{told}");
+    let result = home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
+    assert_eq!(result["device"], "cpu");
+    assert!(result.get("peak_device_bytes").is_none(), "{result}");
     // Steps made of kernels for a GPU train here too, and say if they can not be.
     home.json(&format!("train s.atlas --out n --epochs 2 {TINY} --set train.engine=replayed"));
     let refused =

@@ -23,9 +23,9 @@ fn python(arguments: &[&str]) -> Output {
 fn the_scripts_own_tests_pass() {
     let folders = ["--start-directory", "gpu_check/tests", "--top-level-directory", "."];
     let ran = python(&[&["-m", "unittest", "discover"], folders.as_slice()].concat());
-    let told = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && told.contains("Ran "), "{told}");
-    assert!(!told.contains("Ran 0 tests"), "no test was found: {told}");
+    let message = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && message.contains("Ran "), "{message}");
+    assert!(!message.contains("Ran 0 tests"), "no test was found: {message}");
 }
 
 #[test]

@@ -13,12 +13,12 @@ fn a_training_that_nobody_prepared_has_an_environment_in_which_idle_threads_slee
         command.env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY");
         command.envs(said.map(|policy| ("OMP_WAIT_POLICY", policy)));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut seen = Vec::new();
+        let mut variables = Vec::new();
         while child.try_wait().unwrap().is_none() {
             // Nothing is read of a process that has ended in the meantime.
             let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap_or_default();
             if !environment.is_empty() {
-                seen = environment
+                variables = environment
                     .split(|byte| *byte == 0)
                     .map(|entry| String::from_utf8_lossy(entry).into_owned())
                     .collect();
@@ -26,7 +26,7 @@ fn a_training_that_nobody_prepared_has_an_environment_in_which_idle_threads_slee
             thread::sleep(Duration::from_millis(5));
         }
         assert!(child.wait().unwrap().success());
-        assert!(seen.iter().any(|entry| entry == expected), "{seen:?}");
-        assert_eq!(seen.iter().any(|entry| entry.starts_with("GOMP_SPINCOUNT")), said.is_none(), "{seen:?}");
+        assert!(variables.iter().any(|entry| entry == expected), "{variables:?}");
+        assert_eq!(variables.iter().any(|entry| entry.starts_with("GOMP_SPINCOUNT")), said.is_none(), "{variables:?}");
     }
 }

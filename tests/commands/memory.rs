@@ -10,8 +10,8 @@ use crate::support::{Home, SIMULATE, TINY, says};
 fn log(home: &Home, line: &str) -> Vec<Value> {
     let ran = home.run(&format!("--json {line} --log-memory"));
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let told = ran.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    told.filter_map(|line| line.get("memory").cloned()).collect()
+    let records = ran.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    records.filter_map(|line| line.get("memory").cloned()).collect()
 }
 
 fn phases(log: &[Value]) -> Vec<&str> {
@@ -45,8 +45,8 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
     let home = Home::with_atlas();
     let tiny = TINY.replace("--batch-size 64", "");
     let explain = |memory: &str, size: &str| {
-        let told = home.json(&format!("--memory {memory} explain train s.atlas --out m {tiny} --batch-size {size}"));
-        told["peak_memory_bytes"].as_u64().unwrap()
+        let result = home.json(&format!("--memory {memory} explain train s.atlas --out m {tiny} --batch-size {size}"));
+        result["peak_memory_bytes"].as_u64().unwrap()
     };
     // The memory of a process before it starts work varies a little.
     let slack = 8 << 20;
@@ -55,13 +55,13 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
         let train = format!("--memory {memory} train s.atlas --out m{memory} --epochs 2 {tiny} --batch-size auto");
         let ran = home.run(&format!("--json {train}"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let result: Value = serde_json::from_str(&ran.stdout).unwrap();
         let config = fs::read_to_string(home.path(&format!("m{memory}/config.toml"))).unwrap();
         let size = config.lines().find_map(|line| line.strip_prefix("batch_size = ")).unwrap();
         assert!(ran.stderr.contains(&format!("batches of {size} cells")), "{}", ran.stderr);
         let budget = if memory == "2GiB" { 2 << 30 } else { 160 << 20 };
         assert!(explain(memory, size) <= budget + slack);
-        assert!(told["peak_memory_bytes"].as_u64().unwrap() <= budget, "{told}");
+        assert!(result["peak_memory_bytes"].as_u64().unwrap() <= budget, "{result}");
         let size: u64 = size.parse().unwrap();
         assert!(size.is_power_of_two() && size <= 8192);
         assert!(size == 8192 || budget < explain(memory, &(2 * size).to_string()) + slack, "{size} is too small");
@@ -83,8 +83,8 @@ fn the_average_of_the_weights_is_what_is_validated_and_kept() {
         let weights = fs::read(home.path(name).join("model.safetensors")).unwrap();
         let text = fs::read_to_string(home.path(name).join("history.jsonl")).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let of = |key: &str| lines.iter().map(|line| line[key].as_f64().unwrap()).collect::<Vec<_>>();
-        (weights, of("train.recon"), of("valid.recon"))
+        let values_of = |key: &str| lines.iter().map(|line| line[key].as_f64().unwrap()).collect::<Vec<_>>();
+        (weights, values_of("train.recon"), values_of("valid.recon"))
     };
     let plain = train("plain", "");
     let ema = train("ema", "--set train.average=ema --set train.average_decay=0.8");
@@ -103,8 +103,8 @@ fn what_kernels_can_t_do_is_left_to_libtorch_or_refused() {
     let home = Home::with_atlas();
     for (name, set) in [("a", "--set train.checkpointing=true"), ("b", "--set train.precision=bf16")] {
         home.json(&format!("train s.atlas --out {name} --epochs 1 {TINY} {set}"));
-        let told = home.refused(2, &format!("train s.atlas --out no {TINY} {set} --set train.engine=fused"));
-        says(&told, &["train.engine = fused is not possible", "auto or plain"]);
+        let message = home.refused(2, &format!("train s.atlas --out no {TINY} {set} --set train.engine=fused"));
+        says(&message, &["train.engine = fused is not possible", "auto or plain"]);
     }
     let checkpointing = "--set train.engine=plain --set adversary.dropout_rate_adv=0.2";
     let weights = |name: &str, more: &str| {

@@ -30,8 +30,8 @@ fn a_split_that_can_not_be_made_is_refused_before_the_atlas_is_there() {
     h5ad(&home, "s.h5ad", |chunk| {
         set_column(chunk, "batch", "part", |row, _| if row == 70 { "tarin" } else { "train" }.into());
     });
-    let told = home.refused(65, "ingest s.h5ad --out s.atlas --split part --no-shuffle");
-    says(&told, &["s.atlas, obs column `part`, row 70", "`tarin` is not a part of a split"]);
+    let message = home.refused(65, "ingest s.h5ad --out s.atlas --split part --no-shuffle");
+    says(&message, &["s.atlas, obs column `part`, row 70", "`tarin` is not a part of a split"]);
     says(&home.refused(65, "ingest s.h5ad --out s.atlas --split prat"), &["unknown obs column `prat`", "part"]);
     home.json("ingest s.h5ad --out s.atlas");
 }
@@ -50,8 +50,8 @@ fn cells_without_a_name_are_called_by_their_place() {
     let mut writer = parquet::arrow::ArrowWriter::try_new(file, table.schema(), None).unwrap();
     writer.write(&table).unwrap();
     writer.close().unwrap();
-    let told = home.run("ingest s.parquet --out s.atlas --no-shuffle").stderr;
-    assert!(told.contains("2 cells have no name and are named by position"), "{told}");
+    let message = home.run("ingest s.parquet --out s.atlas --no-shuffle").stderr;
+    assert!(message.contains("2 cells have no name and are named by position"), "{message}");
     home.json("split s.atlas --name n --scheme random:0.5");
     let split = crate::support::parquet::read(&home.path("s.atlas/splits/n.parquet"));
     assert_eq!(crate::support::parquet::texts(&split, "cell"), ["a", "cell1", "c", "cell3"]);
@@ -64,25 +64,25 @@ fn values_of_covariates_that_look_missing_have_a_warning() {
         let values = ["nan", "None", "NA", "", "donor"];
         set_column(chunk, "batch", "donor", |row, _| values[row % values.len()].into());
     });
-    let told = home.run("ingest s.h5ad --out s.atlas --covariates donor").stderr;
+    let message = home.run("ingest s.h5ad --out s.atlas --covariates donor").stderr;
     for value in ["nan", "None", "NA", ""] {
         let warning = format!("some cells have the text `{value}` in the covariate `donor`");
-        assert!(told.contains(&warning) && told.contains(&format!("--filter 'donor!={value}'")), "{told}");
+        assert!(message.contains(&warning) && message.contains(&format!("--filter 'donor!={value}'")), "{message}");
         let line = "--json ingest s.h5ad --covariates donor --filter";
         let mut command = home.command(line);
         let ran = command.arg(format!("donor!={value}")).args(["--out", &format!("{value}.atlas")]).output().unwrap();
         let atlas: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
         assert_eq!(atlas["cells"], 80, "{value}");
     }
-    assert!(!told.contains("the text `donor`"), "{told}");
+    assert!(!message.contains("the text `donor`"), "{message}");
 }
 
 #[test]
 fn a_raw_matrix_that_is_not_there_is_not_a_missing_file() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});
-    let told = home.refused(65, "ingest s.h5ad --raw --out s.atlas");
-    says(&told, &["s.h5ad: the file has no raw/X", "leave out --raw to take X"]);
+    let message = home.refused(65, "ingest s.h5ad --raw --out s.atlas");
+    says(&message, &["s.h5ad: the file has no raw/X", "leave out --raw to take X"]);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn a_panic_on_any_thread_ends_in_the_code_of_a_bug() {
         ("ingest s.h5ad --out n.atlas", "panic@14"),
     ] {
         let ran = home.command(line).env("PERTURBINE_FAULT", fault).output().unwrap();
-        let told = String::from_utf8_lossy(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(70), "{line}: {told}");
-        assert!(told.contains("a panic was asked for"), "{line}: {told}");
+        let message = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(70), "{line}: {message}");
+        assert!(message.contains("a panic was asked for"), "{line}: {message}");
     }
 }

@@ -206,11 +206,11 @@ fn a_table_of_genes_that_changed_is_read_again() {
     genes(&home, ["w", "x", "y", "z"]);
     let train = |out: &str| home.json(&format!("train t.parquet --out {out} --epochs 1 {TINY}"));
     train("a");
-    let of = |model: &str| fs::read_to_string(home.path(model).join("genes.txt")).unwrap();
-    let before = of("a");
+    let genes_of = |model: &str| fs::read_to_string(home.path(model).join("genes.txt")).unwrap();
+    let before = genes_of("a");
     genes(&home, ["z", "y", "x", "w"]);
     train("b");
-    assert_ne!(of("b"), before);
+    assert_ne!(genes_of("b"), before);
 }
 
 #[test]

@@ -49,10 +49,10 @@ fn files_that_changed_under_an_atlas_are_no_reason_not_to_judge_the_rest() {
     let matrix = home.path("whole.atlas/labels.bin");
     fs::write(&matrix, vec![9; fs::read(&matrix).unwrap().len()]).unwrap();
     let (code, damages) = verified(&home, "a.atlas b.atlas whole.atlas");
-    let of = |path: &str| damages.iter().filter(|damage| damage["path"] == path).collect::<Vec<_>>();
+    let damages_of = |path: &str| damages.iter().filter(|damage| damage["path"] == path).collect::<Vec<_>>();
     assert_eq!(code, 65);
-    assert_eq!(of("a.atlas").iter().map(|damage| &damage["block"]).collect::<Vec<_>>(), [0, 3], "{damages:?}");
-    assert_eq!((of("b.atlas").len(), of("whole.atlas").len()), (1, 1), "{damages:?}");
+    assert_eq!(damages_of("a.atlas").iter().map(|damage| &damage["block"]).collect::<Vec<_>>(), [0, 3], "{damages:?}");
+    assert_eq!((damages_of("b.atlas").len(), damages_of("whole.atlas").len()), (1, 1), "{damages:?}");
 }
 
 #[test]

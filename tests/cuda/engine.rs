@@ -1,4 +1,4 @@
-//! What the engine stores and waits for, observed inside a process.
+//! Memory and waits of the engine, observed inside a process.
 
 use std::ops::Range;
 
@@ -109,8 +109,8 @@ fn predicted_means_come_to_the_host_many_targets_at_once() {
     };
     gpu.json("train s.atlas --out m --epochs 1 --device cuda:0");
     let predicted = |to: &str, out: &str| {
-        let (told, seen) = gpu.json(&format!("predict m s.atlas --to {to} --out {out} --device cuda:0"));
-        (told["rows"].as_u64().unwrap(), seen.counter("waits"))
+        let (result, observed) = gpu.json(&format!("predict m s.atlas --to {to} --out {out} --device cuda:0"));
+        (result["rows"].as_u64().unwrap(), observed.counter("waits"))
     };
     let (few, many) = (predicted("condition=G00001", "few"), predicted("observed", "many"));
     assert!(many.0 - few.0 >= 40, "{few:?} and {many:?} targets and waits");

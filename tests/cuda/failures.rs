@@ -25,8 +25,8 @@ fn failed(gpu: &Gpu, code: i32, line: &str) -> String {
 #[test]
 fn kernels_that_are_compiled_at_run_time_find_their_compiler() {
     let Some(gpu) = Gpu::with_atlas() else { return };
-    let (_, seen) = gpu.json(&format!("{TRAIN} --batch-size 64"));
-    assert!(seen.note("compiled at run time") > 0, "no kernel was compiled at run time: nothing was tested");
+    let (_, observed) = gpu.json(&format!("{TRAIN} --batch-size 64"));
+    assert!(observed.note("compiled at run time") > 0, "no kernel was compiled at run time: nothing was tested");
 }
 
 #[test]
@@ -38,11 +38,12 @@ fn the_batch_size_is_found_by_the_memory_that_is_free() {
     let mut sizes = Vec::new();
     for bytes in [80_u64 << 30, 500 << 20] {
         gpu.set(&[("MEMORY", &bytes.to_string())]);
-        let (ran, seen) = gpu.run(line);
+        let (ran, observed) = gpu.run(line);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        seen.is_clean(line);
-        let (_, told) = ran.stderr.split_once("batches of ").unwrap_or_else(|| panic!("no size is in {}", ran.stderr));
-        sizes.push(told.split(' ').next().unwrap().parse::<u32>().unwrap());
+        observed.is_clean(line);
+        let (_, message) =
+            ran.stderr.split_once("batches of ").unwrap_or_else(|| panic!("no size is in {}", ran.stderr));
+        sizes.push(message.split(' ').next().unwrap().parse::<u32>().unwrap());
         std::fs::remove_dir_all(gpu.home().path("m")).unwrap();
     }
     assert!(sizes[0] == 8192 && (2..8192).contains(&sizes[1]), "{sizes:?}");
@@ -53,8 +54,8 @@ fn a_step_that_can_not_be_captured_ends_the_run_and_plain_steps_are_named() {
     let Some(mut gpu) = Gpu::with_atlas() else { return };
     for capture in ["1", "2"] {
         gpu.set(&[("FAIL_CAPTURE", capture)]);
-        let told = failed(&gpu, 74, &format!("{TRAIN} --batch-size 64"));
-        says(&told, &["captured as a CUDA graph", "--set train.engine=plain"]);
+        let message = failed(&gpu, 74, &format!("{TRAIN} --batch-size 64"));
+        says(&message, &["captured as a CUDA graph", "--set train.engine=plain"]);
         std::fs::remove_dir_all(gpu.home().path("m")).ok();
     }
     gpu.json(&format!("{TRAIN} --batch-size 64 --set train.engine=plain"));
@@ -68,12 +69,12 @@ fn a_batch_that_does_not_fit_is_the_users_and_a_size_is_named_that_does() {
     };
     for megabytes in [100_u64, 150] {
         gpu.set(&[("MEMORY", &(megabytes << 20).to_string())]);
-        let told = failed(&gpu, 65, &format!("{TRAIN} --batch-size 2048"));
-        says(&told, &["out of memory on the GPU", "batches of 2048 cells do not fit", "Tried to allocate"]);
+        let message = failed(&gpu, 65, &format!("{TRAIN} --batch-size 2048"));
+        says(&message, &["out of memory on the GPU", "batches of 2048 cells do not fit", "Tried to allocate"]);
         assert!(!gpu.home().path("m").exists(), "a run without a checkpoint leaves nothing");
-        if let Some((_, hint)) = told.split_once("use --batch-size ") {
+        if let Some((_, hint)) = message.split_once("use --batch-size ") {
             let size: u32 = hint.split(',').next().unwrap().parse().unwrap();
-            assert!(size < 2048, "{told}");
+            assert!(size < 2048, "{message}");
         }
     }
     // If even the network does not fit, no batch size would.
@@ -86,8 +87,8 @@ fn a_device_that_can_not_be_used_is_named() {
     let Some(mut gpu) = Gpu::with_atlas() else { return };
     gpu.set(&[("LOSE_AFTER", "0"), ("LOSE_WITH", "46")]);
     for size in ["64", "auto"] {
-        let told = failed(&gpu, 74, &format!("{TRAIN} --batch-size {size}"));
-        says(&told, &["the GPU failed", "busy or unavailable", "nvidia-smi"]);
+        let message = failed(&gpu, 74, &format!("{TRAIN} --batch-size {size}"));
+        says(&message, &["the GPU failed", "busy or unavailable", "nvidia-smi"]);
     }
 }
 
@@ -95,11 +96,11 @@ fn a_device_that_can_not_be_used_is_named() {
 fn a_device_that_is_lost_ends_every_command_whenever_that_is() {
     let Some(mut gpu) = Gpu::with_atlas() else { return };
     let train = format!("{TRAIN} --batch-size 64");
-    let (_, seen) = gpu.json(&train);
-    let of_training = seen.counter("launches") + seen.counter("graph_launches");
+    let (_, observed) = gpu.json(&train);
+    let of_training = observed.counter("launches") + observed.counter("graph_launches");
     let predict = "predict m s.atlas --to observed --device cuda:0 --out p";
-    let (_, seen) = gpu.json(predict);
-    let of_predicting = seen.counter("launches");
+    let (_, observed) = gpu.json(predict);
+    let of_predicting = observed.counter("launches");
     std::fs::remove_dir_all(gpu.home().path("p")).unwrap();
     for (line, launches) in [(train.replace("--out m", "--out n"), of_training), (predict.to_owned(), of_predicting)] {
         for at in

@@ -79,18 +79,19 @@ impl Gpu {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let ran = Ran { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) };
         // A process that ends at once, since its device was lost, writes none.
-        let seen = fs::read_to_string(&summary).map_or(Value::Null, |told| serde_json::from_str(&told).unwrap());
+        let observed =
+            fs::read_to_string(&summary).map_or(Value::Null, |summary| serde_json::from_str(&summary).unwrap());
         fs::remove_file(&summary).ok();
-        (ran, Seen(seen))
+        (ran, Seen(observed))
     }
 
     /// The `--json` output of a command that succeeds, and the stand-in's observations, which must not include anything forbidden.
     #[track_caller]
     pub fn json(&self, line: &str) -> (Value, Seen) {
-        let (ran, seen) = self.run(&format!("--json {line}"));
+        let (ran, observed) = self.run(&format!("--json {line}"));
         assert_eq!(ran.code, 0, "perturbine {line}\n{}", ran.stderr);
-        seen.is_clean(line);
-        (serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout)), seen)
+        observed.is_clean(line);
+        (serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout)), observed)
     }
 }
 
@@ -190,7 +191,7 @@ pub fn inside(test: &str, settings: &[(&str, &str)]) -> Option<Counters> {
     on_stand_in(&mut command, libraries, scratch.path());
     command.envs(settings.iter().map(|(name, value)| (format!("PERTURBINE_STANDIN_{name}"), value)));
     let Output { status, stdout, stderr } = command.output().unwrap();
-    let (told, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success() && told.contains("1 passed"), "{test} on the stand-in: {status}\n{told}\n{errors}");
+    let (output, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success() && output.contains("1 passed"), "{test} on the stand-in: {status}\n{output}\n{errors}");
     None
 }

@@ -28,10 +28,10 @@ fn a_training_takes_what_explain_says() {
                 "train s.atlas --out {out} --preset {preset} --epochs 8 --batch-size {cells} --seed 1 --device cuda:0 \
                  --set train.n_epochs_pretrain_ae=1 --set train.n_epochs_adv_warmup=2 --set train.check_val_every_n_epoch=4"
             );
-            let said = gpu.json(&format!("explain {flags}")).0["device_bytes"].as_f64().unwrap();
+            let predicted_bytes = gpu.json(&format!("explain {flags}")).0["device_bytes"].as_f64().unwrap();
             let found = gpu.json(&flags).0["peak_device_bytes"].as_f64().unwrap();
-            all.push(format!("{preset} at {cells}: {:.0} MB said, {:.0} MB found", said / 1e6, found / 1e6));
-            off = off.max((said / found - 1.0).abs());
+            all.push(format!("{preset} at {cells}: {:.0} MB said, {:.0} MB found", predicted_bytes / 1e6, found / 1e6));
+            off = off.max((predicted_bytes / found - 1.0).abs());
         }
     }
     assert!(off <= 0.15, "{}", all.join("\n"));
@@ -45,7 +45,7 @@ fn a_thousand_steps_leave_nothing_behind() {
     let engine = GraphReplay::new(&mut learner).expect("a device");
     let packer = BatchPacker::new(i64::from(GENES));
     let kept = [Counter::DeviceBytes, Counter::PinnedBytes, Counter::Streams, Counter::Graphs];
-    let mut seen = Vec::new();
+    let mut held = Vec::new();
     for step in 0..1100_u64 {
         let cells = if step % 4 == 3 { 10..50 } else { 0..70 };
         let mut packed = packer.pack(&batch(cells)).expect("memory");
@@ -55,9 +55,9 @@ fn a_thousand_steps_leave_nothing_behind() {
             .step_on(&mut learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule)
             .expect("a step");
         if step == 99 || step == 1099 {
-            seen.push(kept.map(|counter| counters.get(counter)));
+            held.push(kept.map(|counter| counters.get(counter)));
         }
     }
-    assert_eq!(seen[0], seen[1], "{kept:?} grew over a thousand steps");
+    assert_eq!(held[0], held[1], "{kept:?} grew over a thousand steps");
     assert!(counters.get(Counter::GraphLaunches) > 0, "nothing was replayed");
 }

@@ -91,10 +91,10 @@ fn a_training_changes_no_pinned_bytes_before_they_are_copied() {
     let Some(mut gpu) = Gpu::with_atlas() else { return };
     gpu.set(&[("LAZY", "1")]);
     for preset in ["cpa", "residual", "norman"] {
-        let (_, seen) = gpu.json(&format!(
+        let (_, observed) = gpu.json(&format!(
             "train s.atlas --out {preset} --preset {preset} --epochs 4 --batch-size 64 --device cuda:0"
         ));
-        assert!(seen.counter("copies_to_device") > 0, "{preset}");
+        assert!(observed.counter("copies_to_device") > 0, "{preset}");
     }
 }
 

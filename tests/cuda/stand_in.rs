@@ -108,7 +108,7 @@ impl Sources {
         let (lib, links) = (tree.join("nvidia/cu13/lib"), tree.join("torch/lib"));
         fs::create_dir_all(&lib).unwrap();
         fs::create_dir_all(&links).unwrap();
-        let imports = Imports::of(&self.torch);
+        let imports = Imports::read(&self.torch);
         let own = OWN.iter().map(|(name, _)| (*name).to_owned());
         let others: BTreeSet<String> = imports.libraries.iter().cloned().chain([BUILTINS.to_owned()]).collect();
         let others = others.into_iter().filter(|name| OWN.iter().all(|(own, _)| own != name));
@@ -187,7 +187,7 @@ struct Imports {
 }
 
 impl Imports {
-    fn of(torch: &[PathBuf]) -> Self {
+    fn read(torch: &[PathBuf]) -> Self {
         let is_torch = |name: &str| torch.iter().any(|path| path.file_name().is_some_and(|own| own == name));
         let is_system = |name: &str| OF_THE_SYSTEM.iter().any(|prefix| name.starts_with(prefix));
         let libraries = torch.iter().flat_map(|path| needed(path));

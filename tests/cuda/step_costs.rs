@@ -53,12 +53,12 @@ const EPOCHS: [u32; 2] = [4, 12];
 fn trainings(gpu: &Gpu, flags: &str) -> [Seen; 2] {
     EPOCHS.map(|epochs| {
         let out = format!("m{epochs}");
-        let (_, seen) = gpu.json(&format!(
+        let (_, observed) = gpu.json(&format!(
             "train s.atlas --out {out} --epochs {epochs} --batch-size 64 --seed 1 --device cuda:0 --set train.n_epochs_pretrain_ae=0 \
              --set train.n_epochs_adv_warmup=0 --set train.check_val_every_n_epoch=100 --set train.early_stopping_patience=0 {flags}"
         ));
         std::fs::remove_dir_all(gpu.home().path(&out)).unwrap();
-        seen
+        observed
     })
 }
 
@@ -70,7 +70,7 @@ fn a_step_stays_within_its_budget() {
         let [short, long] = trainings(&gpu, budget.flags);
         let steps = f64::from(EPOCHS[1] - EPOCHS[0]) * STEPS_AN_EPOCH;
         let a_step = |names: &[&str]| {
-            let count = |seen: &Seen| names.iter().map(|name| seen.counter(name)).sum::<u64>() as f64;
+            let count = |observed: &Seen| names.iter().map(|name| observed.counter(name)).sum::<u64>() as f64;
             (count(&long) - count(&short)) / steps
         };
         let nodes = |kind: &str| long.graphs().iter().map(|graph| graph[kind].as_u64().unwrap()).max().unwrap_or(0);

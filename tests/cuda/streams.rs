@@ -41,7 +41,7 @@ fn id(word: &str) -> u64 {
 
 impl Trace {
     /// Reads the trace of a process whose steps all run on one stream.
-    fn of(text: &str) -> Self {
+    fn parse(text: &str) -> Self {
         let lines = || text.lines().map(|line| line.split(' ').skip(2).collect::<Vec<_>>());
         let compute = lines().find_map(|words| match words[..] {
             ["graph", _, "on", stream] => Some(id(stream)),
@@ -106,7 +106,7 @@ fn a_batch_is_copied_while_the_previous_step_runs_and_not_before_its_slot_is_fre
     let file = gpu.home().path("trace");
     gpu.set(&[("TRACE", file.to_str().unwrap())]);
     gpu.json("train s.atlas --out m --preset residual --epochs 5 --batch-size 64 --seed 1 --device cuda:0");
-    let trace = Trace::of(&std::fs::read_to_string(file).unwrap());
+    let trace = Trace::parse(&std::fs::read_to_string(file).unwrap());
     let Trace { compute, batches, others, .. } = &trace;
     // 85% of the cells, in batches of 64, the last of them smaller.
     assert_eq!(batches.len(), 5 * 27, "each step has one copy");

@@ -27,7 +27,7 @@ const SETTINGS: [&str; 8] = [
 struct Run {
     learner: Learner,
     /// Losses and norms of gradients, by step and name.
-    told: Vec<(String, f64)>,
+    losses_and_norms: Vec<(String, f64)>,
 }
 
 fn run(engine: &dyn Engine, plan: &TrainingPlan, kind: Kind, mixed: bool, steps: u64) -> Run {
@@ -39,25 +39,26 @@ fn run(engine: &dyn Engine, plan: &TrainingPlan, kind: Kind, mixed: bool, steps:
         learner.restore(&state, std::path::Path::new("itself")).expect("the same network");
     }
     assert_eq!(Fused::lacks(&learner.network), None, "nothing would be compared");
-    let (input, mut told) = (input_for(plan, kind), Vec::new());
+    let (input, mut losses_and_norms) = (input_for(plan, kind), Vec::new());
     for step in 0..steps {
-        let mut draws = StepDraws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
+        let mut draws = StepDraws::from_seed(step, if mixed { 0.7 } else { 0.0 }, CELLS);
         tch::manual_seed(5);
         draws.noise = Some(Tensor::randn([70, 6], (Kind::Float, Device::Cpu)).to_kind(kind));
         let schedule =
             Schedule::at(plan, Clock { epoch: u32::from(step > 1), batch: step, step, updates: step, of: 0 });
         let losses = engine.step(&mut learner, &input, &draws, schedule);
         let values = losses.values.iter();
-        told.extend(values.map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))));
+        losses_and_norms
+            .extend(values.map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))));
     }
-    Run { learner, told }
+    Run { learner, losses_and_norms }
 }
 
 #[track_caller]
 fn alike(found: &Run, expected: &Run, tolerance: f64, what: &str) {
-    let names = |run: &Run| run.told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let names = |run: &Run| run.losses_and_norms.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "{what}");
-    for ((name, found), (_, expected)) in found.told.iter().zip(&expected.told) {
+    for ((name, found), (_, expected)) in found.losses_and_norms.iter().zip(&expected.losses_and_norms) {
         let off = (found - expected).abs() / expected.abs().max(1e-3);
         assert!(off < tolerance, "{what}: {name} is {found}, not {expected}");
     }

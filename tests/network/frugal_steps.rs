@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, slice::from_ref};
 
 use schemas::config::TrainingPlan;
 use stages::model::{
-    accumulate::Share,
+    accumulate::BatchShare,
     draws::StepDraws,
     fused::Fused,
     loss_term::LossTerm,
@@ -37,7 +37,7 @@ fn state_after(
         let all = Vec::<i64>::try_from(&whole.combinations).expect("numbers");
         let classes: Vec<u32> = all.into_iter().map(|class| u32::try_from(class).expect("small")).collect();
         let classes: Vec<&[u32]> = batches.iter().map(|range| &classes[range.clone()]).collect();
-        for (range, share) in batches.iter().zip(Share::of(&learner.adversaries, &classes)) {
+        for (range, share) in batches.iter().zip(BatchShare::for_batches(&learner.adversaries, &classes)) {
             learner.takes(share);
             let losses =
                 engine.step(&mut learner, &input_of(range.clone(), Kind::Double), &StepDraws::default(), schedule);
@@ -88,13 +88,13 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
 fn one_batch_is_a_step_by_itself_as_it_was() {
     let _alone = alone();
     let plan = plan("model.norm_encoder=batch");
-    let told = state_after(&Plain, &plan, from_ref(&(0..CELLS)), 2);
+    let state = state_after(&Plain, &plan, from_ref(&(0..CELLS)), 2);
     let mut learner = learner(&plan, Kind::Double);
     for step in 0..2 {
         let schedule = Schedule::at(&plan, Clock { batch: step, step, updates: step, ..Clock::default() });
         Plain.step(&mut learner, &input(Kind::Double), &StepDraws::default(), schedule);
     }
-    assert!(learner.state().expect("memory").iter().all(|(name, tensor)| *tensor == told[name]));
+    assert!(learner.state().expect("memory").iter().all(|(name, tensor)| *tensor == state[name]));
 }
 
 /// All measurements of some steps, and the state after them.
@@ -104,14 +104,14 @@ fn run(
     mixed: bool,
     steps: u64,
 ) -> (Vec<(LossTerm, Tensor)>, BTreeMap<String, Tensor>) {
-    let (mut learner, mut told) = (learner(plan, kind), Vec::new());
+    let (mut learner, mut losses) = (learner(plan, kind), Vec::new());
     for step in 0..steps {
         tch::manual_seed(11 + i64::try_from(step).expect("few steps"));
-        let draws = StepDraws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
+        let draws = StepDraws::from_seed(step, if mixed { 0.7 } else { 0.0 }, CELLS);
         let schedule = Schedule::at(plan, Clock { batch: step, step, updates: step, ..Clock::default() });
-        told.extend(Plain.step(&mut learner, &input(kind), &draws, schedule).values);
+        losses.extend(Plain.step(&mut learner, &input(kind), &draws, schedule).values);
     }
-    (told, learner.state().expect("memory"))
+    (losses, learner.state().expect("memory"))
 }
 
 #[test]
@@ -129,11 +129,11 @@ fn what_is_recomputed_gives_the_same_bits() {
         let [held, recomputed] =
             ["", " train.checkpointing=true"].map(|more| plan(&format!("train.engine=plain {settings}{more}")));
         for (kind, mixed) in [(Kind::Double, false), (Kind::Float, false), (Kind::Float, true)] {
-            let (told, state) = run(&held, kind, mixed, 3);
+            let (losses, state) = run(&held, kind, mixed, 3);
             let (told_again, state_again) = run(&recomputed, kind, mixed, 3);
-            let names = |told: &[(LossTerm, Tensor)]| told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-            assert_eq!(names(&told_again), names(&told), "{settings}");
-            for ((name, loss), (_, again)) in told.iter().zip(&told_again) {
+            let names = |losses: &[(LossTerm, Tensor)]| losses.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            assert_eq!(names(&told_again), names(&losses), "{settings}");
+            for ((name, loss), (_, again)) in losses.iter().zip(&told_again) {
                 assert_eq!(again, loss, "{settings}: {name}");
             }
             for (name, tensor) in &state {
@@ -149,9 +149,9 @@ fn rounded_products_move_the_losses_by_a_few_parts_in_a_hundred_at_most() {
     let _alone = alone();
     let last = |precision: &str| {
         let plan = plan(&format!("train.engine=plain train.precision={precision} model.norm_encoder=batch"));
-        let (told, state) = run(&plan, Kind::Float, false, 20);
+        let (losses, state) = run(&plan, Kind::Float, false, 20);
         assert!(state.values().all(|tensor| tensor.kind() != Kind::BFloat16), "weights stay float32");
-        let recon = told.iter().rev().find(|(name, _)| *name == LossTerm::Reconstruction).expect("a loss");
+        let recon = losses.iter().rev().find(|(name, _)| *name == LossTerm::Reconstruction).expect("a loss");
         assert_eq!(recon.1.kind(), Kind::Float, "losses stay float32");
         recon.1.double_value(&[])
     };

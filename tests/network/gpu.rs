@@ -78,9 +78,10 @@ fn in_float32_it_stays_as_close_as_rounding_lets_it() {
         let expected = plain(&plan, Kind::Double, Device::Cpu);
         // Before any step, losses and gradients alone.
         let mut first = replayed(&plan, Kind::Float, GPU, true);
-        first.told.retain(|(name, _)| name.ends_with(" of step 0"));
-        for (name, found) in first.told {
-            let (_, expected) = expected.told.iter().find(|(known, _)| *known == name).expect("it was told");
+        first.losses_and_norms.retain(|(name, _)| name.ends_with(" of step 0"));
+        for (name, found) in first.losses_and_norms {
+            let (_, expected) =
+                expected.losses_and_norms.iter().find(|(known, _)| *known == name).expect("it was told");
             assert!(
                 (found - expected).abs() <= 1e-4 * expected.abs().max(1e-3),
                 "{settings}: {name} is {found}, not {expected}"

@@ -92,7 +92,7 @@ fn what_can_not_be_replayed_says_why() {
         ("model.doser_type=mlp", "mlp"),
     ] {
         let learner = learner(&plan(settings), Kind::Float, Device::Cpu);
-        assert!(GraphReplay::lacks(&learner).is_some_and(|told| told.contains(why)), "{settings}");
+        assert!(GraphReplay::lacks(&learner).is_some_and(|reason| reason.contains(why)), "{settings}");
     }
 }
 

@@ -4,10 +4,10 @@ use serde_json::Value;
 use stages::{
     evaluate::{Comparison, Predicted, ScoredGenes, discrimination},
     statistics::{
-        clouds::{Cloud, TargetCloud},
         differential::differential_genes,
         metrics,
         moments::{MeanProfile, Moments},
+        point_sets::{PointSet, TargetPointSet},
     },
 };
 
@@ -47,7 +47,7 @@ fn near(name: &str, found: Option<f64>, expected: &Value, tolerance: f64) {
 fn scores_of_means_and_variances_are_those_of_scikit_learn_scipy_and_cell_eval() {
     let case = &cases()["profiles"];
     let (truth, reference, source) = (group(&case["truth"]), group(&case["reference"]), group(&case["source"]));
-    let chosen = ScoredGenes::of(&truth, &reference, None);
+    let chosen = ScoredGenes::choose(&truth, &reference, None);
     let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
     let predicted = Predicted { mean: numbers(&case["mean"]), variance: Some(numbers(&case["variance"])) };
     let scores = comparison.score(&predicted);
@@ -69,13 +69,13 @@ fn differential_genes_are_those_of_scipy() {
 #[test]
 fn distances_of_cells_are_those_of_pertpy() {
     let case = &cases()["clouds"];
-    let cloud = |name: &str| {
-        let mut cloud = Cloud::new(5);
-        matrix(&case[name]).iter().for_each(|cell| cloud.extend(&narrow(cell)));
-        cloud
+    let point_set = |name: &str| {
+        let mut point_set = PointSet::new(5);
+        matrix(&case[name]).iter().for_each(|cell| point_set.extend(&narrow(cell)));
+        point_set
     };
-    let (real, predicted) = (cloud("real"), cloud("predicted"));
-    let target = TargetCloud::new(&real).unwrap();
+    let (real, predicted) = (point_set("real"), point_set("predicted"));
+    let target = TargetPointSet::new(&real).unwrap();
     let (e_distance, mmd) = target.distances(&predicted, target.apart(&predicted));
     // Points are kept as f32.
     near("gamma", Some(target.gamma()), &case["expected"]["gamma"], 1e-6);

@@ -91,7 +91,7 @@ fn of_atlas(atlas: &Atlas) -> Result<String> {
     let codes: Vec<&[u32]> = (0..atlas.cells()).map(|cell| atlas.codes(CellIndex(cell))).collect();
     let rows: Vec<u64> = (0..atlas.cells()).map(|cell| atlas.row(CellIndex(cell)).0).collect();
     let obs: Vec<_> = atlas.obs(&["cell", "condition"])?.map(|batch| format!("{:?}", batch.unwrap())).collect();
-    let members = Members::of(atlas)?.cells().to_vec();
+    let members = Members::open(atlas)?.cells().to_vec();
     let split = Split::read(atlas, "held")?;
     let controls: Vec<String> =
         control_means(atlas)?.iter().map(|control| format!("{:?} {:?}", control.covariates, control.mean)).collect();
@@ -105,13 +105,13 @@ fn of_atlas(atlas: &Atlas) -> Result<String> {
 /// The files below a folder that are read by those that use it, and their lengths.
 fn files_of(folder: &Path) -> Vec<(PathBuf, u64)> {
     // Files for people: nothing is computed from them.
-    let told = ["config.toml", "genes.txt", "history.jsonl", "pipeline.json", "split.parquet", "checkpoint"];
+    let unread = ["config.toml", "genes.txt", "history.jsonl", "pipeline.json", "split.parquet", "checkpoint"];
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
         if entry.is_dir() && name != "checkpoint" {
             found.extend(files_of(&entry));
-        } else if !told.contains(&name.as_str()) {
+        } else if !unread.contains(&name.as_str()) {
             let length = fs::metadata(&entry).unwrap().len();
             found.push((entry, length));
         }
@@ -130,7 +130,7 @@ fn ten_thousand_flipped_bits_are_found_or_change_nothing() {
     let mut random = ChaCha8Rng::seed_from_u64(11);
     for (name, flips) in FLIPS {
         let path = home.path(name);
-        let wanted = everything(&path).unwrap();
+        let expected = everything(&path).unwrap();
         let files = files_of(&path);
         let (mut found, mut harmless) = (0, 0);
         for _ in 0..flips {
@@ -148,14 +148,14 @@ fn ten_thousand_flipped_bits_are_found_or_change_nothing() {
                 }
                 Ok(read) => {
                     harmless += 1;
-                    assert!(read == wanted, "{}, byte {at}, bit {bit}: read as if it were right", file.display());
+                    assert!(read == expected, "{}, byte {at}, bit {bit}: read as if it were right", file.display());
                 }
             }
             handle.write_all_at(&byte, at).unwrap();
         }
         counted(&format!("{name}: {found} flips found, {harmless} without effect"));
         assert!(harmless * 20 <= found, "{name}: {found} found, {harmless} harmless");
-        assert!(everything(&path).unwrap() == wanted, "everything was put back");
+        assert!(everything(&path).unwrap() == expected, "everything was put back");
     }
 }
 
@@ -214,9 +214,9 @@ fn a_file_that_is_cut_while_it_is_read_is_an_error_and_the_process_lives() {
                 // Everything is copied out of maps first, and then checked.
                 let cells = (0..opened.cells()).map(CellIndex);
                 let looked: u64 = cells.map(|cell| opened.row(cell).0 + u64::from(opened.condition(cell).0)).sum();
-                let told = read(&opened).and_then(|()| opened.check_maps());
+                let result = read(&opened).and_then(|()| opened.check_maps());
                 let about = format!("{atlas}, {access:?}, {name} cut to {keep}, {looked}");
-                let error = told.expect_err(&about);
+                let error = result.expect_err(&about);
                 assert!(error.to_string().contains(name), "{about}: {error}");
                 fs::remove_dir_all(folder).unwrap();
             }
@@ -243,7 +243,7 @@ fn an_atlas_that_is_removed_while_it_is_open_is_read_to_its_end() {
             fs::remove_dir_all(&folder).unwrap();
             fs::create_dir(&folder).unwrap();
             assert_eq!(rows(&atlas), before);
-            assert_eq!(Members::of(&atlas).unwrap().cells().len(), 500);
+            assert_eq!(Members::open(&atlas).unwrap().cells().len(), 500);
             assert!(!control_means(&atlas).unwrap().is_empty());
             let blocks = u32::try_from(atlas.manifest().blocks()).unwrap();
             (0..blocks).for_each(|block| drop(atlas.block(BlockIndex(block)).unwrap()));

@@ -109,9 +109,9 @@ impl Job {
         (self.work)(home, false).unwrap();
         let calls = usize::try_from(counted.calls()).unwrap();
         drop(counted);
-        let wanted = tree(&home.path(self.out));
+        let expected = tree(&home.path(self.out));
         self.clear(home);
-        (wanted, calls)
+        (expected, calls)
     }
 
     fn clear(&self, home: &Home) {
@@ -126,21 +126,21 @@ impl Job {
 
     /// Looks at what a run left that something happened to, and tries again.
     #[track_caller]
-    fn is_mended(&self, home: &Home, wanted: &Tree, before: &[String], about: &str) {
+    fn is_mended(&self, home: &Home, expected: &Tree, before: &[String], about: &str) {
         let mut allowed: BTreeSet<String> = before.iter().cloned().collect();
         allowed.insert(self.out.to_owned());
-        let seen = visible(home);
-        assert!(seen.iter().all(|name| allowed.contains(name)), "{about}: {seen:?}");
+        let visible_names = visible(home);
+        assert!(visible_names.iter().all(|name| allowed.contains(name)), "{about}: {visible_names:?}");
         let out = home.path(self.out);
         if out.exists() && self.name != "train" {
-            same(&tree(&out), wanted, &format!("{about}, what is visible"));
+            same(&tree(&out), expected, &format!("{about}, what is visible"));
         }
         if self.name == "train" && out.exists() {
             match Model::load(&out, Device::Cpu) {
                 Ok(_) => {
                     let found = tree(&out);
                     for name in ["model.json", "model.safetensors"].map(PathBuf::from) {
-                        assert!(found[&name] == wanted[&name], "{about}: what is visible of the model");
+                        assert!(found[&name] == expected[&name], "{about}: what is visible of the model");
                     }
                 }
                 Err(error) => assert_eq!(error.exit_code(), ExitCode::Data, "{about}: {error}"),
@@ -149,7 +149,7 @@ impl Job {
         if self.resumes || !out.exists() {
             (self.work)(home, true).unwrap_or_else(|error| panic!("{about}, again: {error}"));
         }
-        same(&tree(&out), wanted, &format!("{about}, again"));
+        same(&tree(&out), expected, &format!("{about}, again"));
         assert_eq!(in_the_making(home), Vec::<PathBuf>::new(), "{about}");
         assert!(!home.path(&format!(".{}.shards", self.out)).exists(), "{about}");
     }
@@ -157,8 +157,8 @@ impl Job {
     /// Lets things happen at calls from the first to the last, `most` of them.
     fn survives(&self, home: &Home, faults: &[&str], most: usize) {
         let before = visible(home);
-        let (wanted, calls) = self.undisturbed(home);
-        assert!(calls > 5, "{calls} calls are no test");
+        let (expected, calls) = self.undisturbed(home);
+        assert!(calls > 5, "{calls} calls are not a test");
         counted(&format!("{}: {} of {calls} calls, each {faults:?}", self.name, some_of(calls, most).len()));
         for fault in faults {
             for at in some_of(calls, most) {
@@ -167,10 +167,10 @@ impl Job {
                 let done = (self.work)(home, false);
                 drop(injected);
                 match done {
-                    Ok(()) => same(&tree(&home.path(self.out)), &wanted, &about),
-                    Err(error) => is_told(&error, fault, home, &about),
+                    Ok(()) => same(&tree(&home.path(self.out)), &expected, &about),
+                    Err(error) => is_reported(&error, fault, home, &about),
                 }
-                self.is_mended(home, &wanted, &before, &about);
+                self.is_mended(home, &expected, &before, &about);
                 self.clear(home);
             }
         }
@@ -179,17 +179,17 @@ impl Job {
 
 /// An error of the disk names what could not be done, and to which file.
 #[track_caller]
-fn is_told(error: &Error, fault: &str, home: &Home, about: &str) {
+fn is_reported(error: &Error, fault: &str, home: &Home, about: &str) {
     let codes: &[ExitCode] = match fault {
         "full" => &[ExitCode::NoSpace],
         "short" | "interrupted" => panic!("{about}: {error}"),
         _ => &[ExitCode::Io, ExitCode::CantCreate],
     };
     assert!(codes.contains(&error.exit_code()), "{about}: {:?}, {error}", error.exit_code());
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.starts_with("can't ") && told.contains(home.path("").to_string_lossy().trim_end_matches('/')),
-        "{about}: {told}"
+        message.starts_with("can't ") && message.contains(home.path("").to_string_lossy().trim_end_matches('/')),
+        "{about}: {message}"
     );
 }
 
@@ -274,18 +274,18 @@ fn a_process_that_is_killed_leaves_what_the_next_one_mends() {
     ];
     for (line, out, resume) in jobs {
         let calls = home.disk_calls(&line).len();
-        let wanted = tree(&home.path(out));
+        let expected = tree(&home.path(out));
         for at in some_of(calls, 8) {
             std::fs::remove_dir_all(home.path(out)).unwrap();
             let ran = home.run_with_fault(&line, &format!("kill@{at}"));
             let about = format!("{line}, killed at call {at} of {calls}");
             assert_eq!(ran.code, -1, "{about}: {}", ran.stderr);
             if home.path(out).exists() && resume.is_empty() {
-                same(&tree(&home.path(out)), &wanted, &about);
+                same(&tree(&home.path(out)), &expected, &about);
             } else {
                 home.json(&format!("{line}{}", if home.path(out).exists() { resume } else { "" }));
             }
-            same(&tree(&home.path(out)), &wanted, &format!("{about}, again"));
+            same(&tree(&home.path(out)), &expected, &format!("{about}, again"));
             assert_eq!(in_the_making(&home), Vec::<PathBuf>::new(), "{about}");
         }
     }

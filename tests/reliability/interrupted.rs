@@ -44,14 +44,14 @@ fn waits_for(run: &mut Child, what: &str, there: impl Fn() -> bool) {
 /// Stops a run, and gives back what it said.
 #[track_caller]
 fn stopped(run: Child, how: &str, about: &str) -> String {
-    let asked = Instant::now();
+    let requested_at = Instant::now();
     signal(&run, how);
     let output = run.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(75), "{about}: {told}");
-    assert!(asked.elapsed() < SOON, "{about} took {:?} to stop", asked.elapsed());
-    says(&told, &["stopped on request", "hint: "]);
-    told
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{about}: {message}");
+    assert!(requested_at.elapsed() < SOON, "{about} took {:?} to stop", requested_at.elapsed());
+    says(&message, &["stopped on request", "hint: "]);
+    message
 }
 
 fn hidden(home: &Home, start: &str) -> bool {
@@ -75,7 +75,7 @@ fn runs_that_are_killed_at_random_moments_are_mended_by_the_next_try() {
         let started = Instant::now();
         home.json(&line);
         let whole = started.elapsed();
-        let wanted = tree(&home.path(out));
+        let expected = tree(&home.path(out));
         for kill in 0..if long_tests() { 50 } else { 4 } {
             fs::remove_dir_all(home.path(out)).unwrap();
             let mut run = home.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -85,11 +85,11 @@ fn runs_that_are_killed_at_random_moments_are_mended_by_the_next_try() {
             let about = format!("{line}, kill {kill}");
             let there = home.path(out).exists();
             if there && resume.is_empty() {
-                same(&tree(&home.path(out)), &wanted, &about);
+                same(&tree(&home.path(out)), &expected, &about);
             } else {
                 home.json(&format!("{line}{}", if there { resume } else { "" }));
             }
-            same(&tree(&home.path(out)), &wanted, &format!("{about}, again"));
+            same(&tree(&home.path(out)), &expected, &format!("{about}, again"));
             assert_eq!(in_the_making(&home), Vec::<std::path::PathBuf>::new(), "{about}");
         }
     }
@@ -116,9 +116,9 @@ fn a_slow_disk_holds_up_neither_the_end_nor_the_memory() {
     let output = slow(&home, &format!("--json {cells} --out slow"), 20).wait_with_output().unwrap();
     assert!(output.status.success());
     same(&tree(&home.path("slow")), &tree(&home.path("whole")), "a slow disk");
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let bytes = |told: &serde_json::Value| told["peak_memory_bytes"].as_u64().unwrap();
-    assert!(bytes(&told) < bytes(&whole) + (64 << 20), "{} and {}", bytes(&told), bytes(&whole));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bytes = |result: &serde_json::Value| result["peak_memory_bytes"].as_u64().unwrap();
+    assert!(bytes(&result) < bytes(&whole) + (64 << 20), "{} and {}", bytes(&result), bytes(&whole));
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn an_ingest_on_a_slow_disk_and_a_training_stop_soon() {
     let line = format!("train s.atlas --out m --epochs 500 --set train.early_stopping_patience=0 {TINY}");
     let mut run = slow(&home, &line, 20);
     waits_for(&mut run, "a checkpoint", || home.path("m/checkpoint/000001-000000000").exists());
-    let told = stopped(run, "-TERM", "train");
-    assert!(told.contains("--resume"), "{told}");
+    let message = stopped(run, "-TERM", "train");
+    assert!(message.contains("--resume"), "{message}");
     assert_eq!(home.run("verify m").code, 0, "the state that it goes on from is whole");
 }
 

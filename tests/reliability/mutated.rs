@@ -123,14 +123,14 @@ fn what_the_corpora_hold_is_read_or_refused() {
 /// Opens an atlas and reads all of it; what was said of it.
 #[track_caller]
 fn refused(folder: &Path, about: &str) -> String {
-    let told = stages::reader::atlas::Atlas::open(folder).and_then(|atlas| {
+    let result = stages::reader::atlas::Atlas::open(folder).and_then(|atlas| {
         let damages = atlas.verify()?;
         match damages.into_iter().next() {
             Some(damage) => Err(schemas::Error::damaged(folder.join(damage.file), damage.what)),
             None => Ok(()),
         }
     });
-    let error = told.expect_err(about);
+    let error = result.expect_err(about);
     assert_eq!(error.exit_code() as u8, 65, "{about}: {error}");
     error.to_string()
 }
@@ -185,7 +185,7 @@ fn a_manifest_whose_writer_means_ill_is_refused() {
     ] {
         edit(format!("{key} = {value}"), &|manifest| manifest[key] = value.clone());
     }
-    assert!(edits.iter().all(|(_, changed)| *changed != sound), "an edit that changes nothing tells nothing");
+    assert!(edits.iter().all(|(_, changed)| *changed != sound), "an edit that changes nothing shows nothing");
     counted(&format!("{} manifests", edits.len()));
     assert!(edits.len() > 100);
     for (about, changed) in edits {
@@ -241,6 +241,6 @@ fn blocks_that_overlap_or_claim_too_much_are_refused() {
         }
     }
     let first = entries[..BLOCK_ENTRY_BYTES].to_vec();
-    let told = with(BLOCK_ENTRY_BYTES, &first).expect_err("the first block twice");
-    assert!(told.contains("before the end of the previous one"), "{told}");
+    let message = with(BLOCK_ENTRY_BYTES, &first).expect_err("the first block twice");
+    assert!(message.contains("before the end of the previous one"), "{message}");
 }

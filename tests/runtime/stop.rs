@@ -31,10 +31,10 @@ fn what_fails_ahead_of_a_sink_that_has_enough_counts_for_nothing() {
 #[test]
 fn after_a_stop_nothing_more_is_pushed_and_the_sink_suspends() {
     let (stop, diary) = (Stop::default(), Diary::default());
-    let asked = stop.clone();
+    let stop_handle = stop.clone();
     let each = move |number| {
         if number == 3 {
-            asked.request();
+            stop_handle.request();
         }
         go_on(number)
     };
@@ -50,12 +50,12 @@ fn after_a_stop_nothing_more_is_pushed_and_the_sink_suspends() {
 fn a_stop_frees_a_source_that_waits_for_room_behind_a_sink_that_sleeps() {
     let (stop, diary) = (Stop::default(), Diary::default());
     let (gone, wait) = mpsc::channel::<()>();
-    let asked = stop.clone();
+    let stop_handle = stop.clone();
     let source = numbers(0..).inspect(move |_| {
         let _dropped_with_the_source = &gone;
     });
     let each = move |number| {
-        asked.request();
+        stop_handle.request();
         // The sink is still at it when the source has already gone.
         assert!(
             wait.recv_timeout(Duration::from_secs(5)).is_err_and(|why| why == mpsc::RecvTimeoutError::Disconnected)
@@ -71,10 +71,10 @@ fn a_stop_frees_a_source_that_waits_for_room_behind_a_sink_that_sleeps() {
 #[test]
 fn a_stop_ends_a_run_that_yields_nothing() {
     let stop = Stop::default();
-    let asked = stop.clone();
+    let stop_handle = stop.clone();
     let source = numbers((0..).inspect(move |number| {
         if *number == 1000 {
-            asked.request();
+            stop_handle.request();
         }
     }));
     let run = Pipeline::from_source("read", SMALL, source)
@@ -116,8 +116,8 @@ fn a_stop_stops_every_run_that_was_given_it_and_a_failure_only_its_own() {
 #[test]
 fn dropping_a_stream_joins_its_threads() {
     let alive = Arc::new(());
-    let seen = [Arc::clone(&alive), Arc::clone(&alive), Arc::clone(&alive)];
-    let [by_source, by_map, by_stage] = seen;
+    let references = [Arc::clone(&alive), Arc::clone(&alive), Arc::clone(&alive)];
+    let [by_source, by_map, by_stage] = references;
     let source = numbers(0..).inspect(move |_| assert!(Arc::strong_count(&by_source) > 0));
     let mut stream = Pipeline::from_source("read", SMALL, source)
         .map("encode", workers(3), move |item| {

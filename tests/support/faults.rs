@@ -65,11 +65,11 @@ fn without_times(name: &Path, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[track_caller]
-pub fn same(found: &Tree, wanted: &Tree, about: &str) {
+pub fn same(found: &Tree, expected: &Tree, about: &str) {
     let names = |tree: &Tree| tree.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(found), names(wanted), "{about}");
+    assert_eq!(names(found), names(expected), "{about}");
     for (name, bytes) in found {
-        assert!(*bytes == wanted[name], "{about}: {} differs", name.display());
+        assert!(*bytes == expected[name], "{about}: {} differs", name.display());
     }
 }
 

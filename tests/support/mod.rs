@@ -153,8 +153,8 @@ pub fn skipped(why: &str) {
 
 /// Checks that an error message has these parts.
 #[track_caller]
-pub fn says(told: &str, parts: &[&str]) {
-    let (_, message) = told.split_once("error: ").unwrap_or_else(|| panic!("there is no error in: {told}"));
+pub fn says(stderr: &str, parts: &[&str]) {
+    let (_, message) = stderr.split_once("error: ").unwrap_or_else(|| panic!("there is no error in: {stderr}"));
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }

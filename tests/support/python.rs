@@ -16,8 +16,8 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 pub fn python_with(name: &str, packages: &[&str]) -> Option<PathBuf> {
     let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{name}"));
-    let (python, marker, wanted) = (home.join("bin/python"), home.join("complete"), packages.join("\n"));
-    if fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
+    let (python, marker, requirements) = (home.join("bin/python"), home.join("complete"), packages.join("\n"));
+    if fs::read_to_string(&marker).is_ok_and(|found| found == requirements) {
         return Some(python);
     }
     let ran = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
@@ -30,7 +30,7 @@ pub fn python_with(name: &str, packages: &[&str]) -> Option<PathBuf> {
         skipped(&format!("pip can't install {}", packages.join(", ")));
         return None;
     }
-    fs::write(marker, wanted).unwrap();
+    fs::write(marker, requirements).unwrap();
     Some(python)
 }
 
@@ -38,7 +38,7 @@ pub fn python_with(name: &str, packages: &[&str]) -> Option<PathBuf> {
 #[track_caller]
 pub fn run(python: &Path, script: &str, arguments: &[&Path]) -> String {
     let output = Command::new(python).arg("-c").arg(script).args(arguments).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
     String::from_utf8(output.stdout).unwrap()
 }

@@ -26,7 +26,7 @@ const EMBEDDINGS: &str = "module.pert_network.pert_embedding.weight";
 pub struct Run {
     pub learner: Learner,
     /// Losses and norms of gradients, by step and name.
-    pub told: Vec<(String, f64)>,
+    pub losses_and_norms: Vec<(String, f64)>,
     /// Graphs that were noted.
     pub graphs: usize,
 }
@@ -57,7 +57,7 @@ pub fn cells(step: u64) -> std::ops::Range<usize> {
 
 /// How cells of a step's batch are mixed.
 fn draws(plan: &TrainingPlan, step: u64) -> StepDraws {
-    StepDraws::of(step, schedule(plan, step).mixup_alpha, cells(step).len())
+    StepDraws::from_seed(step, schedule(plan, step).mixup_alpha, cells(step).len())
 }
 
 /// Offsets to choose from, `[5, genes]`.
@@ -79,7 +79,7 @@ fn besides(plan: &TrainingPlan, step: u64) -> (Option<Vec<i64>>, Option<Vec<i64>
 
 /// Plain steps.
 pub fn plain(plan: &TrainingPlan, kind: Kind, device: Device) -> Run {
-    let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
+    let mut run = Run { learner: learner(plan, kind, device), losses_and_norms: Vec::new(), graphs: 0 };
     let table = offsets(kind, device);
     for step in 0..STEPS {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
@@ -91,7 +91,7 @@ pub fn plain(plan: &TrainingPlan, kind: Kind, device: Device) -> Run {
             ..Input::new(&batch_for(plan, cells(step)), i64::from(GENES), kind, device)
         };
         let losses = Plain.step(&mut run.learner, &input, &draws(plan, step), schedule(plan, step));
-        run.told.extend(
+        run.losses_and_norms.extend(
             losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
         );
     }
@@ -100,7 +100,7 @@ pub fn plain(plan: &TrainingPlan, kind: Kind, device: Device) -> Run {
 
 /// Steps of fixed shapes, with graphs if they can be and are requested.
 pub fn replayed(plan: &TrainingPlan, kind: Kind, device: Device, graphs: bool) -> Run {
-    let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
+    let mut run = Run { learner: learner(plan, kind, device), losses_and_norms: Vec::new(), graphs: 0 };
     assert_eq!(GraphReplay::lacks(&run.learner), None, "nothing would be compared");
     let engine = GraphReplay::new(&mut run.learner).expect("a device");
     let engine = if graphs { engine } else { engine.without_graphs() };
@@ -116,7 +116,7 @@ pub fn replayed(plan: &TrainingPlan, kind: Kind, device: Device, graphs: bool) -
                 .step_on(&mut run.learner, &mut packed, &extras, &draws(plan, step), schedule(plan, step))
                 .expect("a step")
         };
-        run.told.extend(
+        run.losses_and_norms.extend(
             losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
         );
     }
@@ -126,14 +126,14 @@ pub fn replayed(plan: &TrainingPlan, kind: Kind, device: Device, graphs: bool) -
 
 /// Whether two runs measured and learned the same, to within these relative tolerances.
 #[track_caller]
-pub fn alike(found: &Run, expected: &Run, [told, learned]: [f64; 2], what: &str) {
-    let names = |run: &Run| run.told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+pub fn alike(found: &Run, expected: &Run, [loss_tolerance, learned]: [f64; 2], what: &str) {
+    let names = |run: &Run| run.losses_and_norms.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "{what}");
-    for ((name, found), (_, expected)) in found.told.iter().zip(&expected.told) {
+    for ((name, found), (_, expected)) in found.losses_and_norms.iter().zip(&expected.losses_and_norms) {
         let off = (found - expected).abs() / expected.abs().max(1e-3);
         // Accuracies are counted in float32, whatever the numbers of the network are.
-        let told = if name.starts_with("acc_") { told.max(1e-6) } else { told };
-        assert!(off < told, "{what}: {name} is {found}, not {expected}");
+        let tolerance = if name.starts_with("acc_") { loss_tolerance.max(1e-6) } else { loss_tolerance };
+        assert!(off < tolerance, "{what}: {name} is {found}, not {expected}");
     }
     let state = found.learner.state().expect("memory");
     for (name, expected) in &expected.learner.state().expect("memory") {

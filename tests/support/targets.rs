@@ -59,7 +59,7 @@ pub type Outcome = Result<(), String>;
 pub fn run(target: &str, bytes: &[u8], ground: &Ground) -> Outcome {
     let (_, ending) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target");
     let path = ground.scratch.join(format!("input.{ending}"));
-    let told = |error: schemas::Error| error.to_string();
+    let to_text = |error: schemas::Error| error.to_string();
     match target {
         "manifest" => with_atlas(ground, |folder| {
             let write =
@@ -78,17 +78,17 @@ pub fn run(target: &str, bytes: &[u8], ground: &Ground) -> Outcome {
         "blocks" => with_atlas(ground, |folder| hostile_blocks(folder, bytes)),
         "settings" => {
             let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-            Settings::layered(Preset::default(), Some(("input.toml", text)), &[]).map(drop).map_err(told)
+            Settings::layered(Preset::default(), Some(("input.toml", text)), &[]).map(drop).map_err(to_text)
         }
         _ => {
             fs::write(&path, bytes).expect("the scratch folder can be written to");
             match target {
-                "safetensors" => stages::torch::parameters::read_safetensors(&path).map(drop).map_err(told),
+                "safetensors" => stages::torch::parameters::read_safetensors(&path).map(drop).map_err(to_text),
                 "embeddings" => {
                     fs::write(path.with_extension("txt"), "A\nB\n").expect("the scratch folder can be written to");
-                    embedding_table::read(&path).map(drop).map_err(told)
+                    embedding_table::read(&path).map(drop).map_err(to_text)
                 }
-                "split" => Split::read_file(&whole(ground), "input", &path).map(drop).map_err(told),
+                "split" => Split::read_file(&whole(ground), "input", &path).map(drop).map_err(to_text),
                 _ => read_source(&path, ground),
             }
         }
@@ -132,14 +132,14 @@ fn with_atlas(ground: &Ground, spoil: impl FnOnce(&Path) -> Outcome) -> Outcome 
 }
 
 fn read_atlas(folder: &Path) -> Outcome {
-    let told = |error: schemas::Error| error.to_string();
+    let text = |error: schemas::Error| error.to_string();
     for access in [Access::Map, Access::Read] {
-        let atlas = Atlas::open_with(folder, access).map_err(told)?;
+        let atlas = Atlas::open_with(folder, access).map_err(text)?;
         for block in 0..u32::try_from(atlas.manifest().blocks()).map_err(|error| error.to_string())? {
-            atlas.block(BlockIndex(block)).map_err(told)?;
-            atlas.mapped_block(BlockIndex(block)).map_err(told)?;
+            atlas.block(BlockIndex(block)).map_err(text)?;
+            atlas.mapped_block(BlockIndex(block)).map_err(text)?;
         }
-        for batch in atlas.obs(&["cell"]).map_err(told)? {
+        for batch in atlas.obs(&["cell"]).map_err(text)? {
             batch.map_err(|error| error.to_string())?;
         }
     }

@@ -145,12 +145,12 @@ fn goes_on_as_if_not_stopped(settings: &str) {
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let output = run.wait_with_output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(75), "{told}");
-        assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?} to stop", asked.elapsed());
-        assert!(told.contains("--resume"), "what to do next is told: {told}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(75), "{message}");
+        assert!(requested_at.elapsed() < Duration::from_secs(5), "it took {:?} to stop", requested_at.elapsed());
+        assert!(message.contains("--resume"), "what to do next is told: {message}");
         assert!(!home.path("stopped/model.json").exists(), "a run that was stopped publishes nothing");
         assert_eq!(home.run("inspect stopped").code, 65);
     }
@@ -164,10 +164,10 @@ fn a_run_that_has_ended_is_resumed_to_the_same_model() {
     let home = Home::with_atlas();
     let line = format!("train s.atlas --out m --epochs 2 {TINY}");
     home.json(&line);
-    let (before, told) = (weights(&home, "m"), history(&home, "m"));
+    let (before, epochs) = (weights(&home, "m"), history(&home, "m"));
     home.json(&format!("{line} --resume"));
     assert!(weights(&home, "m") == before);
-    assert_eq!(history(&home, "m"), told);
+    assert_eq!(history(&home, "m"), epochs);
 }
 
 #[test]

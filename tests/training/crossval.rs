@@ -20,7 +20,7 @@ use stages::{
 use crate::support::{self, Home, TINY, parquet, says, store};
 
 fn folds(atlas: &Atlas, scheme: &str, seed: u64) -> Folds {
-    Folds::of(atlas, &Scheme::parse(scheme).unwrap(), seed).unwrap()
+    Folds::new(atlas, &Scheme::parse(scheme).unwrap(), seed).unwrap()
 }
 
 fn cells(atlas: &Atlas) -> impl Iterator<Item = CellIndex> {
@@ -33,11 +33,11 @@ fn times(folds: &Folds, cell: CellIndex) -> usize {
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-fn near(found: &Value, wanted: f64) {
-    assert!((number(found) - wanted).abs() < 1e-9, "{found} is not {wanted}");
+fn near(found: &Value, expected: f64) {
+    assert!((number(found) - expected).abs() < 1e-9, "{found} is not {expected}");
 }
 
 #[test]
@@ -116,16 +116,19 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
         folds.iter().map(|fold| (fold["name"].as_str().unwrap(), fold["seed"].as_u64().unwrap())).collect();
     assert_eq!(runs, [("type_0", 1), ("type_0", 2), ("type_1", 1), ("type_1", 2)]);
 
-    let of = |at: usize| number(&folds[at]["evaluation"]["mean"]["pearson_delta"]);
-    let all = [of(0), of(1), of(2), of(3)];
+    let score_of = |at: usize| number(&folds[at]["evaluation"]["mean"]["pearson_delta"]);
+    let all = [score_of(0), score_of(1), score_of(2), score_of(3)];
     assert_ne!(all[0], all[1], "another seed, another model");
     near(&crossed["mean"]["pearson_delta"], all.iter().sum::<f64>() / 4.0);
     let deviation = |one: f64, other: f64| (one - other).abs() / 2.0_f64.sqrt();
     near(&crossed["sd_folds"]["pearson_delta"], deviation((all[0] + all[1]) / 2.0, (all[2] + all[3]) / 2.0));
     near(&crossed["sd_seeds"]["pearson_delta"], deviation((all[0] + all[2]) / 2.0, (all[1] + all[3]) / 2.0));
     for baseline in Baseline::ALL {
-        let of = |at: usize| number(&folds[at]["evaluation"]["baselines"][baseline.name()]["mse_delta"]);
-        near(&crossed["baselines"][baseline.name()]["mse_delta"], (of(0) + of(1) + of(2) + of(3)) / 4.0);
+        let score_of = |at: usize| number(&folds[at]["evaluation"]["baselines"][baseline.name()]["mse_delta"]);
+        near(
+            &crossed["baselines"][baseline.name()]["mse_delta"],
+            (score_of(0) + score_of(1) + score_of(2) + score_of(3)) / 4.0,
+        );
     }
     assert_eq!(crossed["baselines"]["control"]["pearson_delta"], Value::Null);
     assert!(crossed["summary"].as_str().unwrap().contains(" of 2 folds"), "{}", crossed["summary"]);
@@ -198,9 +201,9 @@ fn a_cross_validation_that_was_stopped_goes_on_as_if_it_had_not_been() {
     }
     assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
     let output = run.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(75), "{told}");
-    says(&told, &["stopped", "run the same command again"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{message}");
+    says(&message, &["stopped", "run the same command again"]);
     assert!(!home.path("stopped/crossval.json").exists());
 
     let resumed = home.run(&line("stopped"));
@@ -226,7 +229,7 @@ fn schemes_that_make_no_folds_are_refused_with_a_way_out() {
     home.json("simulate --cells 100 --genes 30 --conditions 2 --combos 0 --cell-types 1 --out one.h5ad");
     home.json("ingest one.h5ad --out one.atlas");
     for scheme in ["leave-out:cell_type", "combos:0.5"] {
-        let told = home.refused(2, &format!("crossval one.atlas --scheme {scheme} {TINY}"));
-        says(&told, &["fold", "at least two", "inspect"]);
+        let message = home.refused(2, &format!("crossval one.atlas --scheme {scheme} {TINY}"));
+        says(&message, &["fold", "at least two", "inspect"]);
     }
 }

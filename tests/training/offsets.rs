@@ -25,13 +25,13 @@ fn home() -> Home {
 }
 
 fn first(home: &Home, pair: bool) -> String {
-    let told = home.json("inspect s.atlas");
-    let names = told["conditions"].as_array().unwrap().iter().map(|condition| condition["name"].as_str().unwrap());
+    let result = home.json("inspect s.atlas");
+    let names = result["conditions"].as_array().unwrap().iter().map(|condition| condition["name"].as_str().unwrap());
     names.filter(|name| *name != "ctrl" && name.contains('+') == pair).min().unwrap().to_owned()
 }
 
-fn score(told: &Value, of: &str, name: &str) -> f64 {
-    let scores = if of == "model" { &told["mean"] } else { &told["baselines"][of] };
+fn score(result: &Value, of: &str, name: &str) -> f64 {
+    let scores = if of == "model" { &result["mean"] } else { &result["baselines"][of] };
     scores[name].as_f64().unwrap_or_else(|| panic!("{of} has no {name}: {scores}"))
 }
 
@@ -46,8 +46,8 @@ fn before_it_learns_it_predicts_as_well_as_the_baselines_that_it_starts_from() {
     ];
     for (at, (offset, hold_out, baseline)) in held.into_iter().enumerate() {
         home.json(&format!("train s.atlas --out m{at} {hold_out} {STILL} --set model.offset={offset}"));
-        let told = home.json(&format!("evaluate m{at} s.atlas"));
-        let [model, other] = ["model", baseline].map(|of| score(&told, of, "pearson_delta"));
+        let result = home.json(&format!("evaluate m{at} s.atlas"));
+        let [model, other] = ["model", baseline].map(|of| score(&result, of, "pearson_delta"));
         assert!(other - 0.05 < model, "{offset}, {hold_out}: {model} against {other} of {baseline}");
         assert!(model > 0.2, "{model}");
     }
@@ -93,8 +93,8 @@ fn the_effect_of_a_dose_grows_from_nothing_through_that_of_trained_ones() {
     let home = home();
     let single = first(&home, false);
     home.json(&format!("train s.atlas --out m {STILL}"));
-    let told = home.json(&format!("response m s.atlas --condition {single} --doses 0,0.2,0.5,0.9,3"));
-    for curve in told["curves"].as_array().unwrap() {
+    let result = home.json(&format!("response m s.atlas --condition {single} --doses 0,0.2,0.5,0.9,3"));
+    for curve in result["curves"].as_array().unwrap() {
         let sizes: Vec<f64> =
             curve["points"].as_array().unwrap().iter().map(|point| point["effect_size"].as_f64().unwrap()).collect();
         assert!(sizes[0] < 1e-3 && sizes.is_sorted(), "{sizes:?}");

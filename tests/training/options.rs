@@ -69,14 +69,14 @@ fn any_score_may_choose_the_epoch() {
     for score in ["recon", "pearson_delta", "r2_mean", "r2_var", "disnt_basal", "disnt_after", "cpa_metric"] {
         let set =
             format!("--set train.monitor={score} --set train.n_epochs_pretrain_ae=0 --set train.n_epochs_adv_warmup=0");
-        let told = home.json(&format!("train s.atlas --out {score} {set} --epochs 4 {TINY}"));
+        let result = home.json(&format!("train s.atlas --out {score} {set} --epochs 4 {TINY}"));
         let values = history(&home, score).into_iter().map(|line| line[format!("valid.{score}")].as_f64().unwrap());
         let best = match smaller_is_better.contains(&score) {
             true => values.fold(f64::INFINITY, f64::min),
             false => values.fold(f64::NEG_INFINITY, f64::max),
         };
-        assert_eq!(told["selection"]["metric"], format!("valid.{score}").trim_start_matches("valid."));
-        assert_eq!(told["selection"]["value"].as_f64(), Some(best), "{score}");
+        assert_eq!(result["selection"]["metric"], format!("valid.{score}").trim_start_matches("valid."));
+        assert_eq!(result["selection"]["value"].as_f64(), Some(best), "{score}");
     }
 }
 
@@ -102,8 +102,8 @@ fn what_perturbations_add_is_shrunk_to_the_share_that_predicts_valid_cells_best(
                 false => name.contains("pert_embedding"),
             };
             scaled += usize::from(is_embedding);
-            let wanted = if is_embedding { whole * share } else { whole.shallow_clone() };
-            assert!(wanted.allclose(&shrunk[name], 1e-6, 1e-9, false), "{option}: {name}");
+            let expected = if is_embedding { whole * share } else { whole.shallow_clone() };
+            assert!(expected.allclose(&shrunk[name], 1e-6, 1e-9, false), "{option}: {name}");
         }
         assert!(scaled > 0);
         for model in ["whole", "shrunk"] {
@@ -131,8 +131,8 @@ fn write_table(path: &Path, names: &[String]) {
 }
 
 /// The perturbations of an atlas that come alone.
-fn singles(told: &Value) -> Vec<String> {
-    let conditions = told["conditions"].as_array().unwrap().iter();
+fn singles(result: &Value) -> Vec<String> {
+    let conditions = result["conditions"].as_array().unwrap().iter();
     let alone = conditions.filter(|condition| condition["perturbations"].as_array().unwrap().len() == 1);
     let names: BTreeSet<&str> = alone.map(|condition| condition["perturbations"][0].as_str().unwrap()).collect();
     names.into_iter().map(str::to_owned).collect()
@@ -141,12 +141,12 @@ fn singles(told: &Value) -> Vec<String> {
 #[test]
 fn a_perturbation_that_was_never_trained_on_is_predicted_from_its_row() {
     let home = Home::with_atlas();
-    let told = home.json("inspect s.atlas");
-    let singles = singles(&told);
+    let result = home.json("inspect s.atlas");
+    let singles = singles(&result);
     let held = singles[0].clone();
     let names: Vec<String> = singles.iter().cloned().chain(["elsewhere".to_owned()]).collect();
     write_table(&home.path("table.parquet"), &names);
-    let held_out = told["conditions"].as_array().unwrap().iter().map(|condition| &condition["name"]);
+    let held_out = result["conditions"].as_array().unwrap().iter().map(|condition| &condition["name"]);
     let held_out: Vec<&str> =
         held_out.map(|name| name.as_str().unwrap()).filter(|name| name.split('+').any(|part| part == held)).collect();
     let mut hold = held_out.iter().map(|name| format!("--hold-out condition={name}")).collect::<Vec<_>>();
@@ -207,6 +207,6 @@ fn training_that_leaves_the_numbers_names_the_batch_and_keeps_the_last_good_chec
     let checkpoints: Vec<_> =
         fs::read_dir(home.path("m/checkpoint")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!checkpoints.is_empty(), "no checkpoint is kept");
-    let told = home.json("verify m");
-    assert!(told["damaged"].as_array().is_none_or(Vec::is_empty), "{told}");
+    let result = home.json("verify m");
+    assert!(result["damaged"].as_array().is_none_or(Vec::is_empty), "{result}");
 }

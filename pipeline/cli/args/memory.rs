@@ -25,11 +25,11 @@ impl Command {
 
     /// Whether memory by phase was requested.
     pub(in crate::cli) fn logs_memory(&self) -> bool {
-        let asked = match self {
+        let memory_args = match self {
             Self::Ingest(args) => Some(args.memory),
             Self::Model(command) => command.memory(),
             _ => None,
         };
-        asked.is_some_and(|asked| asked.log_memory)
+        memory_args.is_some_and(|args| args.log_memory)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use perturbine::{Atlas, Error, Result, flows::ingesting::IngestOptions};
-use schemas::atlas::{Codec, Manifest, Origin, Selection, Stamp, ValueKind, files};
+use schemas::atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files};
 use serde::{Deserialize, Serialize};
 use stages::{
     formats::{
@@ -49,7 +49,7 @@ struct FileState {
     /// Its name, next to the atlas; older records have its path as the user wrote it.
     path: String,
     #[serde(flatten)]
-    stamp: Stamp,
+    stamp: FileStamp,
 }
 
 /// The state of an existing atlas with the expected name.
@@ -83,9 +83,9 @@ impl CommandContext {
             rename(&staged, &cache)?;
             remove_leftovers_of(&cache)?;
         }
-        let Some(made) = record(&cache) else { return self.own(path, &cache, flags) };
-        let made_by_default = made.flags == format!("{:?}", KeyArgs::default());
-        match Self::look_at(made, path, &cache, flags)? {
+        let Some(cache_record) = record(&cache) else { return self.own(path, &cache, flags) };
+        let made_by_default = cache_record.flags == format!("{:?}", KeyArgs::default());
+        match Self::look_at(cache_record, path, &cache, flags)? {
             CacheState::Fits => {
                 self.show.note(&format!("using {}", cache.display()));
                 self.open(&cache)
@@ -103,9 +103,9 @@ impl CommandContext {
     }
 
     /// Whether an atlas with this record still matches its source and the flags.
-    fn look_at(made: CacheRecord, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<CacheState> {
+    fn look_at(cache_record: CacheRecord, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<CacheState> {
         let name = name_of(path);
-        let of_another = made.files.iter().find(|file| match path.is_dir() {
+        let of_another = cache_record.files.iter().find(|file| match path.is_dir() {
             // Older records list the files of a folder, with the folder in the path of each.
             true => !Path::new(&file.path).iter().any(|part| part.to_string_lossy() == name),
             false => !Path::new(&file.path).ends_with(&name),
@@ -116,22 +116,22 @@ impl CommandContext {
             return Err(Error::usage(message, hint));
         }
         if let Some(flags) = flags
-            && format!("{flags:?}") != made.flags
+            && format!("{flags:?}") != cache_record.flags
         {
             return Ok(CacheState::Outdated("the flags have"));
         }
         let folder = folder_of(path);
-        for FileState { path, stamp } in &made.companions {
+        for FileState { path, stamp } in &cache_record.companions {
             let companion = folder.join(path);
             if !companion.exists() || !stamp_of(&companion)?.is_unchanged_since(stamp) {
                 return Ok(CacheState::Outdated("a file read with its source has"));
             }
         }
         let stamp = stamp_of(path)?;
-        let then = Stamp {
-            bytes: made.files.iter().map(|file| file.stamp.bytes).sum(),
-            modified: made.files.iter().map(|file| file.stamp.modified).max().unwrap_or_default(),
-            listing: made.files.first().and_then(|file| file.stamp.listing.clone()),
+        let then = FileStamp {
+            bytes: cache_record.files.iter().map(|file| file.stamp.bytes).sum(),
+            modified: cache_record.files.iter().map(|file| file.stamp.modified).max().unwrap_or_default(),
+            listing: cache_record.files.first().and_then(|file| file.stamp.listing.clone()),
         };
         if stamp.is_unchanged_since(&then) {
             return Ok(CacheState::Fits);
@@ -139,7 +139,7 @@ impl CommandContext {
         // A copy has another modification time, but the same cells.
         match read_manifest(cache)?.sources.as_slice() {
             [Origin { version: Some(version), .. }] if is_same(path, version)? => {
-                let CacheRecord { companions, flags, .. } = made;
+                let CacheRecord { companions, flags, .. } = cache_record;
                 let files = vec![FileState { path: name, stamp }];
                 // This saves the next command the comparison; it may fail because the folder is read-only.
                 if let Err(error) = write_record(cache, &CacheRecord { files, companions, flags }) {
@@ -267,8 +267,8 @@ fn is_made_from(atlas: &Atlas, path: &Path) -> Result<bool> {
     }
     // Atlases of older versions store only the length; a file that was changed since is newer than the atlas.
     let stamp = stamp_of(path)?;
-    let made = stamp_of(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
-    Ok(source.bytes == stamp.bytes && stamp.modified <= made.modified)
+    let atlas_stamp = stamp_of(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
+    Ok(source.bytes == stamp.bytes && stamp.modified <= atlas_stamp.modified)
 }
 
 /// The name under which an atlas is built.
@@ -333,7 +333,8 @@ impl KeyArgs {
     /// The first flag that contradicts how an atlas was built.
     fn disagrees_with(&self, manifest: &Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;
-        let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
+        let differs =
+            |requested: &Option<String>, recorded: &Option<String>| requested.is_some() && requested != recorded;
         let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
         let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
         let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
@@ -346,8 +347,8 @@ impl KeyArgs {
         let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
         let covariates: BTreeSet<&str> = names.filter(|name| Some(*name) != keys.batch.as_deref()).collect();
         let other_covariates = |list: &String| {
-            let asked = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-            asked.filter(|name| Some(*name) != keys.batch.as_deref()).collect::<BTreeSet<_>>() != covariates
+            let requested = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+            requested.filter(|name| Some(*name) != keys.batch.as_deref()).collect::<BTreeSet<_>>() != covariates
         };
         let other_values = match self.values {
             ValuesArg::Auto => false,

@@ -38,7 +38,7 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<
     let folds = crossing.folds().names();
     context.show.note(&format!("{} folds × {} seeds: {}", folds.len(), args.seeds, folds.join(", ")));
     let progress = FoldProgress { show: context.show, bar: RefCell::default() };
-    let crossed = crossing.run(&(Rc::new(move |event: CrossvalidationEvent<'_>| progress.tell(event)) as _))?;
+    let crossed = crossing.run(&(Rc::new(move |event: CrossvalidationEvent<'_>| progress.show_event(event)) as _))?;
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let folds = frame::crossval::folds(&crossed).map_err(not_a_table)?;
     let means = frame::crossval::means(&crossed).map_err(not_a_table)?;
@@ -52,10 +52,10 @@ struct FoldProgress {
 }
 
 impl FoldProgress {
-    fn tell(&self, event: CrossvalidationEvent<'_>) {
+    fn show_event(&self, event: CrossvalidationEvent<'_>) {
         match event {
             CrossvalidationEvent::Training { run, cells, epochs } => {
-                self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", said(run)));
+                self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", description(run)));
                 *self.bar.borrow_mut() = Some(self.show.bar(u64::from(epochs), "epochs"));
             }
             CrossvalidationEvent::Epoch(report) => {
@@ -70,16 +70,16 @@ impl FoldProgress {
             }
             CrossvalidationEvent::Skipped(skipped) => self.show.note(&skipped.to_string()),
             CrossvalidationEvent::Judged { run, evaluation } => {
-                self.show.note(&format!("{}: {}", said(run), result(evaluation)))
+                self.show.note(&format!("{}: {}", description(run), result(evaluation)))
             }
             CrossvalidationEvent::Kept { run, evaluation } => {
-                self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));
+                self.show.note(&format!("{}: {}; already done", description(run), result(evaluation)));
             }
         }
     }
 }
 
-fn said(run: FoldRun<'_>) -> String {
+fn description(run: FoldRun<'_>) -> String {
     format!("fold {} ({} of {}), seed {}", run.name, run.fold + 1, run.folds, run.seed)
 }
 

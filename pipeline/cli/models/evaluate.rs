@@ -3,8 +3,8 @@
 use perturbine::{
     Error, Model, Result,
     flows::{
-        judging::{JudgeOptions, evaluate as judge},
-        picturing::pictures,
+        evaluation::{EvaluationOptions, evaluate as evaluate_model},
+        figures::figures,
         predicting::split_for,
     },
 };
@@ -33,7 +33,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
             .show
             .note("nothing was held out: the model is evaluated on valid cells, whose conditions it was trained on");
     }
-    let options = JudgeOptions {
+    let options = EvaluationOptions {
         scale: args.scale.map(Scale::from),
         anchor: args.readout.map(Anchor::from),
         on: args.on.map(|part| match part {
@@ -43,14 +43,14 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
         }),
         predictions: args.predictions,
     };
-    let judged = judge(&atlas, &model, split, &options, &context.resources)?;
+    let judged = evaluate_model(&atlas, &model, split, &options, &context.resources)?;
     for skipped in &judged.skipped {
         context.show.note(&skipped.to_string());
     }
     let evaluation = &judged.judgement.evaluation;
     // The report is about the model; predictions from a file may come from another one.
     if options.predictions.is_none() {
-        let pictures = pictures(&atlas, &model, &context.resources)
+        let pictures = figures(&atlas, &model, &context.resources)
             .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))
             .ok();
         let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters, "pictures": pictures });

@@ -14,7 +14,7 @@ use crate::cli::{CommandContext, show::bytes};
 pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()> {
     let (device, graph, held, network) = match &args.what {
         Explained::Train(args) => {
-            let device = told(&args.device)?;
+            let device = device_named(&args.device)?;
             let training = prepare_training(args, device, context)?;
             (device, training.graph()?, training.held_bytes(), training.network_bytes())
         }
@@ -23,7 +23,7 @@ pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()>
             let prediction = prepare_prediction(args, Device::Cpu, context)?;
             let network = prediction.network_bytes();
             let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;
-            (told(&args.device)?, graph, held, network)
+            (device_named(&args.device)?, graph, held, network)
         }
     };
     let on_gpu = device != Device::Cpu;
@@ -51,7 +51,7 @@ pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()>
 }
 
 /// The device of a command. A device given by name need not exist to be explained.
-fn told(name: &str) -> Result<Device> {
+fn device_named(name: &str) -> Result<Device> {
     match DeviceChoice::parse(name)? {
         DeviceChoice::Cuda(index) => Ok(Device::Cuda(index)),
         other => other.find(),

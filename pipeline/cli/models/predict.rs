@@ -38,8 +38,8 @@ pub(super) fn predict(command: PredictCommand, context: &CommandContext) -> Resu
         PredictCommand::Commit(path) => {
             let published = stages::sink::commit(&path)?;
             // Each shard has already reported its skipped requests and its speed.
-            let told = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
-            show_published(&published, &path, told, "", context)
+            let summary = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
+            show_published(&published, &path, summary, "", context)
         }
     }
 }
@@ -108,31 +108,31 @@ fn run(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     let rate = predicted as f64 / started.elapsed().as_secs_f64();
-    let mut told = json!({
+    let mut summary = json!({
         "cells_per_second": rate,
         "peak_memory_bytes": peak.bytes(),
         "skipped": skipped,
         "missing_genes": missing_genes,
     });
     if let Some(bytes) = peak_bytes(on)? {
-        told["peak_device_bytes"] = bytes.into();
+        summary["peak_device_bytes"] = bytes.into();
     }
-    show_published(&published, out, told, &format!(", {rate:.0} cells/s"), context)
+    show_published(&published, out, summary, &format!(", {rate:.0} cells/s"), context)
 }
 
 fn show_published(
     published: &Published,
     out: &Path,
-    mut told: serde_json::Value,
+    mut result: serde_json::Value,
     rate: &str,
     context: &CommandContext,
 ) -> Result<()> {
-    told["rows"] = published.rows.into();
-    told["files"] = published.files.len().into();
-    told["bytes"] = published.bytes().into();
-    context
-        .show
-        .result(&told, || format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes())))
+    result["rows"] = published.rows.into();
+    result["files"] = published.files.len().into();
+    result["bytes"] = published.bytes().into();
+    context.show.result(&result, || {
+        format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes()))
+    })
 }
 
 pub(super) fn output_of(args: &PredictArgs) -> PredictionForm {
@@ -203,7 +203,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     }
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
     note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
-    prediction.in_terms(&terms_asked)
+    prediction.with_terms(&terms_asked)
 }
 
 /// Says if cells to start from are not controls, unless a condition was named.
@@ -232,8 +232,8 @@ pub(super) fn seen_by(
         OnMissingGenesArg::Zero => {
             let atlas = atlas.with_genes_or_zeros(genes)?;
             if let missing @ [_, ..] = atlas.missing_genes() {
-                let (count, of, named) = (missing.len(), genes.len(), missing.join(", "));
-                context.show.note(&format!("{count} of the model's {of} genes are missing and count as 0: {named}"));
+                let (count, all, named) = (missing.len(), genes.len(), missing.join(", "));
+                context.show.note(&format!("{count} of the model's {all} genes are missing and count as 0: {named}"));
             }
             Ok(atlas)
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use perturbine::{
     Error, Result,
-    flows::{picturing::Pictures, training::PIPELINE_REPORT},
+    flows::{figures::Figures, training::PIPELINE_REPORT},
 };
 use serde_json::json;
 use stages::{
@@ -63,7 +63,7 @@ struct StoredEvaluation {
     scatters: Vec<Scatter>,
     /// The pictures; `None` in evaluations of earlier versions.
     #[serde(default)]
-    pictures: Option<Pictures>,
+    pictures: Option<Figures>,
 }
 
 fn kept_evaluation(model: &Path) -> Result<StoredEvaluation> {

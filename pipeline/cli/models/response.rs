@@ -2,7 +2,7 @@
 
 use perturbine::{
     Error, Model, Result,
-    flows::responding::{ResponseQuery, Responses, parse_doses, respond},
+    flows::dose_response::{ResponseQuery, Responses, parse_doses, respond},
 };
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
@@ -41,12 +41,12 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
         file.finish()?;
         staged.commit()?;
     }
-    let drawn = drawn(&responses).map_err(|error| Error::Bug(error.to_string()))?;
+    let drawn = response_table(&responses).map_err(|error| Error::Bug(error.to_string()))?;
     context.show.result(&responses, || drawn)
 }
 
 /// One row per covariate combination and dose, with the predicted change of each gene.
-fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
+fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<String> {
     let points = || responses.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
     let text = |name: &str, values: Vec<String>| -> Column { Series::new(name.into(), values).into_column() };
     let number = |name: &str, values: Vec<f64>| -> Column { Series::new(name.into(), values).into_column() };

@@ -14,7 +14,7 @@ impl OutputStyle {
     pub(super) fn steps(&self, steps: u64, unit: &'static str) -> Steps {
         let bar = self.bar(steps, unit);
         let lines = !self.quiet && bar.is_hidden();
-        Steps { told: Arc::new(Mutex::new(Duration::ZERO)), started: Instant::now(), bar, unit, lines }
+        Steps { last_line_at: Arc::new(Mutex::new(Duration::ZERO)), started: Instant::now(), bar, unit, lines }
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Steps {
     lines: bool,
     started: Instant,
     /// The time of the last line.
-    told: Arc<Mutex<Duration>>,
+    last_line_at: Arc<Mutex<Duration>>,
 }
 
 impl Steps {
@@ -41,9 +41,9 @@ impl Steps {
         }
         self.bar.set_position(position);
         let elapsed = self.started.elapsed();
-        let Ok(mut told) = self.told.lock() else { return };
-        if self.lines && *told + Self::PAUSE <= elapsed {
-            *told = elapsed;
+        let Ok(mut last_line_at) = self.last_line_at.lock() else { return };
+        if self.lines && *last_line_at + Self::PAUSE <= elapsed {
+            *last_line_at = elapsed;
             say(self.line(position, elapsed));
         }
     }

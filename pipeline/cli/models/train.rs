@@ -153,14 +153,14 @@ fn epoch_bar(show: &OutputStyle, epochs: u32) -> OnEpoch {
     let lines = !show.quiet && bar.is_hidden();
     Box::new(move |report: &EpochReport| {
         let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
-        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.acc_perts"]
+        let scores = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.acc_perts"]
             .iter()
             .filter_map(|name| value(name));
-        let told = told.collect::<Vec<_>>().join("  ");
+        let line = scores.collect::<Vec<_>>().join("  ");
         bar.set_position(u64::from(report.epoch) + 1);
         if lines && report.values.contains_key("valid.recon") {
-            say(format_args!("epoch {}  {told}", report.epoch));
+            say(format_args!("epoch {}  {line}", report.epoch));
         }
-        bar.set_message(told);
+        bar.set_message(line);
     })
 }

@@ -21,7 +21,7 @@ use stages::{
 use tch::Device;
 
 use super::{
-    judging::{JudgeOptions, evaluate, scale_for},
+    evaluation::{EvaluationOptions, evaluate, scale_for},
     training::Training,
 };
 use crate::flows::Resources;
@@ -101,7 +101,7 @@ pub struct CrossValidation {
     plan: CrossPlan,
     folder: Option<CrossFolder>,
     seeds: Range<u64>,
-    judging: JudgeOptions,
+    evaluation_options: EvaluationOptions,
     scale: Scale,
     device: Device,
     resources: Resources,
@@ -123,9 +123,10 @@ impl CrossValidation {
         if options.seeds.is_empty() {
             return Err(Error::usage("there are no seeds to train with", "give at least one seed"));
         }
-        let judging = JudgeOptions { scale: options.scale, anchor: options.readout, ..JudgeOptions::default() };
-        let scale = scale_for(atlas, &judging)?;
-        let folds = Folds::of(atlas, scheme, options.split_seed)?;
+        let evaluation_options =
+            EvaluationOptions { scale: options.scale, anchor: options.readout, ..EvaluationOptions::default() };
+        let scale = scale_for(atlas, &evaluation_options)?;
+        let folds = Folds::new(atlas, scheme, options.split_seed)?;
         if matches!(scheme, Scheme::Perturbations(_)) && settings.model.perturbation_embeddings.is_none() {
             tracing::warn!(
                 "a model without model.perturbation_embeddings can't predict perturbations that it was not trained on: \
@@ -148,7 +149,7 @@ impl CrossValidation {
             folder.check(&plan)?;
         }
         let (seeds, device) = (options.seeds, options.device);
-        Ok(Self { atlas: atlas.clone(), folds, plan, folder, seeds, judging, scale, device, resources })
+        Ok(Self { atlas: atlas.clone(), folds, plan, folder, seeds, evaluation_options, scale, device, resources })
     }
 
     /// The folds.
@@ -195,7 +196,7 @@ impl CrossValidation {
             self.train(run, split, path.clone(), on_event)?;
         }
         let model = Model::load(&path, self.device)?;
-        let judged = evaluate(&self.atlas, &model, split.clone(), &self.judging, &self.resources)?;
+        let judged = evaluate(&self.atlas, &model, split.clone(), &self.evaluation_options, &self.resources)?;
         for skipped in &judged.skipped {
             on_event(CrossvalidationEvent::Skipped(skipped));
         }
@@ -211,7 +212,7 @@ impl CrossValidation {
     /// The stored evaluation of a fold and seed, if it has the requested scale and readout.
     fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        let readout = self.judging.anchor.unwrap_or_default();
+        let readout = self.evaluation_options.anchor.unwrap_or_default();
         let as_asked =
             |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;
         Ok(folder.evaluation(name, seed)?.filter(as_asked))
@@ -227,8 +228,9 @@ impl CrossValidation {
             folder.begin(&self.plan)?;
         }
         on_event(CrossvalidationEvent::Training { run, cells: training.cells(), epochs: training.epochs() });
-        let told = Rc::clone(on_event);
-        let trained = training.run(path.exists(), Box::new(move |report| told(CrossvalidationEvent::Epoch(report))));
+        let on_epoch = Rc::clone(on_event);
+        let trained =
+            training.run(path.exists(), Box::new(move |report| on_epoch(CrossvalidationEvent::Epoch(report))));
         on_event(CrossvalidationEvent::Trained);
         trained.map(|_| ())
     }

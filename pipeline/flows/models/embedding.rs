@@ -89,8 +89,8 @@ pub fn table(model: &Model, table: EmbeddingKind) -> Result<(SchemaRef, Vec<Reco
 ///
 /// # Errors
 /// A target that exists or can't be written; then nothing is visible.
-pub fn write_table(model: &Model, of: EmbeddingKind, out: &Path, resources: &Resources) -> Result<Published> {
-    let (schema, batches) = table(model, of)?;
+pub fn write_table(model: &Model, kind: EmbeddingKind, out: &Path, resources: &Resources) -> Result<Published> {
+    let (schema, batches) = table(model, kind)?;
     let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let capacity = Capacity { items: NonZeroUsize::MIN.get(), bytes: resources.memory };
     let source = Pipeline::from_source("table", capacity, batches.into_iter().map(Ok::<_, BoxError>));

@@ -1,16 +1,16 @@
 //! Flows of a model: training it, predicting with it, and using the predictions.
 
-pub mod choosing;
+mod batch_sizes;
 pub mod crossvalidating;
+pub mod dose_response;
 pub mod embedding;
-mod fitting;
-pub mod judging;
-mod judging_cells;
-pub mod picturing;
+pub mod evaluation;
+mod evaluation_cells;
+pub mod figures;
+pub mod gene_choice;
 pub mod predicting;
 pub mod profiling;
 pub mod publishing;
-pub mod responding;
 mod stored_order;
 pub mod training;
 

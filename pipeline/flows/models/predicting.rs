@@ -31,7 +31,7 @@ use tch::Device;
 use self::terms::CheckedTerms;
 pub use self::terms::{Library, OutputScale, PredictedGenes, Terms};
 use crate::{
-    flows::{Resources, rows_told},
+    flows::{Resources, rows_with_listener},
     runtime::Pipeline,
 };
 
@@ -58,7 +58,7 @@ pub struct Prediction {
     pub(super) terms: CheckedTerms,
     pub(super) resources: Resources,
     /// The parts of the request that determine the result.
-    pub(super) asked: String,
+    pub(super) request: String,
 }
 
 impl Prediction {
@@ -92,9 +92,9 @@ impl Prediction {
             atlas,
             model: model.again()?,
             jobs,
-            terms: CheckedTerms::of(&model.card),
+            terms: CheckedTerms::default_for(&model.card),
             resources,
-            asked: format!("{query:?}"),
+            request: format!("{query:?}"),
         })
     }
 
@@ -102,7 +102,7 @@ impl Prediction {
     ///
     /// # Errors
     /// Terms that don't match the model, genes that are not the model's, or a file of genes that can't be read.
-    pub fn in_terms(mut self, terms: &Terms) -> Result<Self> {
+    pub fn with_terms(mut self, terms: &Terms) -> Result<Self> {
         self.terms = CheckedTerms::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
         Ok(self)
     }
@@ -175,12 +175,12 @@ impl Prediction {
         }
         let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
         let jobs = Arc::clone(&resolved.jobs);
-        let told =
+        let cell_output =
             if output == PredictionForm::Latent { CellOutput::Latents } else { CellOutput::Expression(terms.reading) };
         let workers = decoders(&model, &resources);
         let models = (0..workers.get()).map(|_| model.again()).collect::<Result<_>>()?;
-        let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), told.clone());
-        let predict = PredictCells::new(models, jobs, atlas.clone(), told, schema);
+        let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), cell_output.clone());
+        let predict = PredictCells::new(models, jobs, atlas.clone(), cell_output, schema);
         Ok(source_rows(&atlas, &resolved, &resources)
             .then("basal", encode)
             .map("predict", workers, move |cells| predict.predict(&cells)))
@@ -210,7 +210,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
         let targets = jobs.get(plan.job()).map_or(0, |job| job.targets.len());
         progress.add((plan.cells.len() * targets) as u64);
     };
-    rows_told(atlas, plans, resources, taken)
+    rows_with_listener(atlas, plans, resources, taken)
 }
 
 /// Cells as batch plans, numbered from `first`: draws depend on the number, so no two spans share one.

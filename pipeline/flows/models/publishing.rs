@@ -24,7 +24,7 @@ use stages::{
     storage::disk::checksum_of_text,
 };
 
-pub use self::size::Size;
+pub use self::size::PredictionSize;
 use super::predicting::{Prediction, PredictionForm};
 use crate::{
     flows::{ProgressCounter, Resources, completed},
@@ -161,13 +161,13 @@ impl Prediction {
             Some(shard) => parts.into_iter().filter(|(number, _)| shard.has(*number)).collect(),
             None => parts,
         };
-        let mut told: Vec<PartRows> =
+        let mut part_rows: Vec<PartRows> =
             chosen.iter().map(|(number, part)| PartRows { number: *number, rows: part.rows, folders }).collect();
         if one_file {
-            told = vec![PartRows { number: 0, rows: told.iter().map(|part| part.rows).sum(), folders }];
+            part_rows = vec![PartRows { number: 0, rows: part_rows.iter().map(|part| part.rows).sum(), folders }];
         }
         let spans = chosen.into_iter().flat_map(|(_, part)| part.spans).collect();
-        let layout = Arc::new(OutputLayout::new(schema, &options.files, told)?);
+        let layout = Arc::new(OutputLayout::new(schema, &options.files, part_rows)?);
         Ok((Self { jobs: self.jobs.only(spans), ..self }, layout))
     }
 
@@ -178,7 +178,7 @@ impl Prediction {
 
     fn rounded(self, output: PredictionForm, precision: OutputPrecision) -> Result<Pipeline<RecordBatch>> {
         let threads = self.resources.threads;
-        Ok(self.pipeline(output)?.map("round", threads, move |batch| Ok(precision.of(&batch)?)))
+        Ok(self.pipeline(output)?.map("round", threads, move |batch| Ok(precision.round(&batch)?)))
     }
 
     fn contexts(&self) -> BTreeSet<Vec<u32>> {
@@ -188,11 +188,11 @@ impl Prediction {
     /// The plan's checksum, and a description for people.
     fn plan(&self, output: PredictionForm, options: &WriteOptions) -> (String, String) {
         let schema = self.schema(output);
-        let of = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
+        let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
         let about = format!(
             "{output:?} of model {} and atlas {}, {:?}, files of {} bytes",
-            of(MODEL_KEY),
-            of(ATLAS_KEY),
+            metadata_value(MODEL_KEY),
+            metadata_value(ATLAS_KEY),
             options.files,
             options.file_bytes
         );
@@ -201,7 +201,7 @@ impl Prediction {
         let text = format!(
             "{} {about} {} {:?} {:?} {:?} {metadata:?}",
             env!("CARGO_PKG_VERSION"),
-            self.asked,
+            self.request,
             self.terms,
             self.jobs,
             schema.fields()

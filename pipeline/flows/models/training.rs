@@ -17,7 +17,7 @@ use stages::{
     encoder::{embedding_table, label_encoder::LabelEncoder, vocabulary::from_training_cells},
     model::{
         checkpoint,
-        saved::{self, Card, Model, files},
+        saved::{self, Model, ModelCard, files},
         transfer::BatchPacker,
     },
     offset::OffsetProfiles,
@@ -38,8 +38,8 @@ use stages::{
 use tch::Device;
 
 use super::{
-    choosing::choose_genes,
-    fitting::{SmallerBatches, network_bytes, with_largest_batches},
+    batch_sizes::{SmallerBatches, network_bytes, with_largest_batches},
+    gene_choice::choose_genes,
     stored_order::rows_as_stored,
 };
 use crate::{
@@ -76,7 +76,7 @@ impl Training {
     ) -> Result<Self> {
         let manifest = atlas.manifest();
         let split = Arc::new(split);
-        let groups = Groups::of(atlas, Some(&split));
+        let groups = Groups::from_atlas(atlas, Some(&split));
         let embeddings = settings.model.perturbation_embeddings.as_deref().map(embedding_table::read).transpose()?;
         let mut vocabulary = from_training_cells(atlas, &groups, settings.compat)?;
         if let Some(table) = &embeddings {
@@ -130,7 +130,7 @@ impl Training {
         let epochs = plan.epochs(train.cell_count());
         let plan = plan.fitted_to(epochs);
         let order = TrainingOrder { train, valid, check_every: plan.train.check_val_every_n_epoch, epochs };
-        let card = Card {
+        let card = ModelCard {
             format: saved::FORMAT_VERSION,
             written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
             config: Settings::clone(&plan),
@@ -164,7 +164,7 @@ impl Training {
 
     /// The model's vocabulary and the validated settings.
     #[must_use]
-    pub fn card(&self) -> &Card {
+    pub fn card(&self) -> &ModelCard {
         &self.settings.card
     }
 
@@ -194,8 +194,16 @@ impl Training {
     pub fn graph(&self) -> Result<PipelinePlan> {
         let (order, from) = (self.order.clone(), Position::default());
         let settings = &self.settings;
-        let told = (&settings.card, settings.device);
-        Ok(road(&self.atlas, self.groups.clone(), told, order, from, &self.resources)?.plan("train"))
+        Ok(batch_pipeline(
+            &self.atlas,
+            self.groups.clone(),
+            &settings.card,
+            settings.device,
+            order,
+            from,
+            &self.resources,
+        )?
+        .plan("train"))
     }
 
     /// Refuses a folder with other content.
@@ -229,7 +237,7 @@ impl Training {
         create_folders(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let TrainerSettings { plan, card, device, .. } = &self.settings;
-        let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device);
+        let smaller = SmallerBatches::from_plan(plan, &self.atlas, &card.vocabulary, *device);
         // Failures before the stages run are reported like those of stages.
         let trained = caught(|| self.run_in(&folder, resume, on_epoch));
         let trained = trained.map_err(|error| match &smaller {
@@ -253,7 +261,7 @@ impl Training {
         let trainer = Trainer::new(&atlas, settings, order.length(), &groups, resume, on_epoch)?;
         // A finished run only writes its model again: there are no plans after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
-        let run = road(&atlas, groups, (&card, device), order, from, &resources)?.run("train", trainer);
+        let run = batch_pipeline(&atlas, groups, &card, device, order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
@@ -314,8 +322,8 @@ fn profiles(
     resources: &Resources,
 ) -> Result<Option<OffsetProfiles>> {
     let model = &settings.plan.model;
-    let wanted = model.offset != config::OffsetChoice::None || model.dispersion_start == DispersionStart::Moments;
-    if !wanted {
+    let is_needed = model.offset != config::OffsetChoice::None || model.dispersion_start == DispersionStart::Moments;
+    if !is_needed {
         return Ok(None);
     }
     let counts = model.recon_loss != ReconLoss::Gauss;
@@ -328,10 +336,11 @@ fn profiles(
 
 /// `order → read → batch`: batches with coded labels, packed for their transfer if the device is not the
 /// host.
-fn road(
+fn batch_pipeline(
     atlas: &Atlas,
     groups: Groups,
-    (card, device): (&Card, Device),
+    card: &ModelCard,
+    device: Device,
     order: TrainingOrder,
     from: Position,
     resources: &Resources,

@@ -33,7 +33,7 @@ pub struct Origin {
 /// Length and modification time of a file or folder, which show without reading it whether it may have
 /// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct FileStamp {
     /// Its length; for a folder, that of all files below it.
     pub bytes: u64,
     /// The modification time, in nanoseconds since 1970; for a folder, that of its newest file. Not part of the
@@ -45,7 +45,7 @@ pub struct Stamp {
     pub listing: Option<String>,
 }
 
-impl Stamp {
+impl FileStamp {
     /// Whether this later stamp shows that nothing has changed since `earlier`. Stamps of earlier versions have
     /// no listing.
     #[must_use]
@@ -60,7 +60,7 @@ impl Stamp {
 pub struct SourceVersion {
     /// Its length and modification time.
     #[serde(flatten)]
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     /// XXH3-64 of its bytes, as 16 hexadecimal digits; for a folder, of the names and checksums of its files.
     pub checksum: String,
 }

@@ -91,10 +91,10 @@ impl LabelRules {
 }
 
 /// The text of a label from the first to the last of some consecutive pieces.
-fn run<'a>(label: &'a str, pieces: &[&str], of: std::ops::Range<usize>, delimiter: &str) -> Option<&'a str> {
+fn run<'a>(label: &'a str, pieces: &[&str], range: std::ops::Range<usize>, delimiter: &str) -> Option<&'a str> {
     let length = |pieces: &[&str]| pieces.iter().map(|piece| piece.len() + delimiter.len()).sum::<usize>();
-    let first = length(pieces.get(..of.start)?);
-    let last = first + length(pieces.get(of)?).checked_sub(delimiter.len())?;
+    let first = length(pieces.get(..range.start)?);
+    let last = first + length(pieces.get(range)?).checked_sub(delimiter.len())?;
     label.get(first..last)
 }
 

@@ -81,8 +81,8 @@ impl Settings {
     }
 }
 
-fn ensure(holds: bool, name: &str, value: impl std::fmt::Display, wanted: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {wanted}"), "")) }
+fn ensure(holds: bool, name: &str, value: impl std::fmt::Display, requirement: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {requirement}"), "")) }
 }
 
 /// Validated settings, with the reconstruction loss resolved.
@@ -107,7 +107,7 @@ impl TrainingPlan {
         let train = &mut self.0.train;
         let both = train.n_epochs_pretrain_ae + train.n_epochs_adv_warmup;
         if epochs / 2 < both && !original {
-            let shrunk = |wanted: u32| bounded(u64::from(wanted) * u64::from(epochs / 2) / u64::from(both));
+            let shrunk = |requested: u32| bounded(u64::from(requested) * u64::from(epochs / 2) / u64::from(both));
             (train.n_epochs_pretrain_ae, train.n_epochs_adv_warmup) =
                 (shrunk(train.n_epochs_pretrain_ae), shrunk(train.n_epochs_adv_warmup));
         }

@@ -76,7 +76,7 @@ pub type CellPredicate = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 pub struct Order {
     settings: OrderSettings,
     part: SplitPart,
-    wanted: CellPredicate,
+    is_chosen: CellPredicate,
     atlas: Atlas,
     block_rows: u64,
     /// Blocks that hold cells of the part, and how many of them.
@@ -99,10 +99,10 @@ impl Order {
 
     /// The order of those cells of a part that are needed.
     #[must_use]
-    pub fn of_cells(atlas: &Atlas, part: SplitPart, settings: OrderSettings, wanted: CellPredicate) -> Self {
+    pub fn of_cells(atlas: &Atlas, part: SplitPart, settings: OrderSettings, is_chosen: CellPredicate) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
         let mut order =
-            Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
+            Self { settings, part, is_chosen, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
         for block in (0..to_usize(atlas.manifest().blocks())).map(BlockIndex::at) {
             let count = order.cells_in(block).count();
             if count > 0 {
@@ -119,14 +119,14 @@ impl Order {
     pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
         let trains: CellPredicate = Arc::new(move |cell| split.part(cell) == SplitPart::Train);
         let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
-        let wanted: CellPredicate = match &sampler {
+        let is_chosen: CellPredicate = match &sampler {
             Some(sampler) if sampler.pairs() => {
                 let (atlas, trains) = (atlas.clone(), Arc::clone(&trains));
                 Arc::new(move |cell| trains(cell) && atlas.condition(cell) != CONTROL)
             }
             _ => trains,
         };
-        Ok(Self { sampler, ..Self::of_cells(atlas, SplitPart::Train, settings, wanted) })
+        Ok(Self { sampler, ..Self::of_cells(atlas, SplitPart::Train, settings, is_chosen) })
     }
 
     /// Number of cells in the part; if cells are paired, only the perturbed ones.
@@ -162,7 +162,7 @@ impl Order {
     fn cells_in(&self, block: BlockIndex) -> impl Iterator<Item = CellIndex> + '_ {
         let first = u64::from(block.0) * self.block_rows;
         let rows = (first..self.atlas.cells().min(first + self.block_rows)).map(RowIndex);
-        rows.map(|row| self.atlas.cell(row)).filter(|cell| (self.wanted)(*cell))
+        rows.map(|row| self.atlas.cell(row)).filter(|cell| (self.is_chosen)(*cell))
     }
 
     /// The batches of an epoch, from a position on.

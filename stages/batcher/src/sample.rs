@@ -55,7 +55,7 @@ const FEW: u64 = 8;
 /// Draws cells of an atlas.
 pub struct Sampler {
     members: Members,
-    wanted: CellPredicate,
+    is_chosen: CellPredicate,
     atlas: Atlas,
     pools: Vec<CellPool>,
     how: SamplingRule,
@@ -80,14 +80,14 @@ impl Sampler {
     /// # Errors
     /// Conditions or covariates that the atlas does not have, invalid weights, perturbed cells without matching
     /// controls, damaged lists.
-    pub fn new(atlas: &Atlas, sampling: &Sampling, wanted: CellPredicate) -> Result<Option<Self>> {
+    pub fn new(atlas: &Atlas, sampling: &Sampling, is_chosen: CellPredicate) -> Result<Option<Self>> {
         let weights = match sampling {
             Sampling::Uniform => return Ok(None),
-            Sampling::Paired(keys) => return Self::paired(atlas, keys, wanted).map(Some),
+            Sampling::Paired(keys) => return Self::paired(atlas, keys, is_chosen).map(Some),
             Sampling::Balanced => &BTreeMap::new(),
             Sampling::Weighted(weights) => weights,
         };
-        let members = Members::of(atlas)?;
+        let members = Members::open(atlas)?;
         let table = &atlas.manifest().conditions;
         let names = || table.combinations().iter().map(|combination| combination.name.as_str());
         for (name, weight) in weights {
@@ -102,7 +102,7 @@ impl Sampler {
         for kinds in members.kinds().chunk_by(|a, b| a.condition() == b.condition()) {
             let weight = weights.get(table.name(kinds[0].condition())).copied().unwrap_or(1.0);
             let mut pool = CellPool::default();
-            kinds.iter().for_each(|kind| pool.add(kind, &members, &wanted));
+            kinds.iter().for_each(|kind| pool.add(kind, &members, &is_chosen));
             if pool.size() > 0 && weight > 0.0 {
                 sum += weight;
                 sums.push(sum);
@@ -112,11 +112,11 @@ impl Sampler {
         if pools.is_empty() {
             return Err(Error::usage("no training cell has a condition of any weight", "give one of them more than 0"));
         }
-        Ok(Some(Self { members, wanted, atlas: atlas.clone(), pools, how: SamplingRule::Conditions(sums) }))
+        Ok(Some(Self { members, is_chosen, atlas: atlas.clone(), pools, how: SamplingRule::Conditions(sums) }))
     }
 
-    fn paired(atlas: &Atlas, keys: &[String], wanted: CellPredicate) -> Result<Self> {
-        let members = Members::of(atlas)?;
+    fn paired(atlas: &Atlas, keys: &[String], is_chosen: CellPredicate) -> Result<Self> {
+        let members = Members::open(atlas)?;
         let covariates = &atlas.manifest().covariates;
         let place = |key: &String| {
             let at = covariates.iter().position(|covariate| covariate.name == *key);
@@ -129,10 +129,10 @@ impl Sampler {
             if pool == pools.len() {
                 pools.push(CellPool::default());
             }
-            pools[pool].add(kind, &members, &wanted);
+            pools[pool].add(kind, &members, &is_chosen);
         }
         for kind in members.kinds().iter().filter(|kind| kind.condition() != CONTROL) {
-            let has_cells = || members.cells()[kind.places.clone()].iter().any(|cell| wanted(CellIndex(*cell)));
+            let has_cells = || members.cells()[kind.places.clone()].iter().any(|cell| is_chosen(CellIndex(*cell)));
             let pool = values.find(&shared(&kind.codes, &keys)).filter(|pool| pools[*pool].size() > 0);
             if pool.is_none() && has_cells() {
                 let name = atlas.manifest().conditions.name(kind.condition());
@@ -149,7 +149,7 @@ impl Sampler {
                 ));
             }
         }
-        Ok(Self { members, wanted, atlas: atlas.clone(), pools, how: SamplingRule::Controls(keys, values) })
+        Ok(Self { members, is_chosen, atlas: atlas.clone(), pools, how: SamplingRule::Controls(keys, values) })
     }
 
     /// Whether every perturbed cell gets a control, instead of cells being drawn.
@@ -166,7 +166,7 @@ impl Sampler {
         let one = |_| {
             let at = random.random::<f64>() * all;
             let pool = sums.partition_point(|sum| *sum <= at).min(sums.len() - 1);
-            self.pools[pool].draw(&self.members, &self.wanted, random)
+            self.pools[pool].draw(&self.members, &self.is_chosen, random)
         };
         (0..count).map(one).collect()
     }
@@ -177,7 +177,7 @@ impl Sampler {
         let SamplingRule::Controls(keys, values) = &self.how else { return cells.to_vec() };
         let pair = |cell: &CellIndex| {
             let pool = values.find(&shared(self.atlas.codes(*cell), keys));
-            let control = pool.map(|pool| self.pools[pool].draw(&self.members, &self.wanted, random));
+            let control = pool.map(|pool| self.pools[pool].draw(&self.members, &self.is_chosen, random));
             [*cell].into_iter().chain(control)
         };
         cells.iter().flat_map(pair).collect()
@@ -194,9 +194,9 @@ impl CellPool {
         self.kinds.last().map_or(0, |kind| kind.up_to)
     }
 
-    fn add(&mut self, kind: &CellKind, members: &Members, wanted: &CellPredicate) {
+    fn add(&mut self, kind: &CellKind, members: &Members, is_chosen: &CellPredicate) {
         let cells = &members.cells()[kind.places.clone()];
-        let list = || cells.iter().map(|cell| CellIndex(*cell)).filter(|cell| wanted(*cell));
+        let list = || cells.iter().map(|cell| CellIndex(*cell)).filter(|cell| is_chosen(*cell));
         let count = list().count() as u64;
         if count > 0 {
             let few = (count * FEW < cells.len() as u64).then(|| list().collect());
@@ -204,7 +204,7 @@ impl CellPool {
         }
     }
 
-    fn draw(&self, members: &Members, wanted: &CellPredicate, random: &mut ChaCha8Rng) -> CellIndex {
+    fn draw(&self, members: &Members, is_chosen: &CellPredicate, random: &mut ChaCha8Rng) -> CellIndex {
         let at = random.random_range(0..self.size());
         let PoolKind { kind, few, .. } = &self.kinds[self.kinds.partition_point(|kind| kind.up_to <= at)];
         if let Some(few) = few {
@@ -212,7 +212,7 @@ impl CellPool {
         }
         loop {
             let cell = CellIndex(members.cells()[random.random_range(kind.places.clone())]);
-            if wanted(cell) {
+            if is_chosen(cell) {
                 return cell;
             }
         }

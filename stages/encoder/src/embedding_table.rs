@@ -26,14 +26,19 @@ pub fn read(path: &Path) -> Result<EmbeddingTable> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "table of embeddings" });
     }
-    let (names, width, values) = match path.extension().and_then(|extension| extension.to_str()) {
+    let rows = match path.extension().and_then(|extension| extension.to_str()) {
         Some("npy") => read_npy(path)?,
         _ => read_parquet(path)?,
     };
-    EmbeddingTable::new(path, names, width, values)
+    EmbeddingTable::new(path, rows.names, rows.width, rows.values)
 }
 
-type NamedRows = (Vec<String>, usize, Vec<f32>);
+struct NamedRows {
+    names: Vec<String>,
+    /// Numbers per name.
+    width: usize,
+    values: Vec<f32>,
+}
 
 fn read_parquet(path: &Path) -> Result<NamedRows> {
     let bad = |message: String| Error::data(path.display().to_string(), message, HINT);
@@ -41,10 +46,11 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
     let builder = parquet_read::parquet(file).map_err(|error| unreadable(&error))?;
     let schema = builder.schema().clone();
-    let batches = Batches::of(builder).map_err(|error| unreadable(&error))?;
+    let batches = Batches::new(builder).map_err(|error| unreadable(&error))?;
     let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
     let table = concat_batches(&schema, &batches).map_err(|error| unreadable(&error))?;
-    let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Dictionary(..));
+    let is_text =
+        |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Dictionary(..));
     let fields = schema.fields();
     let named = fields.iter().position(|field| is_text(field.data_type()));
     let named = named.ok_or_else(|| bad("it has no column of names".into()))?;
@@ -71,21 +77,21 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
         let as_lists = as_lists.as_list::<i64>();
         let mut values = Vec::new();
         let mut width = None;
-        for (row, of) in names.iter().enumerate() {
+        for (row, owner) in names.iter().enumerate() {
             let list = numbers(&as_lists.value(row), name)?;
             if *width.get_or_insert(list.len()) != list.len() {
-                return Err(bad(format!("`{of}` has {} numbers, but earlier rows have {width:?}", list.len())));
+                return Err(bad(format!("`{owner}` has {} numbers, but earlier rows have {width:?}", list.len())));
             }
             values.extend(list);
         }
-        return Ok((names, width.unwrap_or(0), values));
+        return Ok(NamedRows { names, width: width.unwrap_or(0), values });
     }
     let columns = fields.iter().enumerate().filter(|(at, field)| *at != named && field.data_type().is_numeric());
     let columns: Vec<Vec<f32>> =
         columns.map(|(at, field)| numbers(table.column(at), field.name())).collect::<Result<_>>()?;
     let rows = 0..names.len();
     let values = rows.flat_map(|row| columns.iter().map(move |column| column[row])).collect();
-    Ok((names, columns.len(), values))
+    Ok(NamedRows { names, width: columns.len(), values })
 }
 
 /// Reads the `.npy` format: a magic, a version, the length of a header, a header that is a Python dictionary,
@@ -140,7 +146,7 @@ fn read_npy(path: &Path) -> Result<NamedRows> {
         let message = format!("it has {} names for the {rows} rows of {}", names.len(), path.display());
         return Err(Error::data(beside.display().to_string(), message, HINT));
     }
-    Ok((names, width, values))
+    Ok(NamedRows { names, width, values })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!
 //! let atlas = Atlas::open("kang.atlas")?;
 //! let split = Split::read(&atlas, "default")?;
-//! let vocabulary = from_training_cells(&atlas, &Groups::of(&atlas, Some(&split)), Compat::default())?;
+//! let vocabulary = from_training_cells(&atlas, &Groups::from_atlas(&atlas, Some(&split)), Compat::default())?;
 //! println!("{} perturbations", vocabulary.perturbations.len());
 //! # Ok::<(), schemas::Error>(())
 //! ```

@@ -63,7 +63,7 @@ impl ScoredGenes {
     /// Chooses the genes to score in these cells; `train` are the [`TRAIN_UNIVERSE`] genes that changed most in
     /// training cells.
     #[must_use]
-    pub fn of(truth: &MeanProfile, reference: &MeanProfile, train: Option<Vec<usize>>) -> Self {
+    pub fn choose(truth: &MeanProfile, reference: &MeanProfile, train: Option<Vec<usize>>) -> Self {
         let change = metrics::difference(&truth.mean, &reference.mean);
         let differential =
             differential::differential_genes(truth, reference).map(|genes| most_changed(&change, genes, usize::MAX));
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_perfect_prediction_scores_one_and_errs_by_nothing() {
         let (truth, control) = (group(&[1.0, 3.0, 0.5]), group(&[1.0, 1.0, 0.0]));
-        let chosen = ScoredGenes::of(&truth, &control, Some(vec![1, 2]));
+        let chosen = ScoredGenes::choose(&truth, &control, Some(vec![1, 2]));
         let variance = truth.variance_unbiased();
         let scores = comparison(&truth, &control, &control.mean, &chosen)
             .score(&Predicted { mean: truth.mean.clone(), variance });
@@ -172,7 +172,7 @@ mod tests {
     fn each_change_is_taken_against_its_own_half_of_the_controls() {
         let (truth, reference) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
         let source = [1.5, 1.0, 0.0];
-        let chosen = ScoredGenes::of(&truth, &reference, None);
+        let chosen = ScoredGenes::choose(&truth, &reference, None);
         let scores = comparison(&truth, &reference, &source, &chosen).score(&vec![2.5, 3.0, 0.0].into());
         assert_eq!((scores.pearson_delta, scores.mse_delta), (Some(1.0), Some(0.0)));
         assert_eq!(scores.r2_mean, Some(1.0 - 0.25 / (14.0 / 3.0)));
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_prediction_of_no_change_has_neither_correlation_nor_largest_changes_nor_a_right_sign() {
         let (truth, control) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
-        let chosen = ScoredGenes::of(&truth, &control, None);
+        let chosen = ScoredGenes::choose(&truth, &control, None);
         let scores = comparison(&truth, &control, &control.mean, &chosen).score(&control.mean.clone().into());
         assert_eq!((scores.pearson_delta, scores.de_overlap_top20), (None, None));
         assert_eq!((scores.mse_delta, scores.de_direction), (Some(5.0 / 3.0), Some(0.0)));
@@ -192,9 +192,9 @@ mod tests {
     fn only_as_many_genes_count_as_a_score_names() {
         let genes = 60;
         let mean: Vec<f64> = (0..genes).map(|gene| f64::from(gene) + 1.0).collect();
-        let of = |mean: Vec<f64>| MeanProfile { cells: 10, variance: vec![1.0; mean.len()], mean };
-        let (truth, control) = (of(mean.clone()), of(vec![0.0; 60]));
-        let chosen = ScoredGenes::of(&truth, &control, None);
+        let profile = |mean: Vec<f64>| MeanProfile { cells: 10, variance: vec![1.0; mean.len()], mean };
+        let (truth, control) = (profile(mean.clone()), profile(vec![0.0; 60]));
+        let chosen = ScoredGenes::choose(&truth, &control, None);
         assert_eq!(chosen.top(10), (50..60).rev().collect::<Vec<_>>());
         // The prediction of the gene at index 11 is far off.
         let mut missed = mean;

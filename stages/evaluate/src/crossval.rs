@@ -113,7 +113,7 @@ impl CrossEvaluation {
             over_folds(ScoredPrediction::Model),
             PredictionScores::deviation(&means_of(&by_fold, ScoredPrediction::Model)),
         );
-        let baselines = BaselineScores::of(|baseline| over_folds(ScoredPrediction::Baseline(baseline)));
+        let baselines = BaselineScores::from_fn(|baseline| over_folds(ScoredPrediction::Baseline(baseline)));
         let ceiling = over_folds(ScoredPrediction::Ceiling);
         let summary = summary(&by_fold, &mean, &baselines.additive);
         let calibration = calibration(by_fold.iter().flat_map(conditions_of));
@@ -140,7 +140,7 @@ impl CrossEvaluation {
                 conditions,
                 mean: mean_of(fold, ScoredPrediction::Model),
                 sd_seeds: PredictionScores::deviation(evaluations().map(|evaluation| &evaluation.mean)),
-                baselines: BaselineScores::of(|baseline| mean_of(fold, ScoredPrediction::Baseline(baseline))),
+                baselines: BaselineScores::from_fn(|baseline| mean_of(fold, ScoredPrediction::Baseline(baseline))),
                 ceiling: mean_of(fold, ScoredPrediction::Ceiling),
                 verdict: verdict(fold).map_or("not comparable", BaselineComparison::words),
             }
@@ -175,12 +175,12 @@ fn conditions_of(fold: &FoldSeeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     let same = |a: &ConditionScores, b: &ConditionScores| {
         (&a.condition, &a.dose, &a.covariates) == (&b.condition, &b.dose, &b.covariates)
     };
-    let of = |condition: &ConditionScores| {
+    let size_and_error = |condition: &ConditionScores| {
         let again = || fold.iter().flat_map(|one| one.evaluation.judged()).filter(|other| same(condition, other));
         let distance = mean(again().filter_map(|condition| condition.distance));
         (distance, mean(again().filter_map(ConditionScores::error_beyond_noise)))
     };
-    first.evaluation.judged().map(of).collect()
+    first.evaluation.judged().map(size_and_error).collect()
 }
 
 fn means_of(by_fold: &[FoldSeeds<'_>], prediction: ScoredPrediction) -> Vec<PredictionScores> {
@@ -203,7 +203,7 @@ fn summary(by_fold: &[FoldSeeds<'_>], mean: &PredictionScores, additive: &Predic
 }
 
 fn verdict(fold: &FoldSeeds<'_>) -> Option<BaselineComparison> {
-    Some(BaselineComparison::of(lead_of(fold)?, interval_over_seeds(fold)))
+    Some(BaselineComparison::from_lead(lead_of(fold)?, interval_over_seeds(fold)))
 }
 
 /// The mean lead over `additive`: over the conditions for which both are defined, then over seeds.

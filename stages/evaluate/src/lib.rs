@@ -1,7 +1,7 @@
 //! Measures the quality of predictions: compares held-out cells with predicted means, alongside simple
 //! baselines.
 //!
-//! [`judge`] is the stage that compares; the rest is arithmetic on slices with one number per gene, and
+//! [`evaluator`] is the stage that compares; the rest is arithmetic on slices with one number per gene, and
 //! `docs/metrics.md` explains the reason for each number. Read the modules in this order:
 //!
 //! 1. [`sampled`] cells and [`statistics`] of a stream; [`prediction_set`]: predictions read from files;
@@ -25,8 +25,8 @@ pub mod comparison;
 pub mod crossval;
 pub mod crossval_folder;
 pub mod discrimination;
+pub mod evaluator;
 pub mod frame;
-pub mod judge;
 pub mod prediction_set;
 pub mod sampled;
 pub mod scatter;
@@ -41,4 +41,4 @@ pub use crossval::{CrossEvaluation, FoldEvaluation};
 pub use scatter::Scatter;
 pub use scores::PredictionScores;
 pub use table::{BaselineScores, ConditionScores, Evaluation};
-pub use versus::Contestant;
+pub use versus::ComparedPrediction;

@@ -25,7 +25,7 @@ use statistics::scale::Scale;
 use storage::parquet_read::{self, Batches, Undecodable};
 
 use self::rows::{FileLayout, GatheredProfiles};
-use crate::judge::ModelProfiles;
+use crate::evaluator::ModelProfiles;
 
 /// The predictions to read, and how to convert them.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +58,13 @@ pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<Mode
         let open = File::open(&file).map_err(Error::io("read", &file))?;
         let not_parquet = |error: Undecodable| Error::damaged(&file, error.to_string());
         let builder = parquet_read::parquet(open).map_err(not_parquet)?;
-        let mut told = hive::values(file.strip_prefix(path).unwrap_or(Path::new("")));
-        told.retain(|(column, _)| builder.schema().field_with_name(column).is_err());
-        let schema = with_folders(builder.schema(), &told);
-        let layout = FileLayout::of(&file, &schema, selection)?;
-        let reader = Batches::of(builder.with_batch_size(layout.rows_at_once())).map_err(not_parquet)?;
+        let mut folder_values = hive::values(file.strip_prefix(path).unwrap_or(Path::new("")));
+        folder_values.retain(|(column, _)| builder.schema().field_with_name(column).is_err());
+        let schema = with_folders(builder.schema(), &folder_values);
+        let layout = FileLayout::new(&file, &schema, selection)?;
+        let reader = Batches::new(builder.with_batch_size(layout.rows_at_once())).map_err(not_parquet)?;
         for batch in reader {
-            let whole = with_values(&batch.map_err(not_parquet)?, &schema, &told);
+            let whole = with_values(&batch.map_err(not_parquet)?, &schema, &folder_values);
             profiles.add(&layout, &whole.map_err(|error| Error::damaged(&file, error.to_string()))?)?;
         }
     }
@@ -77,16 +77,20 @@ pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<Mode
 }
 
 /// The columns of a file, followed by those from its folder names.
-fn with_folders(schema: &SchemaRef, told: &[(String, String)]) -> SchemaRef {
+fn with_folders(schema: &SchemaRef, folder_values: &[(String, String)]) -> SchemaRef {
     let fields = schema.fields().iter().cloned();
-    let more = told.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));
+    let more = folder_values.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));
     Arc::new(Schema::new_with_metadata(fields.chain(more).collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-fn with_values(batch: &RecordBatch, schema: &SchemaRef, told: &[(String, String)]) -> Result<RecordBatch, ArrowError> {
+fn with_values(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    folder_values: &[(String, String)],
+) -> Result<RecordBatch, ArrowError> {
     let rows = batch.num_rows();
     let repeated = |value| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))) as ArrayRef;
-    let columns = batch.columns().iter().cloned().chain(told.iter().map(|(_, value)| repeated(value)));
+    let columns = batch.columns().iter().cloned().chain(folder_values.iter().map(|(_, value)| repeated(value)));
     RecordBatch::try_new(Arc::clone(schema), columns.collect())
 }
 

@@ -9,7 +9,7 @@ use reader::{
 };
 use schemas::ids::CellIndex;
 use stage::{BoxError, Sink};
-use statistics::{axes::Axes, clouds::Cloud};
+use statistics::{axes::Axes, point_sets::PointSet};
 
 /// Maximum number of cells per group.
 const MOST_CELLS: u64 = 500;
@@ -43,12 +43,12 @@ impl SampledCells {
         let members = || (0..cells).map(CellIndex).filter_map(|cell| Some((cell, group_of(cell)?)));
         let mut counts = vec![0_u64; groups];
         members().for_each(|(_, group)| counts[group] += 1);
-        let mut seen = vec![0_u64; groups];
+        let mut counted = vec![0_u64; groups];
         let chosen = members().filter(|(_, group)| {
-            let (at, all) = (u128::from(seen[*group]), u128::from(counts[*group]));
-            let wanted = all.min(u128::from(most));
-            seen[*group] += 1;
-            at * wanted / all != (at + 1) * wanted / all
+            let (at, all) = (u128::from(counted[*group]), u128::from(counts[*group]));
+            let sample = all.min(u128::from(most));
+            counted[*group] += 1;
+            at * sample / all != (at + 1) * sample / all
         });
         Self { cells: chosen.collect() }
     }
@@ -77,34 +77,34 @@ impl SampledCells {
 pub struct ProjectCells {
     axes: Arc<Axes>,
     sampled: Arc<SampledCells>,
-    clouds: Vec<[Cloud; 2]>,
+    point_sets: Vec<[PointSet; 2]>,
 }
 
 impl ProjectCells {
     /// Starts without cells, for this many groups.
     #[must_use]
     pub fn new(axes: Arc<Axes>, sampled: Arc<SampledCells>, groups: usize) -> Self {
-        let clouds = vec![[axes.cloud(), axes.cloud()]; groups];
-        Self { axes, sampled, clouds }
+        let point_sets = vec![[axes.empty_point_set(), axes.empty_point_set()]; groups];
+        Self { axes, sampled, point_sets }
     }
 }
 
 impl Sink for ProjectCells {
     type In = ExpressionRows;
-    type Summary = Vec<[Cloud; 2]>;
+    type Summary = Vec<[PointSet; 2]>;
 
     fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
         for (cell, (genes, values)) in rows.cells() {
             if let Some(group) = self.sampled.group(cell) {
                 let half = usize::from(!first_half(cell));
-                self.clouds[group][half].extend(&self.axes.project(&genes, values));
+                self.point_sets[group][half].extend(&self.axes.project(&genes, values));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn finish(self) -> Result<Self::Summary, BoxError> {
-        Ok(self.clouds)
+        Ok(self.point_sets)
     }
 }
 

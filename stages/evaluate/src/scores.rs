@@ -27,7 +27,7 @@ macro_rules! scores {
 
             /// Scores in the order of [`PredictionScores::NAMES`].
             #[must_use]
-            pub fn of(values: [Option<f64>; COUNT]) -> Self {
+            pub fn from_values(values: [Option<f64>; COUNT]) -> Self {
                 let [$($name),*] = values;
                 Self { $($name),* }
             }
@@ -131,7 +131,7 @@ impl PredictionScores {
         summary: impl Fn(&mut [f64]) -> f64,
     ) -> Self {
         let all: Vec<_> = scores.into_iter().map(Self::values).collect();
-        Self::of(std::array::from_fn(|score| {
+        Self::from_values(std::array::from_fn(|score| {
             let mut defined: Vec<f64> = all.iter().filter_map(|values| values[score]).collect();
             (least <= defined.len()).then(|| summary(&mut defined))
         }))
@@ -157,7 +157,7 @@ mod tests {
     fn a_score_stands_where_its_name_does() {
         let scores = PredictionScores { mmd: Some(2.0), ..PredictionScores::default() };
         assert_eq!((scores.named("mmd"), scores.named("rank"), scores.named("no score")), (Some(2.0), None, None));
-        assert_eq!(PredictionScores::of(scores.values()), scores);
+        assert_eq!(PredictionScores::from_values(scores.values()), scores);
         let json = serde_json::to_value(scores).expect("scores are JSON");
         assert_eq!((&json["mmd"], &json["rank"]), (&serde_json::json!(2.0), &serde_json::Value::Null));
     }

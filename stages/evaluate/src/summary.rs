@@ -26,7 +26,7 @@ pub(super) enum BaselineComparison {
 impl BaselineComparison {
     /// Better or worse if the lead exceeds [`LEVEL`] and the interval, if there is one, does not contain 0;
     /// otherwise level.
-    pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
+    pub(super) fn from_lead(lead: f64, interval: Option<Interval>) -> Self {
         let [low, _, high] = interval.unwrap_or([lead; 3]);
         match lead {
             lead if lead > LEVEL && low > 0.0 => Self::Better,
@@ -55,14 +55,14 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     let verdicts: Vec<Option<BaselineComparison>> = evaluation.judged().map(of_condition).collect();
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
     let conditions = if count == 1 { "condition" } else { "conditions" };
-    let of = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
+    let summarised = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
     let interval = evaluation.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
     let overall = overall(interval).unwrap_or_default();
     let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
     let what = on_what(&evaluation.judged().collect::<Vec<_>>());
     let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
     format!(
-        "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
+        "{summarised} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
     )
 }
 
@@ -80,7 +80,7 @@ pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
 /// The overall verdict, if there are enough conditions for an interval.
 pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
     let [low, lead, high] = interval?;
-    let verdict = BaselineComparison::of(lead, interval).words();
+    let verdict = BaselineComparison::from_lead(lead, interval).words();
     Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
 }
 
@@ -97,8 +97,9 @@ pub(super) fn mean_r2(model: &PredictionScores, additive: &PredictionScores) -> 
 /// over conditions where both are defined.
 pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     let mean_lead = |score: &str| {
-        let of = |scores: &PredictionScores| scores.named(score);
-        let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
+        let score_of = |scores: &PredictionScores| scores.named(score);
+        let leads =
+            conditions.iter().filter_map(|one| lead(score, score_of(&one.scores), score_of(&one.baselines.additive)));
         leads.sum::<f64>()
     };
     let sentence = |words: &str, holds: &dyn Fn(f64) -> bool| {
@@ -109,7 +110,7 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
 }
 
 fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
-    Some(BaselineComparison::of(lead_over_additive(condition)?, interval_of(condition)))
+    Some(BaselineComparison::from_lead(lead_over_additive(condition)?, interval_of(condition)))
 }
 
 /// The difference between the correlations of the change of the model and of `additive`.
@@ -149,18 +150,18 @@ mod tests {
 
     #[test]
     fn a_lead_that_may_be_chance_is_level() {
-        assert_eq!(BaselineComparison::of(0.3, Some([0.1, 0.3, 0.5])), BaselineComparison::Better);
-        assert_eq!(BaselineComparison::of(0.3, Some([-0.1, 0.3, 0.5])), BaselineComparison::Level);
-        assert_eq!(BaselineComparison::of(-0.3, Some([-0.5, -0.3, -0.1])), BaselineComparison::Worse);
-        assert_eq!(BaselineComparison::of(-0.3, Some([-0.5, -0.3, 0.1])), BaselineComparison::Level);
-        assert_eq!(BaselineComparison::of(0.01, Some([0.005, 0.01, 0.015])), BaselineComparison::Level);
-        assert_eq!(BaselineComparison::of(0.3, None), BaselineComparison::Better);
+        assert_eq!(BaselineComparison::from_lead(0.3, Some([0.1, 0.3, 0.5])), BaselineComparison::Better);
+        assert_eq!(BaselineComparison::from_lead(0.3, Some([-0.1, 0.3, 0.5])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::from_lead(-0.3, Some([-0.5, -0.3, -0.1])), BaselineComparison::Worse);
+        assert_eq!(BaselineComparison::from_lead(-0.3, Some([-0.5, -0.3, 0.1])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::from_lead(0.01, Some([0.005, 0.01, 0.015])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::from_lead(0.3, None), BaselineComparison::Better);
     }
 
     #[test]
     fn where_nothing_was_held_out_the_summary_says_so() {
-        let seen = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
-        assert!(seen.summary.ends_with("none of the evaluated cells were held out"), "{}", seen.summary);
+        let evaluation = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
+        assert!(evaluation.summary.ends_with("none of the evaluated cells were held out"), "{}", evaluation.summary);
         assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to evaluate");
     }
 }

@@ -109,7 +109,7 @@ impl ConditionScores {
 impl BaselineScores {
     /// Computes scores for each baseline.
     #[must_use]
-    pub fn of(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
+    pub fn from_fn(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
         Self {
             control: score(Baseline::Control),
             perturbed_mean: score(Baseline::PerturbedMean),
@@ -136,10 +136,10 @@ impl BaselineScores {
 /// constant.
 pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>) -> Option<f64> {
     let known: Vec<(f64, f64)> = pairs.filter_map(|(distance, error)| distance.zip(error)).collect();
-    let ranks = |of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
-        let below = |x: f64| known.iter().map(|other| if of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
-        let equal = |x: f64| known.iter().map(|other| if of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
-        known.iter().map(|pair| below(of(pair)) + equal(of(pair))).collect()
+    let ranks = |value_of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
+        let below = |x: f64| known.iter().map(|other| if value_of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
+        let equal = |x: f64| known.iter().map(|other| if value_of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
+        known.iter().map(|pair| below(value_of(pair)) + equal(value_of(pair))).collect()
     };
     if known.len() < 3 {
         return None;
@@ -165,7 +165,7 @@ impl Evaluation {
         let judged: Vec<&ConditionScores> = evaluation.judged().collect();
         let scores = || judged.iter().map(|condition| &condition.scores);
         let (mean, median) = (PredictionScores::mean(scores()), PredictionScores::median(scores()));
-        let baselines = BaselineScores::of(|baseline| {
+        let baselines = BaselineScores::from_fn(|baseline| {
             PredictionScores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
         let versus = over_conditions(&judged);
@@ -283,13 +283,13 @@ pub(crate) mod tests {
     #[test]
     fn a_calibration_is_of_the_error_beyond_noise() {
         // The noisiest condition has the largest error, and the most certain prediction.
-        let of = |(distance, error, noise): (f64, f64, f64)| {
+        let distant = |(distance, error, noise): (f64, f64, f64)| {
             let mut judged = condition("ood", None, None);
             (judged.distance, judged.scores.mse_delta, judged.ceiling.mse_delta) =
                 (Some(distance), Some(error), Some(noise));
             judged
         };
-        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(of);
+        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(distant);
         let calibration = Evaluation::new(Scale::Log1p, conditions.into()).calibration;
         assert!(calibration.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{calibration:?}");
     }
@@ -297,10 +297,10 @@ pub(crate) mod tests {
     #[test]
     fn only_held_out_conditions_count_where_there_are_any() {
         let held_out = condition("ood", Some(0.5), Some(0.5));
-        let seen = condition("valid", Some(0.9), Some(0.5));
-        let evaluation = Evaluation::new(Scale::Values, vec![held_out, seen.clone()]);
+        let scores = condition("valid", Some(0.9), Some(0.5));
+        let evaluation = Evaluation::new(Scale::Values, vec![held_out, scores.clone()]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.5));
-        let evaluation = Evaluation::new(Scale::Values, vec![seen]);
+        let evaluation = Evaluation::new(Scale::Values, vec![scores]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.9));
     }
 }

@@ -34,7 +34,7 @@ const GENES_AT_ONCE: usize = 64;
 
 /// A prediction and its scores.
 #[derive(Clone, Debug, Default)]
-pub struct Contestant {
+pub struct ComparedPrediction {
     /// The prediction; `None` if a baseline is undefined.
     pub predicted: Option<Predicted>,
     /// The scores of the prediction.
@@ -55,7 +55,7 @@ pub fn lead(score: &str, model: Option<f64>, baseline: Option<f64>) -> Option<f6
 #[must_use]
 pub fn of_condition(
     comparison: &Comparison<'_>,
-    contestants: &[Contestant; PREDICTIONS],
+    contestants: &[ComparedPrediction; PREDICTIONS],
     draws: &BootstrapDraws,
 ) -> Versus {
     let mut drawn = over_all_genes(comparison, contestants, draws);
@@ -67,7 +67,7 @@ pub fn of_condition(
     let train = comparison.chosen.top_train(TOPS[2]).unwrap_or_default();
     drawn.push(("de_direction_train", direction_over(train, comparison, contestants)));
 
-    let point = |score: &str, contestant: &Contestant| contestant.scores.named(score);
+    let point = |score: &str, contestant: &ComparedPrediction| contestant.scores.named(score);
     let of_baseline = |(index, baseline): (usize, Baseline)| {
         let intervals = drawn.iter().map(|(score, draws)| {
             let lead_of = |values: &[Option<f64>; PREDICTIONS]| lead(score, values[0], values[index + 1]);
@@ -110,7 +110,7 @@ type Score<'a> = &'a dyn Fn(&[f64], &[f64]) -> Option<f64>;
 /// resampled.
 fn over_all_genes(
     comparison: &Comparison<'_>,
-    contestants: &[Contestant; PREDICTIONS],
+    contestants: &[ComparedPrediction; PREDICTIONS],
     draws: &BootstrapDraws,
 ) -> Vec<ScoreDraws> {
     let rows = rows(comparison, contestants);
@@ -154,7 +154,7 @@ fn over_all_genes(
 /// each prediction: the squared residual of the mean, the change, its square, its product with the real one,
 /// the squared error of the change. Means and changes are centred, so that squares of large numbers don't
 /// hide small differences.
-fn rows(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS]) -> Vec<[f64; SUMS]> {
+fn rows(comparison: &Comparison<'_>, contestants: &[ComparedPrediction; PREDICTIONS]) -> Vec<[f64; SUMS]> {
     let centred = |values: &[f64]| -> Vec<f64> {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         values.iter().map(|value| value - mean).collect()
@@ -205,7 +205,7 @@ fn weighted_sums(rows: &[[f64; SUMS]], draws: &BootstrapDraws) -> Vec<[f64; SUMS
 fn r2_over(
     genes: &[usize],
     comparison: &Comparison<'_>,
-    contestants: &[Contestant; PREDICTIONS],
+    contestants: &[ComparedPrediction; PREDICTIONS],
 ) -> Vec<[Option<f64>; PREDICTIONS]> {
     let draws = BootstrapDraws::new(genes.len(), GENE_DRAWS);
     let truth: Vec<f64> = genes.iter().map(|gene| comparison.truth.mean[*gene]).collect();
@@ -226,7 +226,7 @@ fn r2_over(
 fn direction_over(
     genes: &[usize],
     comparison: &Comparison<'_>,
-    contestants: &[Contestant; PREDICTIONS],
+    contestants: &[ComparedPrediction; PREDICTIONS],
 ) -> Vec<[Option<f64>; PREDICTIONS]> {
     let draws = BootstrapDraws::new(genes.len(), GENE_DRAWS);
     let signs = signs(genes, comparison, contestants);
@@ -243,7 +243,7 @@ fn direction_over(
 fn signs(
     genes: &[usize],
     comparison: &Comparison<'_>,
-    contestants: &[Contestant; PREDICTIONS],
+    contestants: &[ComparedPrediction; PREDICTIONS],
 ) -> [Option<Vec<bool>>; PREDICTIONS] {
     std::array::from_fn(|at| {
         let predicted = &contestants[at].predicted.as_ref()?.mean;
@@ -264,19 +264,19 @@ mod tests {
     const GENES: usize = 80;
 
     /// Real means with a change in every gene, and predictions with increasing errors.
-    fn contest() -> (MeanProfile, MeanProfile, [Contestant; PREDICTIONS], ScoredGenes) {
+    fn contest() -> (MeanProfile, MeanProfile, [ComparedPrediction; PREDICTIONS], ScoredGenes) {
         let wave = |gene: usize, step: f64| (gene as f64 * step).sin();
-        let of = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };
-        let control = of((0..GENES).map(|gene| 2.0 + wave(gene, 0.7)).collect());
-        let truth = of((0..GENES).map(|gene| control.mean[gene] + wave(gene, 1.3)).collect());
-        let chosen = ScoredGenes::of(&truth, &control, Some((0..GENES).collect()));
+        let profile = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };
+        let control = profile((0..GENES).map(|gene| 2.0 + wave(gene, 0.7)).collect());
+        let truth = profile((0..GENES).map(|gene| control.mean[gene] + wave(gene, 1.3)).collect());
+        let chosen = ScoredGenes::choose(&truth, &control, Some((0..GENES).collect()));
         let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, chosen: &chosen };
         let contestants = std::array::from_fn(|at| {
             let miss = |gene: usize| 0.1 * (1.0 + at as f64) * wave(gene, 2.9);
             let mean: Vec<f64> = (0..GENES).map(|gene| truth.mean[gene] + miss(gene)).collect();
             let predicted = Predicted::from(mean);
             let scores = comparison.score(&predicted);
-            Contestant { scores, predicted: (at != 2).then_some(predicted) }
+            ComparedPrediction { scores, predicted: (at != 2).then_some(predicted) }
         });
         (truth, control, contestants, chosen)
     }

@@ -109,8 +109,8 @@ impl Source for AnnData {
         self.obs.read(to_usize(cells.start)..to_usize(cells.end), columns)
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
-        self.matrix.piece_end(first)
+    fn range_end(&self, first: u64) -> Result<u64> {
+        self.matrix.range_end(first)
     }
 
     fn in_place(&self) -> Option<InPlace> {

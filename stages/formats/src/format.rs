@@ -92,7 +92,7 @@ impl SourceFormat {
     ///
     /// # Errors
     /// A format that is not supported, or a file that can't be read.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub fn detect(path: &Path) -> Result<Self> {
         if !is_hdf5(path)? {
             if zarr::is_one(path) {
                 return Ok(Self::Zarr);
@@ -147,12 +147,12 @@ pub fn read_every_value(path: &Path, choice: &Choice) -> Result<()> {
 /// folders and for files.
 ///
 /// # Errors
-/// As for [`SourceFormat::of`].
+/// As for [`SourceFormat::detect`].
 pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(Vec::new());
     }
-    match SourceFormat::of(path)? {
+    match SourceFormat::detect(path)? {
         SourceFormat::MatrixMarket => mtx::matrices(path),
         SourceFormat::Table => table::tables_of(path),
         _ => Ok(Vec::new()),
@@ -162,9 +162,9 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 /// Other files that are read together with this one: files next to it, or named by `choice`.
 ///
 /// # Errors
-/// As for [`SourceFormat::of`].
+/// As for [`SourceFormat::detect`].
 pub fn companions(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>> {
-    Ok(match SourceFormat::of(path)? {
+    Ok(match SourceFormat::detect(path)? {
         SourceFormat::MatrixMarket if !path.is_dir() => mtx::companions(path),
         SourceFormat::Table => table::companions(path, choice),
         _ => Vec::new(),
@@ -176,7 +176,7 @@ pub fn companions(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// As for [`open`].
 pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
-    let format = SourceFormat::of(path)?;
+    let format = SourceFormat::detect(path)?;
     if matches!(format, SourceFormat::MatrixMarket | SourceFormat::Table) && choice.matrix() != "X" {
         let message = format!("{} holds one matrix only", path.display());
         return Err(Error::usage(message, "--layer and --raw choose among those of AnnData (.h5ad, zarr)"));

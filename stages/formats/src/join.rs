@@ -100,11 +100,13 @@ impl Joined {
         }
         let named = |source: &Arc<dyn Source>, schema: SchemaRef| (source.origin().path.clone(), schema);
         let vars: Vec<&RecordBatch> = sources.iter().map(|source| source.var()).collect();
-        let var_columns =
-            JoinedColumns::of("var", sources.iter().map(|source| named(source, source.var().schema())).collect());
+        let var_columns = JoinedColumns::from_files(
+            "var",
+            sources.iter().map(|source| named(source, source.var().schema())).collect(),
+        );
         let var = joined_var(&vars, &var_columns, &places, kept.len())?;
         let obs_columns =
-            JoinedColumns::of("obs", sources.iter().map(|source| named(source, source.obs_schema())).collect());
+            JoinedColumns::from_files("obs", sources.iter().map(|source| named(source, source.obs_schema())).collect());
         let mut fields = obs_columns.fields().to_vec();
         let columns = |schema: &Schema| fields.iter().map(|field| schema.index_of(field.name()).ok()).collect();
         let columns: Vec<Vec<Option<usize>>> = sources.iter().map(|source| columns(&source.obs_schema())).collect();
@@ -226,9 +228,9 @@ impl Source for Joined {
         arrow::compute::concat_batches(&schema, &parts).map_err(|error| Error::Bug(error.to_string()))
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
+    fn range_end(&self, first: u64) -> Result<u64> {
         let part = self.part_of(first);
-        Ok(part.cells.start + part.source.piece_end(first - part.cells.start)?)
+        Ok(part.cells.start + part.source.range_end(first - part.cells.start)?)
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
@@ -268,10 +270,10 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
         })?,
     };
     let names = as_text(column).map_err(|error| Error::Bug(error.to_string()))?;
-    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut occurrences: HashMap<String, u32> = HashMap::new();
     let key = |name: Option<&str>| {
         let name = name.unwrap_or_default().to_owned();
-        let before = seen.entry(name.clone()).or_default();
+        let before = occurrences.entry(name.clone()).or_default();
         *before += 1;
         (name, *before - 1)
     };

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrays::rows::PIECE_CELLS;
+use arrays::rows::RANGE_CELLS;
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
@@ -90,8 +90,8 @@ impl Source for CellsInMemory {
         obs.map_err(|error| Error::Bug(error.to_string()))
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
-        Ok((first + PIECE_CELLS).min(self.cells()))
+    fn range_end(&self, first: u64) -> Result<u64> {
+        Ok((first + RANGE_CELLS).min(self.cells()))
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {

@@ -166,9 +166,9 @@ fn what_rows_are(
     ))
 }
 
-fn generated(of: &str, range: Range<u64>) -> Result<RecordBatch> {
-    let names = StringArray::from_iter_values(range.map(|at| format!("{of}{at}")));
-    let schema = Schema::new(vec![Field::new(of, DataType::Utf8, true)]);
+fn generated(kind: &str, range: Range<u64>) -> Result<RecordBatch> {
+    let names = StringArray::from_iter_values(range.map(|at| format!("{kind}{at}")));
+    let schema = Schema::new(vec![Field::new(kind, DataType::Utf8, true)]);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(names) as ArrayRef])
         .map_err(|error| Error::Bug(error.to_string()))
 }
@@ -210,8 +210,8 @@ impl Source for MatrixMarket {
         obs.project(columns).map_err(|error| Error::Bug(error.to_string()))
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
-        self.expression.piece_end(first)
+    fn range_end(&self, first: u64) -> Result<u64> {
+        self.expression.range_end(first)
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {

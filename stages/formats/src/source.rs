@@ -64,13 +64,13 @@ pub trait Source: Debug + Send + Sync {
     /// A file that can't be read, or is invalid.
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch>;
 
-    /// The best end for a piece that starts at `first`: after [`PIECE_CELLS`](arrays::rows::PIECE_CELLS) cells or
-    /// [`PIECE_ENTRIES`](arrays::rows::PIECE_ENTRIES) entries, but after at least one cell. Worker threads read
-    /// one piece at a time.
+    /// The best end for a row range that starts at `first`: after [`RANGE_CELLS`](arrays::rows::RANGE_CELLS) cells or
+    /// [`RANGE_ENTRIES`](arrays::rows::RANGE_ENTRIES) entries, but after at least one cell. Worker threads read
+    /// one row range at a time.
     ///
     /// # Errors
     /// As for [`Source::obs`].
-    fn piece_end(&self, first: u64) -> Result<u64>;
+    fn range_end(&self, first: u64) -> Result<u64>;
 
     /// The expression of some cells; the memory of `spare` is reused.
     ///
@@ -142,7 +142,7 @@ impl ByteSize for RowRange {
     }
 }
 
-/// A source's pieces, in order.
+/// A source's row ranges, in order.
 #[derive(Debug)]
 pub struct RowRanges {
     source: Arc<dyn Source>,
@@ -150,7 +150,7 @@ pub struct RowRanges {
 }
 
 impl RowRanges {
-    /// All pieces of a source.
+    /// All row ranges of a source.
     #[must_use]
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source, next: 0 }
@@ -165,9 +165,9 @@ impl Iterator for RowRanges {
         if cells <= first {
             return None;
         }
-        let piece = self.source.piece_end(first).map(|end| RowRange(first..end.clamp(first + 1, cells)));
-        self.next = piece.as_ref().map_or(cells, |piece| piece.0.end);
-        Some(piece)
+        let row_range = self.source.range_end(first).map(|end| RowRange(first..end.clamp(first + 1, cells)));
+        self.next = row_range.as_ref().map_or(cells, |row_range| row_range.0.end);
+        Some(row_range)
     }
 }
 
@@ -175,8 +175,8 @@ impl Iterator for RowRanges {
 pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + Send {
     let columns: Vec<usize> = (0..source.obs_schema().fields().len()).collect();
     let mut failed = false;
-    RowRanges::new(Arc::clone(&source)).map_while(move |piece| {
-        let chunk = piece.and_then(|RowRange(cells)| {
+    RowRanges::new(Arc::clone(&source)).map_while(move |row_range| {
+        let chunk = row_range.and_then(|RowRange(cells)| {
             let expression = source.expression(cells.clone(), CsrRows::default())?;
             let obs = source.obs(cells.clone(), &columns)?;
             Ok(Chunk { first: CellIndex(cells.start), expression, obs })

@@ -4,7 +4,7 @@
 //! numbers, and their values. A table may be one file, or a folder of files with the same columns.
 //!
 //! Row groups (record batches in Arrow files) are read and unpacked one by one. If one would take more memory
-//! than a piece may have, all values are first written to a scratch file: those of tables with lists batch by
+//! than a row range may have, all values are first written to a scratch file: those of tables with lists batch by
 //! batch, those of wide tables a few columns at a time.
 
 mod file;
@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arrays::{exact, rows::PIECE_CELLS};
+use arrays::{exact, rows::RANGE_CELLS};
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray},
     compute::concat_batches,
@@ -43,7 +43,7 @@ use self::{
     folder::{check_same, check_subfolders, genes_table},
     genes::Numbering,
     layout::{TableLayout, ValueColumns},
-    marker::Marker,
+    marker::{ListColumns, Marker},
     values::{TableValues, cast, lists_of},
 };
 use super::{
@@ -104,7 +104,7 @@ impl CellTable {
             None => return Err(Error::data(place, "holds no table", "name the folder that holds Parquet files")),
         };
         let schema = first.schema();
-        let layout = TableLayout::of(&schema, choice.obs_columns.as_deref(), &place)?;
+        let layout = TableLayout::from_schema(&schema, choice.obs_columns.as_deref(), &place)?;
         if path.is_dir() {
             check_subfolders(path, choice, &first, &layout)?;
         }
@@ -162,11 +162,12 @@ impl CellTable {
     }
 
     /// How the first entry of lists is read; warns if the table has a marker.
-    fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
+    fn marker_of(&self, list_start: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
         let rows = to_usize(first.cells.end - first.cells.start);
-        let marker = Marker::of(said, &self.file(first.file)?, first.part, (genes, values, rows), &self.numbering)?;
+        let lists = ListColumns { part: first.part, genes, values, rows };
+        let marker = Marker::detect(list_start, &self.file(first.file)?, lists, &self.numbering)?;
         if let Marker::Entry { number, value } = marker {
             tracing::warn!(
                 "{place}: every list begins with number {number} at {value}, which is read as a marker and left out; \
@@ -325,16 +326,16 @@ impl Source for CellTable {
         concat_batches(&schema, &batches).map_err(bug)
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
+    fn range_end(&self, first: u64) -> Result<u64> {
         if let Some(scratch) = &self.scratch {
-            return scratch.piece_end(first);
+            return scratch.range_end(first);
         }
         // Pieces consist of whole parts, since each part is unpacked as a whole.
         let at = self.parts.partition_point(|part| part.cells.end <= first);
         let (mut end, mut bytes) = (first + 1, 0_u64);
         for part in &self.parts[at..] {
             bytes = bytes.saturating_add(part.bytes);
-            if end != first + 1 && (first + PIECE_CELLS < part.cells.end || bytes > PART_BYTES) {
+            if end != first + 1 && (first + RANGE_CELLS < part.cells.end || bytes > PART_BYTES) {
                 break;
             }
             end = part.cells.end;

@@ -128,8 +128,8 @@ impl Source for TenXReader {
         RecordBatch::try_new_with_options(schema, arrays, &options).map_err(bug)
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
-        self.matrix.piece_end(first)
+    fn range_end(&self, first: u64) -> Result<u64> {
+        self.matrix.range_end(first)
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {

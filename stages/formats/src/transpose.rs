@@ -12,7 +12,7 @@
 
 use std::{ops::Range, os::unix::fs::FileExt};
 
-use arrays::{exact, rows::PIECE_ENTRIES};
+use arrays::{exact, rows::RANGE_ENTRIES};
 use schemas::{
     Error, Result,
     chunk::CsrRows,
@@ -25,8 +25,8 @@ use storage::disk::{DiskFile, ScratchFolder};
 const MOST_BUCKETS: u64 = 4096;
 /// Maximum number of rows per bucket, unless that would make too many buckets.
 const BUCKET_ROWS: u64 = 8192;
-/// Maximum number of rows per piece, however few entries they have.
-const MOST_PIECE_ROWS: u64 = 1 << 15;
+/// Maximum number of rows per row range, however few entries they have.
+const MOST_RANGE_ROWS: u64 = 1 << 15;
 /// Maximum number of rows of a matrix; up to here, keys fit into 64 bits.
 const MOST_ROWS: u64 = 1 << 40;
 /// Maximum bytes of all buckets that wait to be written.
@@ -50,8 +50,8 @@ struct BucketLayout {
 
 impl BucketLayout {
     fn new(rows: u64, genes: u32, entries: u64) -> Self {
-        let piece_rows = (rows * PIECE_ENTRIES).checked_div(entries).unwrap_or(BUCKET_ROWS).clamp(1, BUCKET_ROWS);
-        let mut shift = piece_rows.ilog2();
+        let range_rows = (rows * RANGE_ENTRIES).checked_div(entries).unwrap_or(BUCKET_ROWS).clamp(1, BUCKET_ROWS);
+        let mut shift = range_rows.ilog2();
         while rows.div_ceil(1 << shift) > MOST_BUCKETS {
             shift += 1;
         }
@@ -121,7 +121,7 @@ struct ScratchFile {
 
 impl Transposer {
     /// Starts a matrix of this many rows and genes, named `place` in errors; the number of entries may be a
-    /// guess, and only affects how well the work is divided into pieces. The scratch file is in the system's
+    /// guess, and only affects how well the work is divided into row ranges. The scratch file is in the system's
     /// temporary folder (`TMPDIR`), and takes 8 to 12 bytes per entry.
     ///
     /// # Errors
@@ -225,16 +225,16 @@ impl Transposed {
         self.buckets.iter().map(|bucket| bucket.entries).sum()
     }
 
-    /// The best end for a piece that starts at a row: the end of its bucket, or earlier if that is large.
+    /// The best end for a row range that starts at a row: the end of its bucket, or earlier if that is large.
     ///
     /// # Errors
     /// None in practice: a row outside of the matrix.
-    pub fn piece_end(&self, first: u64) -> Result<u64> {
+    pub fn range_end(&self, first: u64) -> Result<u64> {
         let at = self.layout.bucket_of(first);
         let bucket = self.buckets.get(at).ok_or_else(|| Error::Bug(format!("there is no row {first}")))?;
         let rows = self.layout.rows_of(at as u64);
         let all = rows.end - rows.start;
-        let parts = bucket.entries.div_ceil(PIECE_ENTRIES).max(all.div_ceil(MOST_PIECE_ROWS)).max(1);
+        let parts = bucket.entries.div_ceil(RANGE_ENTRIES).max(all.div_ceil(MOST_RANGE_ROWS)).max(1);
         let part = all.div_ceil(parts);
         let ended = (first - rows.start) / part;
         Ok(rows.end.min(rows.start + (ended + 1) * part))

@@ -8,7 +8,7 @@ use std::{
 
 use schemas::{
     Error, Result,
-    atlas::{SourceVersion, Stamp},
+    atlas::{FileStamp, SourceVersion},
     numbers::saturating,
 };
 use storage::disk::{checksum_of, checksum_of_text, files_below};
@@ -17,8 +17,8 @@ use storage::disk::{checksum_of, checksum_of_text, files_below};
 ///
 /// # Errors
 /// A file that can't be read.
-pub fn stamp_of(path: &Path) -> Result<Stamp> {
-    let (mut stamp, mut listing) = (Stamp::default(), String::new());
+pub fn stamp_of(path: &Path) -> Result<FileStamp> {
+    let (mut stamp, mut listing) = (FileStamp::default(), String::new());
     for file in files(path)? {
         let metadata = fs::metadata(&file).map_err(Error::io("read", &file))?;
         let modified = metadata.modified().map_err(Error::io("read", &file))?;
@@ -53,7 +53,7 @@ pub fn checksum(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// A file that can't be read, or that has changed since.
-pub fn version_since(path: &Path, before: &Stamp) -> Result<SourceVersion> {
+pub fn version_since(path: &Path, before: &FileStamp) -> Result<SourceVersion> {
     let checksum = checksum(path)?;
     let stamp = stamp_of(path)?;
     if stamp != *before {

@@ -31,7 +31,7 @@ use schemas::{
     chunk::CsrRows,
     numbers::{checked, to_usize},
 };
-use stage::interrupt::{Helper, Interrupt};
+use stage::interrupt::{ChildGuard, Interrupt};
 
 use self::wire::{Frame, WorkerReply, WorkerRequest};
 use super::{format::Choice, source::Source};
@@ -55,7 +55,7 @@ pub struct RemoteSource {
 struct Worker {
     child: Child,
     /// Dropped before the process is waited for.
-    helper: Option<Helper>,
+    helper: Option<ChildGuard>,
     interrupt: Interrupt,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
@@ -84,7 +84,7 @@ impl RemoteSource {
             return Err(Error::Bug("a process was started without pipes".into()));
         };
         let interrupt = choice.interrupt.clone();
-        let helper = Some(Helper::of(&child, &interrupt));
+        let helper = Some(ChildGuard::new(&child, &interrupt));
         let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
         let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, stderr });
         // Tables of genes belong to tables of cells, which the worker does not read.
@@ -154,12 +154,12 @@ impl Source for RemoteSource {
         }
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
+    fn range_end(&self, first: u64) -> Result<u64> {
         if let Some((matrix, _)) = &self.matrix {
-            return matrix.piece_end(first);
+            return matrix.range_end(first);
         }
-        match ask(&self.worker, &self.path, &WorkerRequest::PieceEnd { first })?.reply {
-            WorkerReply::PieceEnd { end } => Ok(end),
+        match ask(&self.worker, &self.path, &WorkerRequest::RangeEnd { first })?.reply {
+            WorkerReply::RangeEnd { end } => Ok(end),
             _ => Err(unexpected()),
         }
     }
@@ -208,7 +208,7 @@ impl Worker {
         self.helper = None;
         let _ = self.child.kill();
         let how = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        let last_line = self.last_words().lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
+        let last_line = self.stderr_tail().lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
         Error::data(
             path.display().to_string(),
             format!("the process that read it has died ({how}{last_line})"),
@@ -219,7 +219,7 @@ impl Worker {
 
 impl Worker {
     /// The end of the worker's standard error; empty if that can't be read.
-    fn last_words(&self) -> String {
+    fn stderr_tail(&self) -> String {
         let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();
         let from = length.saturating_sub(LAST_WORDS);

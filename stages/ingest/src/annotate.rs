@@ -22,7 +22,11 @@ use storage::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{census::ValueCensus, label::Labeller, row_range::ReadRowRange};
+use super::{
+    census::ValueCensus,
+    label::{LabelTables, Labeller},
+    row_range::ReadRowRange,
+};
 
 /// Rows of consecutive cells.
 #[derive(Debug)]
@@ -62,9 +66,9 @@ pub struct Annotated {
 
 /// Where [`Annotate`] stores its results, once its stream is complete.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Arc<Mutex<Option<Annotated>>>);
+pub struct AnnotationResult(Arc<Mutex<Option<Annotated>>>);
 
-impl Findings {
+impl AnnotationResult {
     /// The results; `None` before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<Annotated> {
@@ -79,15 +83,23 @@ const UNASSIGNED: [&str; 9] =
 /// Values with which other programs mark a missing covariate.
 const MISSING_AS_TEXT: [&str; 7] = ["", "nan", "None", "NA", "N/A", "<NA>", "null"];
 
+/// The files that annotations are written to, and the labels so far.
+#[derive(Debug)]
+struct AnnotationOutput {
+    cells: ParquetFile,
+    labels: HashedFile,
+    labeller: Labeller,
+}
+
 /// Writes `cells.parquet` and `labels.bin`, and passes the rows on.
 #[derive(Debug)]
 pub struct Annotate {
-    files: Option<(ParquetFile, HashedFile, Labeller)>,
+    output: Option<AnnotationOutput>,
     names: CellNameHashes,
     cells: u64,
     unnamed: usize,
     census: ValueCensus,
-    findings: Findings,
+    findings: AnnotationResult,
 }
 
 impl Annotate {
@@ -95,12 +107,17 @@ impl Annotate {
     ///
     /// # Errors
     /// Files that can't be created.
-    pub fn new(folder: &StagedFolder, obs: SchemaRef, labeller: Labeller, most_cells: u64) -> Result<(Self, Findings)> {
+    pub fn new(
+        folder: &StagedFolder,
+        obs: SchemaRef,
+        labeller: Labeller,
+        most_cells: u64,
+    ) -> Result<(Self, AnnotationResult)> {
         let cells = ParquetFile::create(&folder.file(files::CELLS), obs)?;
         let labels = HashedFile::create(&folder.file(files::LABELS))?;
-        let findings = Findings::default();
+        let findings = AnnotationResult::default();
         let stage = Self {
-            files: Some((cells, labels, labeller)),
+            output: Some(AnnotationOutput { cells, labels, labeller }),
             names: CellNameHashes::new(folder, most_cells)?,
             cells: 0,
             unnamed: 0,
@@ -116,11 +133,11 @@ impl Stage for Annotate {
     type Out = Labelled;
 
     fn push(&mut self, mut range: ReadRowRange, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
-        let (cells, labels, labeller) = self.files.as_mut().ok_or("the stream has ended")?;
+        let output = self.output.as_mut().ok_or("the stream has ended")?;
         self.unnamed += name_all(&mut range)?;
-        let codes = labeller.codes(&range.cells, &range.obs)?;
-        labels.append(bytemuck::cast_slice(&codes))?;
-        cells.write(&range.obs)?;
+        let codes = output.labeller.codes(&range.cells, &range.obs)?;
+        output.labels.append(bytemuck::cast_slice(&codes))?;
+        output.cells.write(&range.obs)?;
         self.names.add(&range.obs, self.cells);
         self.census.merge(range.census);
         range.records.number_from(self.cells);
@@ -130,9 +147,9 @@ impl Stage for Annotate {
     }
 
     fn finish(&mut self, _: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
-        let (cells, labels, labeller) = self.files.take().ok_or("the stream has ended")?;
+        let AnnotationOutput { cells, labels, labeller } = self.output.take().ok_or("the stream has ended")?;
         cells.finish()?;
-        let (conditions, cells_of, covariates) = labeller.finish();
+        let LabelTables { conditions, cells_of, covariates } = labeller.finish();
         let census = std::mem::take(&mut self.census);
         if self.unnamed > 0 {
             tracing::warn!("{} cells have no name and are named by position: cell0, cell1, ...", self.unnamed);

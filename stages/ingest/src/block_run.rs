@@ -95,7 +95,7 @@ mod tests {
         for row in 0..rows {
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let value = [(row % 200) as f32 + 1.0];
-            records.push(&[0], &value, RowValues::of(&value));
+            records.push(&[0], &value, RowValues::detect(&value));
         }
         records.number_from(first);
         RowBatch(records)

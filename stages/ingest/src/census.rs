@@ -96,22 +96,22 @@ pub struct ValueCensus {
 
 impl ValueCensus {
     /// Records a value, unless it is a count.
-    pub fn enter(&mut self, seen: BadValue) {
-        if !seen.value.is_finite() {
+    pub fn enter(&mut self, bad_value: BadValue) {
+        if !bad_value.value.is_finite() {
             self.not_finite_count += 1;
-            keep_first(&mut self.not_finite, seen);
+            keep_first(&mut self.not_finite, bad_value);
             return;
         }
-        if seen.value < 0.0 {
+        if bad_value.value < 0.0 {
             self.negative_count += 1;
-            keep_first(&mut self.negative, seen);
+            keep_first(&mut self.negative, bad_value);
         }
-        if seen.value.fract() != 0.0 {
+        if bad_value.value.fract() != 0.0 {
             self.fraction_count += 1;
-            keep_first(&mut self.fractions, seen);
-        } else if seen.value > LARGEST_COUNT {
+            keep_first(&mut self.fractions, bad_value);
+        } else if bad_value.value > LARGEST_COUNT {
             self.too_large_count += 1;
-            keep_first(&mut self.too_large, seen);
+            keep_first(&mut self.too_large, bad_value);
         }
     }
 
@@ -143,15 +143,15 @@ impl ValueCensus {
             let first = self.files.entry(file).or_default();
             *first = first.or(fraction);
         }
-        later.not_finite.into_iter().for_each(|seen| keep_first(&mut self.not_finite, seen));
-        later.negative.into_iter().for_each(|seen| keep_first(&mut self.negative, seen));
-        later.fractions.into_iter().for_each(|seen| keep_first(&mut self.fractions, seen));
-        later.too_large.into_iter().for_each(|seen| keep_first(&mut self.too_large, seen));
+        later.not_finite.into_iter().for_each(|bad_value| keep_first(&mut self.not_finite, bad_value));
+        later.negative.into_iter().for_each(|bad_value| keep_first(&mut self.negative, bad_value));
+        later.fractions.into_iter().for_each(|bad_value| keep_first(&mut self.fractions, bad_value));
+        later.too_large.into_iter().for_each(|bad_value| keep_first(&mut self.too_large, bad_value));
     }
 }
 
-fn keep_first(list: &mut Vec<BadValue>, seen: BadValue) {
+fn keep_first(list: &mut Vec<BadValue>, bad_value: BadValue) {
     if list.len() < NAMED_BAD_VALUES {
-        list.push(seen);
+        list.push(bad_value);
     }
 }

@@ -104,15 +104,15 @@ pub struct ExternalShuffle {
 }
 
 impl ExternalShuffle {
-    /// Creates a spill for rows of about this many bytes, in a file whose name is removed after it was created.
+    /// Creates a shuffle for rows of about this many bytes, in a file whose name is removed after it was created.
     ///
     /// # Errors
     /// A file that can't be created.
     pub fn create(path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
-        Self::of(SIZES, path, gene_width, bytes, seed)
+        Self::with_sizes(SIZES, path, gene_width, bytes, seed)
     }
 
-    fn of(sizes: BucketSizes, path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
+    fn with_sizes(sizes: BucketSizes, path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
         let buckets = bytes.div_ceil(sizes.bucket).clamp(1, sizes.most_buckets);
         let buckets = to_usize(buckets);
         let file = DiskFile::create_new(path)?;
@@ -290,7 +290,7 @@ impl ShuffleBucket {
         // These draws differ from those that brought the rows here, and from those of any other bucket.
         let mut draws = ChaCha8Rng::seed_from_u64(*seed);
         draws.set_stream(u64::MAX - self.index);
-        let mut shuffle = ExternalShuffle::of(*sizes, path, *gene_width, self.position.bytes, draws.random())?;
+        let mut shuffle = ExternalShuffle::with_sizes(*sizes, path, *gene_width, self.position.bytes, draws.random())?;
         self.walk(|stretch| {
             let mut at = 0;
             while let Some((cell, length)) = self.record(&stretch[at..])? {
@@ -361,9 +361,10 @@ mod tests {
     fn permuted(sizes: BucketSizes, cells: u64, seed: u64) -> (Vec<u64>, u64) {
         let home = tempfile::tempdir().expect("a folder");
         let mut shuffle =
-            ExternalShuffle::of(sizes, &home.path().join("spill.bin"), GeneWidth::U16, u64::MAX, seed).expect("a file");
+            ExternalShuffle::with_sizes(sizes, &home.path().join("spill.bin"), GeneWidth::U16, u64::MAX, seed)
+                .expect("a file");
         let mut records = RowRecords::new(GeneWidth::U16);
-        records.push(&[1, 2], &[3.0, 4.0], RowValues::of(&[3.0, 4.0]));
+        records.push(&[1, 2], &[3.0, 4.0], RowValues::detect(&[3.0, 4.0]));
         for cell in 0..cells {
             shuffle.take(CellIndex(cell), records.bytes_of(0)).expect("it is written");
         }

@@ -85,10 +85,10 @@ fn columns(source: &dyn Source, conditions: &[String], keys: &ResolvedKeys) -> R
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
         list.insert(unquoted(value.trim()));
     }
-    for (key, asked) in &mut columns {
+    for (key, column_filter) in &mut columns {
         let known = known_values(source, key)?;
         let place = || format!("{}, obs column `{key}`", source.origin().path);
-        for values in [&mut asked.any_of, &mut asked.none_of] {
+        for values in [&mut column_filter.any_of, &mut column_filter.none_of] {
             let is_label = keys.columns.perturbation.as_ref() == Some(key);
             let mut found = HashSet::new();
             for value in values.iter() {
@@ -196,7 +196,7 @@ fn rare_conditions(
         }
         first = end;
     }
-    let (_, cells_of, _) = labeller.finish();
+    let cells_of = labeller.finish().cells_of;
     let is_rare = |id: ConditionId| id != CONTROL && cells_of[id.index()] < min_cells;
     let rare = cells_of.iter().enumerate().skip(1).filter(|(_, cells)| (1..min_cells).contains(*cells)).count();
     if rare > 0 {
@@ -208,12 +208,12 @@ fn rare_conditions(
 impl AnnotationFilter {
     fn mask(&self, obs: &RecordBatch) -> Result<Option<BooleanArray>> {
         let mut selected = vec![true; obs.num_rows()];
-        for (key, asked) in &self.columns {
+        for (key, column_filter) in &self.columns {
             let values = text_column(obs, key)?;
             for (row, selected) in selected.iter_mut().enumerate() {
                 let value = value(&values, row);
-                *selected &= asked.any_of.is_empty() || asked.any_of.contains(value);
-                *selected &= !asked.none_of.contains(value);
+                *selected &= column_filter.any_of.is_empty() || column_filter.any_of.contains(value);
+                *selected &= !column_filter.none_of.contains(value);
             }
         }
         let (labels, doses) = self.conditions_of(obs)?;

@@ -293,7 +293,7 @@ mod tests {
         sums.most_bytes = most_bytes;
         let mut records = RowRecords::new(GeneWidth::U16);
         for (row, (codes, genes, values)) in rows.iter().enumerate() {
-            records.push(genes, values, RowValues::of(values));
+            records.push(genes, values, RowValues::detect(values));
             sums.add(codes, records.record(row), GeneWidth::U16).expect("a disk with room");
         }
         assert_eq!(std::fs::read_dir(home.path()).expect("the folder").count(), 0, "its files have no name");
@@ -333,7 +333,7 @@ mod tests {
         coarse.most_fine_bytes = 2 * 4 * 32;
         let mut records = RowRecords::new(GeneWidth::U16);
         for (row, (codes, genes, values)) in rows.iter().enumerate() {
-            records.push(genes, values, RowValues::of(values));
+            records.push(genes, values, RowValues::detect(values));
             coarse.add(codes, records.record(row), GeneWidth::U16).expect("a disk with room");
         }
         let by_condition: [(&[u32], &[u32], &[f32]); 4] =

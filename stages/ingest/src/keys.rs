@@ -54,44 +54,47 @@ pub struct ResolvedKeys {
 /// # Errors
 /// Columns that do not exist or can't be covariates, candidates that differ, a control that no cell has, or
 /// flags that have no meaning without a perturbation column.
-pub fn resolve(source: &dyn Source, asked: &RequestedKeys) -> Result<ResolvedKeys> {
+pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<ResolvedKeys> {
     let names = names(source);
-    let no_dose = asked.dose.as_deref() == Some("");
-    let asked = &RequestedKeys { dose: asked.dose.clone().filter(|name| !name.is_empty()), ..asked.clone() };
-    for name in
-        [&asked.perturbation, &asked.dose, &asked.batch].into_iter().flatten().chain(asked.covariates.iter().flatten())
+    let no_dose = requested.dose.as_deref() == Some("");
+    let requested =
+        &RequestedKeys { dose: requested.dose.clone().filter(|name| !name.is_empty()), ..requested.clone() };
+    for name in [&requested.perturbation, &requested.dose, &requested.batch]
+        .into_iter()
+        .flatten()
+        .chain(requested.covariates.iter().flatten())
     {
         if !names.contains(name) {
             return Err(Error::unknown("obs column", name, names.iter().map(String::as_str)));
         }
     }
     let mut guessed = Vec::new();
-    let mut settle = |said: &Option<String>, flag: &str, habits: &[&str]| match said {
+    let mut settle = |given: &Option<String>, flag: &str, habits: &[&str]| match given {
         Some(name) => Ok(Some(name.clone())),
         None => guess(source, flag, habits, &mut guessed),
     };
-    let perturbation = settle(&asked.perturbation, "--perturbation", &PERTURBATION_HABITS)?;
+    let perturbation = settle(&requested.perturbation, "--perturbation", &PERTURBATION_HABITS)?;
     let dose = if perturbation.is_some() && !no_dose {
-        settle(&asked.dose, "--dose", &DOSE_HABITS)?
+        settle(&requested.dose, "--dose", &DOSE_HABITS)?
     } else {
-        asked.dose.clone()
+        requested.dose.clone()
     };
-    let mut covariates = match &asked.covariates {
+    let mut covariates = match &requested.covariates {
         Some(covariates) => covariates.clone(),
         None => settle(&None, "--covariates", &COVARIATE_HABITS)?.into_iter().collect(),
     };
     // The batch comes last, as in the original.
-    covariates.retain(|name| Some(name) != asked.batch.as_ref());
-    covariates.extend(asked.batch.clone());
+    covariates.retain(|name| Some(name) != requested.batch.as_ref());
+    covariates.extend(requested.batch.clone());
     check_covariates(&covariates)?;
     let mut rules =
-        LabelRules { delimiter: asked.delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
+        LabelRules { delimiter: requested.delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
     let mut decided = Vec::new();
     match &perturbation {
-        None => check_nothing_is_said_of_labels(asked, &names)?,
+        None => check_nothing_is_said_of_labels(requested, &names)?,
         Some(column) => {
-            let labels = PerturbationLabels::of(source, column, &rules)?;
-            rules.controls = labels.controls(&asked.controls, &mut guessed)?;
+            let labels = PerturbationLabels::read(source, column, &rules)?;
+            rules.controls = labels.controls(&requested.controls, &mut guessed)?;
             decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
         }
     }
@@ -119,13 +122,13 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
 }
 
 /// Refuses flags for reading labels if there are no labels.
-fn check_nothing_is_said_of_labels(asked: &RequestedKeys, columns: &[String]) -> Result<()> {
-    let said = [
-        (!asked.controls.is_empty(), "--control"),
-        (asked.delimiter.is_some(), "--delimiter"),
-        (asked.dose.is_some(), "--dose"),
+fn check_nothing_is_said_of_labels(requested: &RequestedKeys, columns: &[String]) -> Result<()> {
+    let flags = [
+        (!requested.controls.is_empty(), "--control"),
+        (requested.delimiter.is_some(), "--delimiter"),
+        (requested.dose.is_some(), "--dose"),
     ];
-    let Some((_, flag)) = said.into_iter().find(|(said, _)| *said) else { return Ok(()) };
+    let Some((_, flag)) = flags.into_iter().find(|(is_given, _)| *is_given) else { return Ok(()) };
     let message = format!(
         "{flag} says how to read perturbations, but there is no column named {}; the columns are {}",
         PERTURBATION_HABITS.join(", "),
@@ -175,7 +178,7 @@ struct PerturbationLabels {
 }
 
 impl PerturbationLabels {
-    fn of(source: &dyn Source, column: &str, rules: &LabelRules) -> Result<Self> {
+    fn read(source: &dyn Source, column: &str, rules: &LabelRules) -> Result<Self> {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for values in obs_column(source, column)? {
             for label in values?.as_string::<i32>().iter().flatten() {
@@ -195,10 +198,10 @@ impl PerturbationLabels {
     }
 
     /// The names of control, starting with the one that is displayed.
-    fn controls(&self, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
-        let controls = match asked {
-            [] => vec![self.habitual_control(guessed)?],
-            patterns => self.that_fit(patterns)?,
+    fn controls(&self, requested: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
+        let controls = match requested {
+            [] => vec![self.usual_control(guessed)?],
+            patterns => self.matching(patterns)?,
         };
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
         if self.all.keys().any(|label| rules.means_control(label)) {
@@ -214,7 +217,7 @@ impl PerturbationLabels {
         Err(Error::data(&self.place, message, "name the control label with --control"))
     }
 
-    fn habitual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
+    fn usual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
         let is_there = |habit: &&str| {
             let rules = LabelRules { delimiter: self.delimiter.clone(), controls: vec![(*habit).to_owned()] };
             let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == *habit);
@@ -245,7 +248,7 @@ impl PerturbationLabels {
     /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
     /// whole labels, and with successive parts of labels, each with its own; if its parts are all the same (`ctrl+ctrl`), that part
     /// with single parts instead.
-    fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
+    fn matching(&self, patterns: &[String]) -> Result<Vec<String>> {
         let parts = self.parts();
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
         let mut controls: Vec<String> = Vec::new();

@@ -23,6 +23,17 @@ pub struct LabelColumns {
     pub covariates: Vec<String>,
 }
 
+/// The labels that cells have.
+#[derive(Debug)]
+pub struct LabelTables {
+    /// The conditions.
+    pub conditions: ConditionTable,
+    /// The number of cells of each condition.
+    pub cells_of: Vec<u64>,
+    /// The covariates, with their values.
+    pub covariates: Vec<Covariate>,
+}
+
 /// Assigns codes to cells, in the order in which they arrive.
 #[derive(Debug)]
 pub struct Labeller {
@@ -79,8 +90,8 @@ impl Labeller {
 
     /// The conditions and covariates seen, and the number of cells of each condition.
     #[must_use]
-    pub fn finish(self) -> (ConditionTable, Vec<u64>, Vec<Covariate>) {
-        (self.conditions, self.cells_of, self.covariates)
+    pub fn finish(self) -> LabelTables {
+        LabelTables { conditions: self.conditions, cells_of: self.cells_of, covariates: self.covariates }
     }
 
     fn column(&self, obs: &RecordBatch, name: &str) -> Result<ArrayRef> {

@@ -1,9 +1,9 @@
 //! From files to an atlas, with one module per step.
 //!
-//! The [`piece`]s of a source ([`formats`]) are read as narrow records; [`keys`] decides which columns are
+//! The [`row_range`]s of a source ([`formats`]) are read as narrow records; [`keys`] decides which columns are
 //! labels, [`filter`] which cells are selected; cells are [`annotate`]d with the codes of a [`label`]ler; a
-//! [`tally`] sums the [`statistics`](mod@statistics) of each group; rows are shuffled through a [`spill`],
-//! cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
+//! [`tally`] sums the [`statistics`](mod@statistics) of each group; rows pass an [`external_shuffle`], are
+//! cut into [`block_run`]s, [`pack`]ed into blocks and [`store`]d.
 //!
 //! ```
 //! use formats::memory::CellsInMemory;

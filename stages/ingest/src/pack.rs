@@ -1,6 +1,6 @@
 //! Packs runs of blocks into blocks: aligned arrays, checksums, zstd if requested.
 
-use reader::{packed::Packer, records::RowRecord, row_layout::lay_out};
+use reader::{packed::Packer, records::RowRecord, row_layout::write_rows};
 use schemas::{
     ByteSize,
     atlas::{BLOCK_ALIGNMENT, BLOCK_ROWS, BlockEntry, BlockLayout, Codec, GeneWidth, ValueWidth},
@@ -41,7 +41,7 @@ pub struct BlockRunPacker {
     workspaces: Pool<PackWorkspace>,
 }
 
-/// Buffers for packing a slab.
+/// Buffers for packing a run of blocks.
 #[derive(Default)]
 struct PackWorkspace {
     unpacked: Vec<u8>,
@@ -86,13 +86,13 @@ impl BlockRunPacker {
             match self.codec {
                 Codec::Raw | Codec::InPlace => {
                     bytes.resize(offset + layout.bytes, 0);
-                    lay_out(rows, &layout, width, &mut bytes[offset..])?;
+                    write_rows(rows, &layout, width, &mut bytes[offset..])?;
                 }
                 Codec::Zstd => {
                     let PackWorkspace { unpacked, packer } = &mut *work;
                     unpacked.clear();
                     unpacked.resize(layout.bytes, 0);
-                    lay_out(rows, &layout, width, unpacked)?;
+                    write_rows(rows, &layout, width, unpacked)?;
                     let packer = match packer {
                         Some(packer) => packer,
                         none => none.insert(Packer::new()?),

@@ -1,4 +1,4 @@
-//! Reads a piece of a source: annotations and narrow rows, with bad values handled.
+//! Reads a row range of a source: annotations and narrow rows, with bad values handled.
 
 use std::{ops::Range, sync::Arc};
 
@@ -114,7 +114,7 @@ impl RowRangeReader {
     }
 
     fn take(&self, range: &mut ReadRowRange, cell: u64, genes: &[u32], values: &[f32]) {
-        let kind = RowValues::of(values);
+        let kind = RowValues::detect(values);
         if kind == RowValues::Other {
             let bad = values.iter().filter(|value| !self.values.takes(**value)).count() as u64;
             match self.on_bad_values {

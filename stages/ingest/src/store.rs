@@ -14,8 +14,8 @@ use reader::members;
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder, Selection,
-        Stamp, ValueKind, ValueWidth, files,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, FileStamp, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder,
+        Selection, ValueKind, ValueWidth, files,
     },
     numbers::checked,
 };
@@ -170,7 +170,7 @@ pub struct AtlasFacts {
     pub source: Arc<dyn Source>,
     /// The files or folders of the source, in the order of its origins, each with its length and time before it
     /// was read; empty if there are none.
-    pub files: Vec<(PathBuf, Stamp)>,
+    pub files: Vec<(PathBuf, FileStamp)>,
     /// The columns that are labels.
     pub keys: Keys,
     /// The selected cells.
@@ -285,8 +285,8 @@ impl AtlasFacts {
     /// Decides the kind of the values.
     fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
         let names = gene_names(self.source.var());
-        let refuse = |what: &str, seen: &[BadValue], count: u64, hint: &str| {
-            let places: Vec<String> = seen
+        let refuse = |what: &str, bad_values: &[BadValue], count: u64, hint: &str| {
+            let places: Vec<String> = bad_values
                 .iter()
                 .map(|bad| {
                     let (file, row) = self.source.locate(bad.cell);

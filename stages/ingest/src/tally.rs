@@ -12,9 +12,9 @@ use super::{
 
 /// Where [`Tally`] stores its sums, once its stream is complete.
 #[derive(Clone, Debug, Default)]
-pub struct Tallied(Arc<Mutex<Option<GroupSums>>>);
+pub struct TallyResult(Arc<Mutex<Option<GroupSums>>>);
 
-impl Tallied {
+impl TallyResult {
     /// The sums; `None` before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<GroupSums> {
@@ -27,14 +27,14 @@ impl Tallied {
 #[derive(Debug)]
 pub struct Tally {
     sums: Option<GroupSums>,
-    tallied: Tallied,
+    tallied: TallyResult,
 }
 
 impl Tally {
     /// Creates a stage that adds to these sums.
     #[must_use]
-    pub fn new(sums: GroupSums) -> (Self, Tallied) {
-        let tallied = Tallied::default();
+    pub fn new(sums: GroupSums) -> (Self, TallyResult) {
+        let tallied = TallyResult::default();
         (Self { sums: Some(sums), tallied: tallied.clone() }, tallied)
     }
 }

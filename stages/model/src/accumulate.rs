@@ -13,7 +13,7 @@ use super::{adversary::Adversaries, input::codes_tensor, step::Learner};
 
 /// The weight of a batch within its step.
 #[derive(Debug)]
-pub struct Share {
+pub struct BatchShare {
     /// Its share of the cells.
     cells: f64,
     /// Mean weight of its classes relative to that of all batches, a scalar; `None` if there is only one class.
@@ -22,10 +22,10 @@ pub struct Share {
     last: bool,
 }
 
-impl Share {
+impl BatchShare {
     /// The shares of batches in one step, given the combination of each of their cells.
     #[must_use]
-    pub fn of(adversaries: &Adversaries, batches: &[&[u32]]) -> Vec<Self> {
+    pub fn for_batches(adversaries: &Adversaries, batches: &[&[u32]]) -> Vec<Self> {
         let count = |cells: usize| f64::from(bounded::<u32>(cells));
         let all = count(batches.iter().map(|cells| cells.len()).sum());
         let shares: Vec<f64> = batches.iter().map(|cells| count(cells.len()) / all).collect();
@@ -45,7 +45,7 @@ impl Share {
 
 impl Learner {
     /// Sets the weight of the next batch.
-    pub fn takes(&mut self, share: Share) {
+    pub fn takes(&mut self, share: BatchShare) {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
             adam.expect(share.cells, share.last);
         }

@@ -103,14 +103,14 @@ impl Adversaries {
         };
         // If their loss has no weight in the autoencoder's loss, training them has no effect; the original trains
         // them anyway.
-        let heard = settings.adversary.reg_adv > 0.0 || settings.compat.is_original();
-        let combinations = (heard && vocabulary.combinations.len() > 1).then(|| {
+        let has_effect = settings.adversary.reg_adv > 0.0 || settings.compat.is_original();
+        let combinations = (has_effect && vocabulary.combinations.len() > 1).then(|| {
             let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
             let weights = Tensor::from_slice(&class_weights(&vocabulary.combination_cells));
             (classifier, weights.to_kind(kind).to_device(device))
         });
         let guessed =
-            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| heard && covariate.values.len() > 1);
+            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| has_effect && covariate.values.len() > 1);
         let covariates = guessed.map(|(at, covariate)| CovariateClassifier {
             at,
             name: covariate.name.clone(),
@@ -130,8 +130,9 @@ impl Adversaries {
     /// The logits of every classifier, by name, from basal latents.
     #[must_use]
     pub fn logits(&self, basal: &Tensor) -> Vec<(String, Tensor)> {
-        let of_covariates = self.covariates.iter().map(|of| (of.name.clone(), of.classifier.logits(basal)));
-        let of_combinations = self.combinations.iter().map(|(of, _)| ("perts".to_owned(), of.logits(basal)));
+        let of_covariates = self.covariates.iter().map(|task| (task.name.clone(), task.classifier.logits(basal)));
+        let of_combinations =
+            self.combinations.iter().map(|(classifier, _)| ("perts".to_owned(), classifier.logits(basal)));
         of_covariates.chain(of_combinations).collect()
     }
 
@@ -154,12 +155,12 @@ impl Adversaries {
     /// shares.
     pub(super) fn guess(
         &self,
-        of: &ClassifierTask<'_>,
+        task: &ClassifierTask<'_>,
         logits: &Tensor,
         input: &Input,
         mixup: Option<&Mixup>,
     ) -> (Tensor, Tensor) {
-        match of.guessed {
+        match task.guessed {
             Ok(at) => {
                 let classes = &input.covariates[at];
                 let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, None);
@@ -167,8 +168,8 @@ impl Adversaries {
                     Some(mixup) if self.first_values_only => guess(classes) * mixup.share,
                     _ => of_both(mixup, classes, guess),
                 };
-                let asked = mixup.filter(|_| !self.first_values_only);
-                (loss, tch::no_grad(|| of_both(asked, classes, |classes| accuracy(logits, classes))))
+                let accuracy_mixup = mixup.filter(|_| !self.first_values_only);
+                (loss, tch::no_grad(|| of_both(accuracy_mixup, classes, |classes| accuracy(logits, classes))))
             }
             Err(weights) => {
                 let classes = &input.combinations;
@@ -190,13 +191,13 @@ impl Adversaries {
     /// Predictions from basal latents, and with `penalised` the gradient penalties: for each classifier, the mean over cells and
     /// latent of (∂ Σ logits / ∂ basal)², which stays differentiable.
     #[must_use]
-    pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> AdversaryResults {
+    pub fn classify(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> AdversaryResults {
         let mut verdict = self.verdict(penalised);
         let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
-        for of in self.classifiers() {
-            let logits = of.classifier.logits(&basal);
-            let (loss, right) = self.guess(&of, &logits, input, mixup);
-            verdict.add(of.name, loss, right, penalised.then(|| penalty(&logits, &basal)));
+        for task in self.classifiers() {
+            let logits = task.classifier.logits(&basal);
+            let (loss, right) = self.guess(&task, &logits, input, mixup);
+            verdict.add(task.name, loss, right, penalised.then(|| penalty(&logits, &basal)));
         }
         verdict
     }

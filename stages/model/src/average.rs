@@ -30,9 +30,9 @@ impl Average {
     pub fn new(plan: &TrainingPlan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
         let (kind, decay) = (plan.train.average, plan.train.average_decay);
         let genes = bounded(network.genes());
-        let (of, device) = (network.parameters.kind(), network.parameters.device());
+        let (precision, device) = (network.parameters.kind(), network.parameters.device());
         (kind != Averaging::None).then(|| Self {
-            network: Network::new(plan, genes, vocabulary, of, device),
+            network: Network::new(plan, genes, vocabulary, precision, device),
             kind,
             decay,
             taken: 0,

@@ -27,7 +27,7 @@ pub const KEPT: usize = 2;
 
 /// The best epoch so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
+pub struct BestEpoch {
     /// The epoch.
     pub epoch: u32,
     /// The kind of score by which it was chosen.
@@ -47,7 +47,7 @@ pub struct TrainingProgress {
     /// Sums of the current epoch.
     pub sums: BTreeMap<String, (f64, u64)>,
     /// The best epoch so far.
-    pub best: Option<Best>,
+    pub best: Option<BestEpoch>,
     /// Validations since the best epoch.
     pub stale: u32,
     /// Lines written to `history.jsonl`.

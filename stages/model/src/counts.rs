@@ -14,7 +14,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// The counts of parameters, on their device.
-    pub(super) fn of(slots: &[ParameterState]) -> Self {
+    pub(super) fn new(slots: &[ParameterState]) -> Self {
         let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
         let count = to_i64(slots.len());
         let mut counts = Self { steps: Tensor::zeros([count], (Kind::Float, device)) };

@@ -34,7 +34,7 @@ pub struct Mixup {
 impl StepDraws {
     /// The draws of the step with this `seed`: mixed with a share from Beta(alpha, alpha) if alpha is above 0.
     #[must_use]
-    pub fn of(seed: u64, alpha: f64, cells: usize) -> Self {
+    pub fn from_seed(seed: u64, alpha: f64, cells: usize) -> Self {
         if alpha <= 0.0 {
             return Self { seed, ..Self::default() };
         }
@@ -116,12 +116,12 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_pairs_and_every_cell_is_a_partner_once() {
-        let draws = |seed| StepDraws::of(seed, 0.4, 50).mixup.expect("alpha is above 0");
+        let draws = |seed| StepDraws::from_seed(seed, 0.4, 50).mixup.expect("alpha is above 0");
         assert_eq!(draws(3).partners, draws(3).partners);
         assert_ne!(draws(3).partners, draws(4).partners);
         let mut partners = draws(3).partners;
         partners.sort_unstable();
         assert_eq!(partners, (0..50).collect::<Vec<_>>());
-        assert!(StepDraws::of(3, 0.0, 50).mixup.is_none());
+        assert!(StepDraws::from_seed(3, 0.0, 50).mixup.is_none());
     }
 }

@@ -119,6 +119,6 @@ pub fn noise_of_sums(network: &Network, first: &Tensor, second: &Tensor) -> Opti
 }
 
 /// Whether an output is fully described by its mean and [`noise_of_sums`].
-pub fn is_told_by_sums(output: &DecoderOutput) -> bool {
+pub fn has_expected_sums(output: &DecoderOutput) -> bool {
     matches!(output, DecoderOutput::NegativeBinomial { .. })
 }

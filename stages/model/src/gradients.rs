@@ -47,11 +47,11 @@ impl Gradients {
         let (rows, columns) = if is_turned { (input, gradient) } else { (gradient, input) };
         match found.get(&key(weight)) {
             Some(known) => {
-                let _ = torch::host_copy::lying(known, is_turned).addmm_(&rows.tr(), columns);
+                let _ = torch::host_copy::transposed_if(known, is_turned).addmm_(&rows.tr(), columns);
             }
             None => {
                 let product = rows.tr().matmul(columns).to_kind(weight.kind());
-                found.insert(key(weight), torch::host_copy::lying(&product, is_turned));
+                found.insert(key(weight), torch::host_copy::transposed_if(&product, is_turned));
             }
         }
     }
@@ -86,7 +86,7 @@ impl Gradients {
     }
 
     /// The gradients of parameters, in their order; undefined for those without one.
-    pub(super) fn of(&mut self, parameters: &[&Tensor]) -> Vec<Tensor> {
+    pub(super) fn for_parameters(&mut self, parameters: &[&Tensor]) -> Vec<Tensor> {
         let mut take = |parameter: &Tensor| self.0.as_mut().and_then(|found| found.remove(&key(parameter)));
         parameters.iter().map(|parameter| take(parameter).unwrap_or_default()).collect()
     }

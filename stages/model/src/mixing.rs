@@ -12,7 +12,7 @@ use super::{draws::Mixup, input::Cells};
 pub(super) fn mixed<T: TensorNumber>(cells: &Cells, mixup: &Mixup) -> Cells {
     let (pointers, genes) = (numbers::<i64>(&cells.pointers), numbers::<i64>(&cells.genes));
     let (values, library) = (numbers::<T>(&cells.values), numbers::<T>(&cells.library));
-    let (keeps, takes) = (T::of(mixup.share), T::of(1.0 - mixup.share));
+    let (keeps, takes) = (T::from_f64(mixup.share), T::from_f64(1.0 - mixup.share));
     let mut mixed = MixedRows { pointers: vec![0], genes: Vec::new(), values: Vec::new() };
     let mut libraries = Vec::with_capacity(library.len());
     for (row, partner) in mixup.partners.iter().enumerate() {

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use device_kernels::unpack::{Narrow, Packed};
 use schemas::{
     ByteSize, Result,
@@ -57,10 +59,24 @@ enum BatchPart {
     Combinations,
 }
 
+/// Where a part is in the bytes of a batch.
+struct PartPlace {
+    start: usize,
+    /// Number of values.
+    count: usize,
+    kind: Narrow,
+}
+
+impl PartPlace {
+    fn bytes(&self) -> Range<usize> {
+        self.start..self.start + self.count * self.kind.bytes()
+    }
+}
+
 impl PackedLayout {
     /// The layout of a batch from an atlas restricted to this many genes.
     #[must_use]
-    pub fn of(batch: &Batch, genes: i64) -> Self {
+    pub fn for_batch(batch: &Batch, genes: i64) -> Self {
         Self::of_parts(&batch.expression, &batch.labels, genes)
     }
 
@@ -111,12 +127,10 @@ impl PackedLayout {
     /// Total bytes of all parts, a multiple of their alignment.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let (from, count, kind) = self.place(BatchPart::Combinations);
-        (from + count * kind.bytes()).next_multiple_of(ALIGNMENT)
+        self.place(BatchPart::Combinations).bytes().end.next_multiple_of(ALIGNMENT)
     }
 
-    /// Start, length and type of a part.
-    fn place(&self, part: BatchPart) -> (usize, usize, Narrow) {
+    fn place(&self, part: BatchPart) -> PartPlace {
         let cells = self.cells;
         let parts = [
             (Controls::numbers(cells), Narrow::I64),
@@ -131,7 +145,7 @@ impl PackedLayout {
         ];
         let at = part as usize;
         let before = parts[..at].iter().map(|(count, kind)| (count * kind.bytes()).next_multiple_of(ALIGNMENT));
-        (before.sum(), parts[at].0, parts[at].1)
+        PartPlace { start: before.sum(), count: parts[at].0, kind: parts[at].1 }
     }
 
     /// Writes a batch in this layout into this buffer, without the other inputs of a step.
@@ -188,14 +202,13 @@ impl PackedLayout {
     }
 
     fn part_mut<'a, T: bytemuck::Pod>(&self, part: BatchPart, bytes: &'a mut [u8]) -> &'a mut [T] {
-        let (from, count, kind) = self.place(part);
-        bytemuck::cast_slice_mut(&mut bytes[from..from + count * kind.bytes()])
+        bytemuck::cast_slice_mut(&mut bytes[self.place(part).bytes()])
     }
 
     /// The bytes of a part.
     fn part(&self, part: BatchPart, bytes: &Tensor) -> Tensor {
-        let (from, count, narrow) = self.place(part);
-        bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()))
+        let place = self.place(part).bytes();
+        bytes.narrow(0, to_i64(place.start), to_i64(place.len()))
     }
 
     /// The other inputs of a step whose bytes are on a device.
@@ -232,7 +245,7 @@ impl PackedLayout {
     #[must_use]
     pub fn input(&self, bytes: &Tensor, kind: Kind) -> Input {
         let part = |part: BatchPart| {
-            let (_, _, narrow) = self.place(part);
+            let narrow = self.place(part).kind;
             let bytes = self.part(part, bytes);
             match narrow {
                 Narrow::U8 => bytes,
@@ -244,7 +257,7 @@ impl PackedLayout {
                 Narrow::F64 => bytes.view_dtype(Kind::Double),
             }
         };
-        let codes = |of: BatchPart| part(of).to_kind(Kind::Int64);
+        let codes = |which: BatchPart| part(which).to_kind(Kind::Int64);
         let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
         let covariates = codes(BatchPart::Covariates);
         Input {
@@ -280,7 +293,7 @@ impl PackedBatch {
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn of(
+    pub(super) fn pack(
         expression: &Expression,
         labels: &Labels,
         genes: i64,
@@ -305,7 +318,7 @@ impl PackedBatch {
             covariates: Vec::new(),
             groups: vec![0; cells],
         };
-        Self::of(expression, &labels, genes, |layout| layout)
+        Self::pack(expression, &labels, genes, |layout| layout)
     }
 
     /// Writes the other inputs of a step, once an earlier copy of the bytes is done.
@@ -330,7 +343,7 @@ impl PackedBatch {
         }
         let bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
         // This is everything but the other inputs of a step.
-        let (from, _, _) = self.layout.place(BatchPart::Pointers);
+        let from = self.layout.place(BatchPart::Pointers).start;
         let batch = |bytes: &Tensor| bytes.narrow(0, to_i64(from), to_i64(self.layout.bytes() - from));
         torch::copy(&mut batch(&bytes), &batch(&self.bytes))?;
         Ok(self.layout.input(&bytes, kind))

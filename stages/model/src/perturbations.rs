@@ -236,7 +236,7 @@ impl DoseScaling {
         let pairs = Tensor::stack(&[flat.to_kind(Kind::Double), doses.reshape([-1]).to_kind(Kind::Double)], 1);
         let (pairs, place, _) = tch::no_grad(|| pairs.unique_dim(0, true, true, false));
         let (code, dose) = (pairs.select(1, 0).to_kind(Kind::Int64), pairs.select(1, 1).to_kind(kind));
-        let of = |dose: &Tensor| {
+        let response_to = |dose: &Tensor| {
             let mut x = dose.view([-1, 1, 1]);
             for (layer, (weight, bias)) in self.networks.iter().enumerate() {
                 let (weight, bias) = (weight.index_select(0, &code), bias.index_select(0, &code).unsqueeze(-1));
@@ -247,7 +247,7 @@ impl DoseScaling {
             }
             x.view([-1]).sigmoid()
         };
-        let scale = of(&dose) - of(&dose.zeros_like());
+        let scale = response_to(&dose) - response_to(&dose.zeros_like());
         scale.index_select(0, &place).view_as(codes)
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn autoencoder(learner: &mut Learner, given: StepArguments<'_>, losse
     let total = losses.with_divergence(along(&[&z], by_z), &latent.basal, schedule);
     let basal = latent.basal.latent.detach();
     let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
-        adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false)
+        adversaries.classify(&latent.basal.latent, input, draws.mixup.as_ref(), false)
     });
     drop(latent);
     let parameters = [learner.autoencoder_adam.parameters(), learner.doser_adam.parameters()];
@@ -63,7 +63,7 @@ pub(super) fn autoencoder(learner: &mut Learner, given: StepArguments<'_>, losse
         let top = encoder.forward_again(&x, &kept_in_encoder);
         found.add_others(&along(&[&top], by_top), None, &of_encoder);
     }
-    let [autoencoder, doser] = parameters.map(|parameters| found.of(&parameters));
+    let [autoencoder, doser] = parameters.map(|parameters| found.for_parameters(&parameters));
     learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step);
     basal
 }

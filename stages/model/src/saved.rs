@@ -1,6 +1,6 @@
 //! A trained model on disk: a folder with the weights and everything needed to use them.
 //!
-//! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`Card`], written last),
+//! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`ModelCard`], written last),
 //! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and
 //! `checkpoint/`.
 
@@ -28,7 +28,7 @@ use storage::{
 use tch::{Device, Kind, Tensor};
 use torch::parameters::{read_safetensors, write_safetensors};
 
-use crate::{checkpoint::Best, network::Network};
+use crate::{checkpoint::BestEpoch, network::Network};
 
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
@@ -54,7 +54,7 @@ pub mod files {
 /// `model.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Card {
+pub struct ModelCard {
     /// [`FORMAT_VERSION`] at the time of writing.
     pub format: u32,
     /// The program that wrote it.
@@ -79,7 +79,7 @@ pub struct Card {
     /// Number of trained epochs.
     pub epochs: u32,
     /// The epoch that these weights are from; `None` if there were no `valid` cells.
-    pub best: Option<Best>,
+    pub best: Option<BestEpoch>,
     /// XXH3-64 of the weights file, by which predictions identify a model.
     pub weights: String,
 }
@@ -90,7 +90,7 @@ pub struct Model {
     /// The model's folder.
     pub path: PathBuf,
     /// Its description.
-    pub card: Card,
+    pub card: ModelCard,
     /// The network, with its weights.
     pub network: Network,
     scratch: Option<Arc<ScratchFolder>>,
@@ -140,7 +140,7 @@ impl Model {
 ///
 /// # Errors
 /// A folder that is not a model, or has another format version.
-pub fn read_card(folder: &Path) -> Result<Card> {
+pub fn read_card(folder: &Path) -> Result<ModelCard> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "model" });
     }
@@ -153,7 +153,7 @@ pub fn read_card(folder: &Path) -> Result<Card> {
         ),
         false => Error::damaged(folder, "it is not a model: model.json is missing or unreadable"),
     })?;
-    let card: Card = unsealed(&text, &path)?;
+    let card: ModelCard = unsealed(&text, &path)?;
     if card.format != FORMAT_VERSION {
         let message = format!("the model has format {}; this version reads {FORMAT_VERSION}", card.format);
         return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
@@ -165,7 +165,12 @@ pub fn read_card(folder: &Path) -> Result<Card> {
 ///
 /// # Errors
 /// A full or broken disk.
-pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &TrainingPlan, mut card: Card) -> Result<Card> {
+pub fn write(
+    folder: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    plan: &TrainingPlan,
+    mut card: ModelCard,
+) -> Result<ModelCard> {
     let weights = folder.join(files::WEIGHTS);
     write_safetensors(tensors, &weights)?;
     card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();

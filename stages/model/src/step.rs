@@ -114,12 +114,12 @@ impl StepLosses {
         total: Tensor,
         adversaries: &Adversaries,
         schedule: Schedule,
-        judge: impl FnOnce(&Adversaries) -> AdversaryResults,
+        classify: impl FnOnce(&Adversaries) -> AdversaryResults,
     ) -> Tensor {
         if !(schedule.adversarial && adversaries.any()) {
             return total;
         }
-        let verdict = judge(adversaries);
+        let verdict = classify(adversaries);
         self.add(LossTerm::Adversaries, &verdict.loss);
         self.values.extend(verdict.parts);
         total - verdict.loss * schedule.adversary_weight
@@ -232,7 +232,7 @@ impl Learner {
     /// Moves step counts, and rounded copies of weights, to the device.
     pub(super) fn keep_on_device(&mut self) {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
-            adam.counts = Some(Counts::of(&adam.slots));
+            adam.counts = Some(Counts::new(&adam.slots));
         }
         self.network.keep_rounded();
     }
@@ -296,7 +296,7 @@ pub(super) trait Sides {
 }
 
 /// A step, with the sides that the schedule selects.
-pub(super) fn turns(
+pub(super) fn take_step(
     sides: &impl Sides,
     learner: &mut Learner,
     input: &Input,
@@ -329,7 +329,7 @@ pub struct Plain;
 
 impl Engine for Plain {
     fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses {
-        turns(self, learner, input, draws, schedule)
+        take_step(self, learner, input, draws, schedule)
     }
 }
 
@@ -360,7 +360,7 @@ impl Sides for Plain {
             return basal;
         }
         let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
-            adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false)
+            adversaries.classify(&latent.basal.latent, input, draws.mixup.as_ref(), false)
         });
         let mut parameters = learner.autoencoder_adam.parameters();
         let autoencoder_count = parameters.len();
@@ -373,7 +373,7 @@ impl Sides for Plain {
 
     fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: StepArguments<'_>, losses: &mut StepLosses) {
         let StepArguments { input, draws, schedule } = given;
-        let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
+        let verdict = learner.adversaries.classify(basal, input, draws.mixup.as_ref(), true);
         let total = match &verdict.penalty {
             Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,
             None => verdict.loss.shallow_clone(),

@@ -50,7 +50,7 @@ impl BatchPacker {
             layouts.insert(joined.cells(), joined.clone());
             joined
         };
-        PackedBatch::of(&batch.expression, &batch.labels, self.genes, joined)
+        PackedBatch::pack(&batch.expression, &batch.labels, self.genes, joined)
     }
 }
 

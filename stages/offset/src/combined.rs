@@ -46,7 +46,7 @@ impl KernelParameters {
 
 /// Trained conditions, and the prediction of others from them.
 #[derive(Debug)]
-pub(super) struct Combined {
+pub(super) struct GaussianProcess {
     conditions: Vec<Vec<PerturbationShare>>,
     /// The direction of each single perturbation's shift.
     directions: BTreeMap<u32, Vec<f32>>,
@@ -55,7 +55,7 @@ pub(super) struct Combined {
     inverse: Vec<f64>,
 }
 
-impl Combined {
+impl GaussianProcess {
     /// A process with these parameters and conditions; `None` if there are too many conditions.
     pub(super) fn new(
         layout: &OffsetLayout,
@@ -77,8 +77,11 @@ impl Combined {
     ///
     /// The error of a left-out condition is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
     pub(super) fn fitted(self, shifts: &[Tensor]) -> Self {
-        let judged: Vec<i64> =
-            (0_i64..).zip(&self.conditions).filter(|(_, parts)| self.is_told(parts)).map(|(at, _)| at).collect();
+        let judged: Vec<i64> = (0_i64..)
+            .zip(&self.conditions)
+            .filter(|(_, parts)| self.has_individual_effect(parts))
+            .map(|(at, _)| at)
+            .collect();
         if judged.len() < FEWEST_JUDGED {
             return self;
         }
@@ -104,7 +107,7 @@ impl Combined {
 
     /// The weight of each trained condition, and the uncertain share of the square; `None` if a part occurs in no
     /// trained condition.
-    pub(super) fn told(&self, parts: &[PerturbationShare]) -> Option<(Vec<f64>, f64)> {
+    pub(super) fn weights_and_uncertainty(&self, parts: &[PerturbationShare]) -> Option<(Vec<f64>, f64)> {
         let count = self.conditions.len();
         let likeness: Vec<f64> = self.conditions.iter().map(|known| self.likeness(parts, known)).collect();
         let known = |part: &PerturbationShare| {
@@ -123,8 +126,8 @@ impl Combined {
 
     /// Whether this is a combination of which every part also occurs in another condition. Leaving out any other
     /// condition would only favour shrinkage.
-    fn is_told(&self, parts: &[PerturbationShare]) -> bool {
-        let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(of, _)| *of == code);
+    fn has_individual_effect(&self, parts: &[PerturbationShare]) -> bool {
+        let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(other, _)| *other == code);
         let elsewhere = |code: u32| self.conditions.iter().filter(|held| holds(held, code)).count() > 1;
         parts.len() > 1 && parts.iter().all(|(code, _)| elsewhere(*code))
     }
@@ -148,8 +151,8 @@ impl Combined {
 
     fn likenesses(&self) -> ConditionSimilarities {
         let count = to_i64(self.conditions.len());
-        let all = |of: &dyn Fn(&[PerturbationShare], &[PerturbationShare]) -> f64| {
-            let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| of(a, b)));
+        let all = |covariance: &dyn Fn(&[PerturbationShare], &[PerturbationShare]) -> f64| {
+            let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| covariance(a, b)));
             Tensor::from_slice(&pairs.collect::<Vec<f64>>()).view([count, count])
         };
         let combinations = self.conditions.iter().map(|parts| f64::from(u8::from(parts.len() > 1)));

@@ -44,14 +44,14 @@ pub(super) fn ridge(layout: &OffsetLayout, profiles: &OffsetProfiles) -> f64 {
     let mut errors = [0.0; PENALTIES.len()];
     let mut combinations: Vec<_> = layout.by_combination.iter().collect();
     combinations.sort_unstable();
-    let seen = combinations.into_iter().filter_map(|(_, rows)| {
+    let in_contexts = combinations.into_iter().filter_map(|(_, rows)| {
         let parts = &layout.rows[rows[0]].parts;
         let alike = rows.iter().filter(|row| layout.rows[**row].parts == *parts);
         let rows: Vec<usize> =
             alike.filter(|row| layout.has_controls(layout.rows[**row].context)).take(MOST_CONTEXTS).copied().collect();
         (rows.len() >= FEWEST_CONTEXTS).then_some(rows)
     });
-    for rows in seen.take(MOST_COMBINATIONS) {
+    for rows in in_contexts.take(MOST_COMBINATIONS) {
         let shifts: Vec<Vec<f64>> =
             rows.iter().map(|a| rows.iter().map(|b| dot(profiles.shift(*a), profiles.shift(*b))).collect()).collect();
         for (left_out, row) in rows.iter().enumerate() {
@@ -71,9 +71,9 @@ pub(super) fn ridge(layout: &OffsetLayout, profiles: &OffsetProfiles) -> f64 {
             }
         }
     }
-    let told = errors.iter().any(|error| *error > 0.0);
+    let has_error = errors.iter().any(|error| *error > 0.0);
     let best = errors.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| PENALTIES[at]);
-    best.filter(|_| told).unwrap_or(USUAL_PENALTY) * mean_square
+    best.filter(|_| has_error).unwrap_or(USUAL_PENALTY) * mean_square
 }
 
 /// The squared distance between one shift and a weighted sum of others, computed from all their products.
@@ -135,14 +135,14 @@ pub(super) fn half_effects(layout: &OffsetLayout, profiles: &OffsetProfiles, nam
         let rows = layout.by_combination.get(&vec![code]).into_iter().flatten();
         rows.map(|row| layout.rows[*row].parts[0].1).fold(0.0, f64::max)
     };
-    let of = |code: usize| {
+    let half_effect_of = |code: usize| {
         let code = bounded(code);
         match errors.get(&code) {
             Some((largest, sums)) => Some(with_usual(sums) * largest),
             None => usual.map(|half| half * largest_of(code)).filter(|half| *half > 0.0),
         }
     };
-    (0..names).map(of).collect()
+    (0..names).map(half_effect_of).collect()
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

@@ -52,7 +52,7 @@ pub enum GroupRole {
 impl OffsetLayout {
     /// The layout of all training data.
     #[must_use]
-    pub fn of(vocabulary: &Vocabulary) -> Self {
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Self {
         let batch = vocabulary.batch_at();
         let mut layout = Self {
             contexts: Vec::new(),
@@ -98,8 +98,8 @@ impl OffsetLayout {
     }
 
     fn without_batch(&self, codes: &[u32]) -> Vec<u32> {
-        let of = |(at, code): (usize, &u32)| if self.batch == Some(at) { ANY_BATCH } else { *code };
-        codes.iter().enumerate().map(of).collect()
+        let key_code = |(at, code): (usize, &u32)| if self.batch == Some(at) { ANY_BATCH } else { *code };
+        codes.iter().enumerate().map(key_code).collect()
     }
 
     /// The context of covariate codes.
@@ -148,10 +148,10 @@ impl OffsetLayout {
 
     /// The contexts whose controls are used for covariate values, with equal weights: the context itself or, if
     /// it has no controls, those that share the most values with it. An unspecified value matches all values.
-    pub fn stand_ins(&self, wanted: &[Option<u32>]) -> Vec<usize> {
+    pub fn stand_ins(&self, covariates: &[Option<u32>]) -> Vec<usize> {
         let shared = |context: &TrainedContext| {
-            let pairs = context.covariates.iter().zip(wanted).enumerate().filter(|(at, _)| self.batch != Some(*at));
-            pairs.filter(|(_, (own, wanted))| wanted.is_none_or(|wanted| wanted == **own)).count()
+            let pairs = context.covariates.iter().zip(covariates).enumerate().filter(|(at, _)| self.batch != Some(*at));
+            pairs.filter(|(_, (own, value))| value.is_none_or(|value| value == **own)).count()
         };
         let with_controls = || self.contexts.iter().enumerate().filter(|(_, context)| context.has_controls);
         let most = with_controls().map(|(_, context)| shared(context)).max();

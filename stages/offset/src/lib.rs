@@ -34,8 +34,8 @@ use tch::{Device, Kind, Tensor};
 use torch::{memory::on_device, parameters::Parameters};
 
 use self::{
-    combined::{Combined, KernelParameters},
-    rule::{Rule, TargetContext, Weights, real},
+    combined::{GaussianProcess, KernelParameters},
+    rule::{OffsetRule, TargetContext, Weights, real},
 };
 pub use self::{
     layout::{GroupRole, OffsetLayout},
@@ -65,7 +65,7 @@ pub struct Offset {
     additive: bool,
     counts: bool,
     /// The requested penalty; 0: to be chosen from the data.
-    asked: f64,
+    requested_penalty: f64,
     /// Control profile of each context, `[contexts, genes]`.
     controls: Tensor,
     /// Shift of each perturbed group, `[groups, genes]`.
@@ -75,7 +75,7 @@ pub struct Offset {
     chosen: Tensor,
     half_effects: Tensor,
     /// Computed on first use, after all fields above are filled in.
-    rule: OnceCell<Rule>,
+    rule: OnceCell<OffsetRule>,
 }
 
 impl Offset {
@@ -85,13 +85,13 @@ impl Offset {
         if model.offset == config::OffsetChoice::None {
             return None;
         }
-        let layout = OffsetLayout::of(vocabulary);
+        let layout = OffsetLayout::from_vocabulary(vocabulary);
         let [contexts, groups] = layout.sizes().map(to_i64);
         let names = to_i64(vocabulary.perturbations.len());
         Some(Self {
             additive: model.offset == config::OffsetChoice::Additive,
             counts: model.recon_loss != ReconLoss::Gauss,
-            asked: model.offset_ridge,
+            requested_penalty: model.offset_ridge,
             controls: parameters.statistic(CONTROLS, &[contexts, genes], 0.0),
             shifts: parameters.statistic(SHIFTS, &[groups, genes], 0.0),
             noises: parameters.statistic(NOISES, &[groups], 0.0),
@@ -110,9 +110,9 @@ impl Offset {
         filled(&mut self.controls, &profiles.controls);
         filled(&mut self.shifts, &profiles.shifts);
         filled(&mut self.noises, &profiles.noises);
-        let penalty = match (self.additive, self.asked) {
+        let penalty = match (self.additive, self.requested_penalty) {
             (true, _) => 0.0,
-            (false, asked) if asked > 0.0 => asked,
+            (false, requested) if requested > 0.0 => requested,
             (false, _) => fit::ridge(&self.layout, profiles),
         };
         let smallest = SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / real(profiles.genes.max(1)));
@@ -125,13 +125,14 @@ impl Offset {
         let combined = self.combined(&rule, KernelParameters::USUAL).map(|combined| {
             let shifts_in = |context| {
                 let target = TargetContext { own: Some(context), stand_ins: vec![context] };
-                let seen = self
+                let weights_of_conditions = self
                     .layout
                     .conditions()
                     .iter()
                     .map(|condition| rule.as_seen(condition, &target))
                     .collect::<Vec<_>>();
-                let rows: Vec<Tensor> = seen.iter().map(|weights| summed(&self.shifts, weights)).collect();
+                let rows: Vec<Tensor> =
+                    weights_of_conditions.iter().map(|weights| summed(&self.shifts, weights)).collect();
                 Tensor::cat(&rows, 0).to_kind(Kind::Double).to_device(Device::Cpu)
             };
             let shifts: Vec<Tensor> = self.layout.largest_contexts(MOST_CONTEXTS).into_iter().map(shifts_in).collect();
@@ -146,7 +147,7 @@ impl Offset {
         tracing::info!(penalty, of_combinations, pairs, own, "offsets of {contexts} contexts and {groups} groups");
     }
 
-    fn rule(&self) -> &Rule {
+    fn rule(&self) -> &OffsetRule {
         self.rule.get_or_init(|| {
             let mut rule = self.basic_rule();
             let [penalty, pairs, own] = [2, 3, 4].map(|at| self.chosen.double_value(&[at]));
@@ -157,12 +158,12 @@ impl Offset {
     }
 
     /// The rule without the prediction of combinations.
-    fn basic_rule(&self) -> Rule {
+    fn basic_rule(&self) -> OffsetRule {
         let _no_grad = tch::no_grad_guard();
         let host = |tensor: &Tensor| tensor.to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
         let numbers = |tensor: &Tensor| Vec::<f64>::try_from(host(tensor).view([-1])).unwrap_or_default();
         let controls = host(&self.controls);
-        Rule {
+        OffsetRule {
             layout: self.layout.clone(),
             additive: self.additive,
             ridge: self.chosen.double_value(&[0]),
@@ -173,7 +174,7 @@ impl Offset {
     }
 
     /// The prediction of combinations; `None` if too few were trained, or with `additive`.
-    fn combined(&self, rule: &Rule, chosen: KernelParameters) -> Option<Combined> {
+    fn combined(&self, rule: &OffsetRule, chosen: KernelParameters) -> Option<GaussianProcess> {
         let row = |at: usize| {
             let row = self.shifts.get(to_i64(at)).to_kind(Kind::Float).to_device(Device::Cpu);
             Vec::<f32>::try_from(row).unwrap_or_default()
@@ -181,12 +182,12 @@ impl Offset {
         let conditions: Vec<_> = self.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
         let combinations = conditions.iter().filter(|parts| parts.len() > 1).count();
         let enough = !self.additive && combinations >= FEWEST_COMBINATIONS;
-        enough.then(|| Combined::new(&self.layout, conditions, chosen, &row)).flatten()
+        enough.then(|| GaussianProcess::new(&self.layout, conditions, chosen, &row)).flatten()
     }
 
     /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms: `[1, genes]`.
     pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
-        self.made(parts, &self.target(terms))
+        self.offset_for(parts, &self.target(terms))
     }
 
     /// The expected error of a prediction, due to its uncertain share and to the noise of the shifts that it is
@@ -198,7 +199,7 @@ impl Offset {
             return Tensor::zeros([], (Kind::Double, self.shifts.device()));
         }
         let shift = summed(&self.shifts, &self.rule().shift(parts, &target));
-        let rests_on = self.rule().rests_on(parts, &target);
+        let rests_on = self.rule().uncertain_shifts(parts, &target);
         let squares: Weights = rests_on.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
         let noise = summed(&self.noises.unsqueeze(-1), &squares).to_kind(Kind::Double).view([]);
         (shift.square().mean(Kind::Double) * open + noise).sqrt()
@@ -216,7 +217,7 @@ impl Offset {
         TargetContext { own, stand_ins }
     }
 
-    fn made(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
+    fn offset_for(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let share = 1.0 / real(target.stand_ins.len().max(1));
         let controls: Weights = target.stand_ins.iter().map(|context| (*context, share)).collect();
@@ -278,7 +279,7 @@ pub struct GroupOffsets {
 
 impl GroupOffsets {
     /// The offsets of some groups, `[groups, genes]`.
-    pub fn of(&self, groups: &[u32]) -> Tensor {
+    pub fn for_groups(&self, groups: &[u32]) -> Tensor {
         self.table.index_select(0, &on_device(&self.rows(groups), self.table.device()))
     }
 
@@ -299,7 +300,7 @@ pub fn offset_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) 
     if settings.model.offset == config::OffsetChoice::None {
         return 0;
     }
-    let [contexts, groups] = OffsetLayout::of(vocabulary).sizes();
+    let [contexts, groups] = OffsetLayout::from_vocabulary(vocabulary).sizes();
     // First the sums, in float64 and by batch; then the profiles, the copies kept as the best weights, and the
     // table.
     let batches = vocabulary.batch_at().map_or(1, |at| vocabulary.covariates[at].values.len());

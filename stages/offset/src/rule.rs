@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use statistics::solve::Cholesky;
 
 use super::{
-    combined::{Combined, PerturbationShare},
+    combined::{GaussianProcess, PerturbationShare},
     layout::{OffsetLayout, combination, is_control},
 };
 
@@ -29,7 +29,7 @@ pub(super) struct TargetContext {
 
 /// The rule with all its parameters.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct OffsetRule {
     pub(super) layout: OffsetLayout,
     /// Whether other contexts have equal weights, and combinations are always the sum of their parts.
     pub(super) additive: bool,
@@ -39,10 +39,10 @@ pub(super) struct Rule {
     /// Products of the control profiles of contexts, `contexts × contexts`.
     pub(super) products: Vec<f64>,
     /// The prediction of combinations, if enough were trained.
-    pub(super) combined: Option<Combined>,
+    pub(super) combined: Option<GaussianProcess>,
 }
 
-impl Rule {
+impl OffsetRule {
     /// The shift of parts at doses, codes ascending, as the weight of each trained shift.
     pub(super) fn shift(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         if is_control(parts) {
@@ -51,12 +51,12 @@ impl Rule {
         if let Some(own) = self.as_a_whole(parts, target) {
             return own;
         }
-        self.combined(parts, target).map_or_else(|| self.of_parts(parts, target), |(told, _)| told)
+        self.combined(parts, target).map_or_else(|| self.of_parts(parts, target), |(shift, _)| shift)
     }
 
     /// The shifts whose noise makes the prediction uncertain: those in its sum or, for a combination that was not
     /// trained in any context, those of its parts, whatever their weights.
-    pub(super) fn rests_on(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
+    pub(super) fn uncertain_shifts(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         self.as_a_whole(parts, target).unwrap_or_else(|| self.of_parts(parts, target))
     }
 
@@ -68,7 +68,7 @@ impl Rule {
 
     /// The prediction of this combination from trained ones, and its uncertain share.
     fn combined(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<(Weights, f64)> {
-        let (weights, open) = self.combined.as_ref()?.told(&self.as_shares(parts))?;
+        let (weights, open) = self.combined.as_ref()?.weights_and_uncertainty(&self.as_shares(parts))?;
         let mut sum = Weights::new();
         for (condition, weight) in self.layout.conditions().iter().zip(weights) {
             add(&mut sum, &self.as_seen(condition, target), weight);
@@ -104,7 +104,8 @@ impl Rule {
             return 0.0;
         }
         let Some(rows) = self.layout.by_combination.get(&combination(parts)) else {
-            let beyond = self.combined.as_ref().and_then(|combined| combined.told(&self.as_shares(parts)));
+            let beyond =
+                self.combined.as_ref().and_then(|combined| combined.weights_and_uncertainty(&self.as_shares(parts)));
             let beyond = beyond.map_or(USUAL_INTERACTION, |(_, open)| LEAST_OPEN + open);
             let known = |part: &&(u32, f64)| self.layout.by_combination.contains_key(&vec![part.0]);
             let of_parts = parts.iter().filter(known).map(|part| self.open(std::slice::from_ref(part), target));
@@ -199,23 +200,23 @@ impl Rule {
     /// The shift of a combination that was trained in some context; `None` for any other.
     fn of_combination(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<Weights> {
         let rows = self.layout.by_combination.get(&combination(parts))?;
-        let mut seen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut rows_by_context: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for row in rows {
-            seen.entry(self.layout.rows[*row].context).or_default().push(*row);
+            rows_by_context.entry(self.layout.rows[*row].context).or_default().push(*row);
         }
-        let own = target.own.filter(|own| seen.contains_key(own));
+        let own = target.own.filter(|own| rows_by_context.contains_key(own));
         if let Some(own) = own.filter(|own| self.additive || !self.layout.has_controls(*own)) {
-            return Some(self.at_doses(&seen[&own], parts));
+            return Some(self.at_doses(&rows_by_context[&own], parts));
         }
         // Shifts relative to controls of other contexts reflect differences of contexts rather than the perturbation.
-        if seen.keys().any(|context| self.layout.has_controls(*context)) {
-            seen.retain(|context, _| self.layout.has_controls(*context));
+        if rows_by_context.keys().any(|context| self.layout.has_controls(*context)) {
+            rows_by_context.retain(|context, _| self.layout.has_controls(*context));
         }
-        let contexts: Vec<usize> = seen.keys().copied().collect();
+        let contexts: Vec<usize> = rows_by_context.keys().copied().collect();
         let shares =
             if self.additive { self.even_shares(&contexts, target) } else { self.ridge_shares(&contexts, target) };
         let mut sum = Weights::new();
-        for (share, rows) in shares.into_iter().zip(seen.values()) {
+        for (share, rows) in shares.into_iter().zip(rows_by_context.values()) {
             add(&mut sum, &self.at_doses(rows, parts), share);
         }
         Some(sum)

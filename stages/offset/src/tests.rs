@@ -30,16 +30,23 @@ fn vocabulary(groups: &[(&[(u32, f64)], &str)]) -> Vocabulary {
 }
 
 /// A rule with controls of three contexts at 0, 1 and 3 of the only gene in which they differ.
-fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> Rule {
+fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> OffsetRule {
     let controls: [(&[(u32, f64)], &str); 3] = [(&[], "x"), (&[], "y"), (&[], "z")];
-    let layout = OffsetLayout::of(&vocabulary(&[&controls, groups].concat()));
+    let layout = OffsetLayout::from_vocabulary(&vocabulary(&[&controls, groups].concat()));
     let level = [0.0, 1.0, 3.0];
     let products = level.iter().flat_map(|a| level.map(|b| a * b)).collect();
-    Rule { layout, additive, ridge, half_effects: vec![None, None, None, None, Some(0.5)], products, combined: None }
+    OffsetRule {
+        layout,
+        additive,
+        ridge,
+        half_effects: vec![None, None, None, None, Some(0.5)],
+        products,
+        combined: None,
+    }
 }
 
 /// The shift of a target in a context, if row `n` was trained to shift by `shifts[n]`.
-fn shift(rule: &Rule, parts: &[(u32, f64)], context: u32, shifts: &[f64]) -> f64 {
+fn shift(rule: &OffsetRule, parts: &[(u32, f64)], context: u32, shifts: &[f64]) -> f64 {
     let own = rule.layout.context(&[context, 0]);
     let stand_ins = own.map_or_else(Vec::new, |own| rule.layout.stand_ins_of(own));
     rule.shift(parts, &TargetContext { own, stand_ins }).into_iter().map(|(row, weight)| weight * shifts[row]).sum()
@@ -116,7 +123,7 @@ fn a_context_without_controls_has_those_that_share_most_covariate_values() {
     for (group, sex) in vocabulary.trained.iter_mut().zip(["f", "m", "m"]) {
         group.covariates.push(sex.into());
     }
-    let layout = OffsetLayout::of(&vocabulary);
+    let layout = OffsetLayout::from_vocabulary(&vocabulary);
     assert_eq!(layout.stand_ins_of(2), [1]);
     assert_eq!(layout.stand_ins(&[None, None, Some(0)]), [0]);
     assert_eq!(layout.stand_ins(&[None, None, None]), [0, 1]);
@@ -170,7 +177,7 @@ fn the_dose_of_half_an_effect_is_found_from_three_doses() {
 }
 
 /// A context with single perturbations, each of which shifts its own gene and the gene of its kind (even or odd), and pairs.
-fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec<f32>>) {
+fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (OffsetRule, Vec<Vec<f32>>) {
     let singles = 2..10_u32;
     let mut vocabulary = vocabulary(&[(&[], "x")]);
     vocabulary.perturbations = (0..10).map(|code| format!("P{code}")).collect();
@@ -182,7 +189,7 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
         covariates: vec!["x".into(), "one".into()],
         cells: 10,
     }));
-    let layout = OffsetLayout::of(&vocabulary);
+    let layout = OffsetLayout::from_vocabulary(&vocabulary);
     let shift = |codes: &Vec<u32>| {
         let mut shift = vec![0.0_f32; 13];
         for code in codes {
@@ -195,19 +202,21 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
         shift
     };
     let shifts = conditions.iter().map(shift).collect();
-    let rule = Rule { layout, additive: false, ridge: 1.0, half_effects: vec![], products: vec![1.0], combined: None };
+    let rule =
+        OffsetRule { layout, additive: false, ridge: 1.0, half_effects: vec![], products: vec![1.0], combined: None };
     (rule, shifts)
 }
 
 /// The prediction for a pair in this setting: the shift of the pair's last gene, and of its first part's own
 /// gene.
-fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
+fn predicted_pair((rule, shifts): (OffsetRule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
     let row = |at: usize| shifts[at].clone();
     let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
-    let combined = Combined::new(&rule.layout, conditions, KernelParameters::USUAL, &row).expect("few conditions");
+    let combined =
+        GaussianProcess::new(&rule.layout, conditions, KernelParameters::USUAL, &row).expect("few conditions");
     let all = Tensor::from_slice(&shifts.concat()).view([i64::try_from(shifts.len()).expect("few"), 13]);
     let combined = combined.fitted(&[all.to_kind(Kind::Double)]);
-    let rule = Rule { combined: Some(combined), ..rule };
+    let rule = OffsetRule { combined: Some(combined), ..rule };
     let weights = rule.shift(&pair.map(|code| (code, 1.0)), &TargetContext { own: Some(0), stand_ins: vec![0] });
     [12, pair[0] as usize].map(|gene| weights.iter().map(|(row, weight)| weight * f64::from(shifts[*row][gene])).sum())
 }
@@ -217,15 +226,17 @@ fn what_pairs_do_beyond_the_sum_is_told_from_pairs_that_resemble_them() {
     let pairs: Vec<[u32; 2]> =
         (2..10).flat_map(|a| (a + 1..10).map(move |b| [a, b])).filter(|pair| *pair != [2, 4]).collect();
     // Pairs of the even kind have an interaction that others don't have.
-    let [beyond, own] = told(world(&pairs, |[a, b]| if a % 2 == 0 && b % 2 == 0 { 2.0 } else { 0.0 }), [2, 4]);
+    let [beyond, own] =
+        predicted_pair(world(&pairs, |[a, b]| if a % 2 == 0 && b % 2 == 0 { 2.0 } else { 0.0 }), [2, 4]);
     assert!((1.2..2.8).contains(&beyond) && (0.4..0.6).contains(&own), "{beyond} {own}");
-    let [nothing, own] = told(world(&pairs, |_| 0.0), [2, 4]);
+    let [nothing, own] = predicted_pair(world(&pairs, |_| 0.0), [2, 4]);
     assert!(nothing.abs() < 1e-6 && (0.45..0.55).contains(&own), "{nothing} {own}");
 }
 
 #[test]
 fn a_few_combinations_with_effects_of_their_own_leave_others_the_sum_of_single_shifts() {
-    let [beyond, own] = told(world(&[[2, 3], [4, 5], [6, 7]], |[a, _]| if a == 4 { -9.0 } else { 6.0 }), [3, 4]);
+    let [beyond, own] =
+        predicted_pair(world(&[[2, 3], [4, 5], [6, 7]], |[a, _]| if a == 4 { -9.0 } else { 6.0 }), [3, 4]);
     assert!(beyond.abs() < 2.0, "what one pair has of its own is not told of another: {beyond}");
     assert!((0.4..0.6).contains(&own), "{own}");
 }

@@ -71,7 +71,7 @@ impl RealControls {
 
     fn rows(&mut self, rows: &ExpressionRows) -> Result<RecordBatch, BoxError> {
         let cells = &rows.plan.cells;
-        let names = self.names.of(0, cells)?;
+        let names = self.names.for_cells(0, cells)?;
         let manifest = self.atlas.manifest();
         let repeated = |text: &str| StringArray::from_iter_values(std::iter::repeat_n(text, cells.len()));
         let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef, BoxError> {

@@ -84,7 +84,7 @@ impl Atlas {
     pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let manifest = read_manifest(&path)?;
-        let shuffled = Shuffled::of(&path, &manifest)?;
+        let shuffled = Shuffled::open_if_shuffled(&path, &manifest)?;
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
         let matrix = BlockStorage::open(&path, &manifest, access)?;
         let tables = Tables::open(&path, &manifest)?;
@@ -237,7 +237,7 @@ impl Atlas {
         }
         // Columns are selected by index, because Parquet would read a name with a dot as a nested field.
         let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
-        Batches::of(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
+        Batches::new(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
     }
 
     /// Opens a table of the atlas at its beginning; it is checked on first use.

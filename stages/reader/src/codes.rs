@@ -90,7 +90,7 @@ impl CodeTable {
 
     /// Makes look-ups faster, once all records are added.
     pub fn freeze(&mut self) {
-        self.grid = Grid::of(self);
+        self.grid = Grid::from_table(self);
     }
 
     /// The slot of a record, or its future slot.
@@ -114,7 +114,7 @@ impl CodeTable {
 }
 
 impl Grid {
-    fn of(table: &CodeTable) -> Option<Self> {
+    fn from_table(table: &CodeTable) -> Option<Self> {
         let mut sizes = vec![0_u32; table.width];
         for number in 0..table.len() {
             for (size, code) in sizes.iter_mut().zip(table.record(number)) {

@@ -86,7 +86,7 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     // on libraries and genes, and the means.
     let (is_control, cells, mean) = (2 + covariates.len(), 3 + covariates.len(), 9 + covariates.len());
     let mask = ProjectionMask::roots(builder.parquet_schema(), (2..=cells).chain([mean]));
-    let reader = Batches::of(builder.with_projection(mask).with_batch_size(256));
+    let reader = Batches::new(builder.with_projection(mask).with_batch_size(256));
     let reader = reader.map_err(|error| bad(error.to_string()))?;
     let mut groups = Vec::new();
     for batch in reader {
@@ -133,9 +133,9 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     // The per-gene columns, between the detected genes and the differential ones, are not read.
     let columns = builder.schema().fields().len();
     let numbers = 2 + covariates.len() + 7..columns.saturating_sub(3);
-    let wanted = (0..columns).filter(|at| !numbers.contains(at));
-    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let reader = Batches::of(builder.with_projection(mask).with_batch_size(1024));
+    let read_columns = (0..columns).filter(|at| !numbers.contains(at));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), read_columns);
+    let reader = Batches::new(builder.with_projection(mask).with_batch_size(1024));
     let reader = reader.map_err(|error| bad(error.to_string()))?;
     let mut groups = Vec::new();
     for batch in reader {

@@ -58,7 +58,7 @@ pub struct Groups {
 impl Groups {
     /// Finds the groups; without a split, every cell counts as a training cell.
     #[must_use]
-    pub fn of(atlas: &Atlas, split: Option<&Split>) -> Self {
+    pub fn from_atlas(atlas: &Atlas, split: Option<&Split>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut by_codes = CodeTable::default();
         for cell in (0..atlas.cells()).map(CellIndex) {
@@ -123,7 +123,7 @@ impl Selector {
                 }
             };
             if pairs.iter().any(|(known, _)| known == key) {
-                return Err(said_twice(key, &format!("`{text}`")));
+                return Err(repeated_key(key, &format!("`{text}`")));
             }
             pairs.push((key.to_owned(), unquoted(value)));
         }
@@ -202,7 +202,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-fn said_twice(key: &str, place: &str) -> Error {
+fn repeated_key(key: &str, place: &str) -> Error {
     Error::usage(format!("`{key}` appears twice in {place}"), "to select either of two values, give the flag twice")
 }
 
@@ -248,11 +248,11 @@ impl Selector {
                 named.covariates.push((at, value));
             } else if key == "condition" || perturbation.as_deref() == Some(key) {
                 if named.condition.replace(value).is_some() {
-                    return Err(said_twice("condition", &format!("`{self}`")));
+                    return Err(repeated_key("condition", &format!("`{self}`")));
                 }
             } else if key == "dose" || dose.as_deref() == Some(key) {
                 if named.dose.replace(value).is_some() {
-                    return Err(said_twice("dose", &format!("`{self}`")));
+                    return Err(repeated_key("dose", &format!("`{self}`")));
                 }
             } else {
                 let known =
@@ -284,14 +284,14 @@ fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> R
     let Some(label) = label else { return Ok(all().filter(of_dose).collect()) };
     let parts =
         schemas::conditions::parse(label, dose, table.rules()).map_err(|error| Error::usage(error.to_string(), ""))?;
-    let mut wanted = Vec::new();
+    let mut chosen = Vec::new();
     for (name, _) in &parts {
         let id = table
             .perturbation(name)
             .ok_or_else(|| Error::unknown("condition", name, table.perturbations().iter().map(String::as_str)))?;
-        wanted.push(id);
+        chosen.push(id);
     }
-    wanted.sort_unstable();
+    chosen.sort_unstable();
     if let (Some(_), false) = (dose, parts.is_empty()) {
         let found = table.find(label, dose).map_err(|error| Error::usage(error.to_string(), ""))?;
         return Ok(found.into_iter().collect());
@@ -300,7 +300,7 @@ fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> R
         .filter(|id| {
             let mut perturbations = table.combination_of(*id).perturbations.clone();
             perturbations.sort_unstable();
-            perturbations == wanted
+            perturbations == chosen
         })
         .collect())
 }

@@ -72,7 +72,7 @@ impl Members {
     ///
     /// # Errors
     /// A file that is damaged, or does not match the labels.
-    pub fn of(atlas: &Atlas) -> Result<Self> {
+    pub fn open(atlas: &Atlas) -> Result<Self> {
         let path = atlas.path().join(files::MEMBERS);
         let entry = atlas.manifest().files.get(files::MEMBERS);
         let entry = entry.ok_or_else(|| Error::damaged(&path, "the manifest does not list it"))?;

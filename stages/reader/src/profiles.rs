@@ -38,7 +38,12 @@ pub enum Use {
 
 impl Use {
     /// The roles of a cell if cells of `judged` are evaluated; training cells may have two.
-    pub fn of(cell: CellIndex, is_control: bool, part: SplitPart, judged: SplitPart) -> impl Iterator<Item = Self> {
+    pub fn for_cell(
+        cell: CellIndex,
+        is_control: bool,
+        part: SplitPart,
+        judged: SplitPart,
+    ) -> impl Iterator<Item = Self> {
         let trains = part == SplitPart::Train;
         let half = if first_half(cell) { Self::FirstHalf } else { Self::SecondHalf };
         let uses = match is_control {
@@ -65,8 +70,12 @@ impl GroupProfiles {
     /// The same profiles, reduced to these genes.
     #[must_use]
     pub fn only(&self, genes: &[usize]) -> Self {
-        let of = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
-        Self { training: of(&self.training), reference: of(&self.reference), halves: self.halves.each_ref().map(of) }
+        let on_genes = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
+        Self {
+            training: on_genes(&self.training),
+            reference: on_genes(&self.reference),
+            halves: self.halves.each_ref().map(on_genes),
+        }
     }
 }
 
@@ -138,7 +147,7 @@ impl SumProfiles {
                 Scale::Values => {}
             }
             let profiles = &mut self.profiles[group];
-            for used in Use::of(cell, codes[0] == CONTROL.0, self.split.part(cell), self.judged) {
+            for used in Use::for_cell(cell, codes[0] == CONTROL.0, self.split.part(cell), self.judged) {
                 let moments = match used {
                     Use::Training => &mut profiles.training,
                     Use::Reference => &mut profiles.reference,
@@ -171,15 +180,15 @@ mod tests {
     use super::*;
 
     fn uses(cell: u64, is_control: bool, part: SplitPart, judged: SplitPart) -> Vec<Use> {
-        Use::of(CellIndex(cell), is_control, part, judged).collect()
+        Use::for_cell(CellIndex(cell), is_control, part, judged).collect()
     }
 
     #[test]
     fn a_control_is_source_or_reference_and_never_both() {
         for cell in 0..100 {
-            let wanted = if first_half(CellIndex(cell)) { Use::Training } else { Use::Reference };
-            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Ood), [wanted]);
-            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Train), [wanted]);
+            let expected = if first_half(CellIndex(cell)) { Use::Training } else { Use::Reference };
+            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Ood), [expected]);
+            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Train), [expected]);
         }
     }
 

@@ -32,7 +32,7 @@ impl RowValues {
     /// Finds the type of values. Looks at every value without stopping early, since loops without branches are
     /// faster.
     #[must_use]
-    pub fn of(values: &[f32]) -> Self {
+    pub fn detect(values: &[f32]) -> Self {
         let small = values.iter().fold(true, |so_far, value| {
             let rounded = (value + MANTISSA) - MANTISSA;
             so_far & (*value >= 0.0) & (*value < MANTISSA) & (rounded == *value)
@@ -225,14 +225,14 @@ mod tests {
     #[test]
     fn values_are_counts_of_the_narrowest_width_or_no_counts() {
         use RowValues::{Counts, Other};
-        assert_eq!(RowValues::of(&[]), Counts(ValueWidth::U8));
-        assert_eq!(RowValues::of(&[0.0, 255.0]), Counts(ValueWidth::U8));
-        assert_eq!(RowValues::of(&[1.0, 256.0]), Counts(ValueWidth::U16));
-        assert_eq!(RowValues::of(&[65_535.0]), Counts(ValueWidth::U16));
-        assert_eq!(RowValues::of(&[65_536.0]), Counts(ValueWidth::U32));
-        assert_eq!(RowValues::of(&[8_388_608.0, 16_777_216.0]), Counts(ValueWidth::U32));
+        assert_eq!(RowValues::detect(&[]), Counts(ValueWidth::U8));
+        assert_eq!(RowValues::detect(&[0.0, 255.0]), Counts(ValueWidth::U8));
+        assert_eq!(RowValues::detect(&[1.0, 256.0]), Counts(ValueWidth::U16));
+        assert_eq!(RowValues::detect(&[65_535.0]), Counts(ValueWidth::U16));
+        assert_eq!(RowValues::detect(&[65_536.0]), Counts(ValueWidth::U32));
+        assert_eq!(RowValues::detect(&[8_388_608.0, 16_777_216.0]), Counts(ValueWidth::U32));
         for other in [-1.0, 0.5, 16_777_218.0, f32::NAN, f32::INFINITY, 8_388_607.5] {
-            assert_eq!(RowValues::of(&[1.0, other]), Other, "{other}");
+            assert_eq!(RowValues::detect(&[1.0, other]), Other, "{other}");
         }
     }
 
@@ -245,8 +245,8 @@ mod tests {
             (GeneWidth::U32, vec![-0.5, f32::MAX]),
         ] {
             let mut records = RowRecords::new(gene_width);
-            records.push(&[], &[], RowValues::of(&[]));
-            records.push(&[7, 65_000], &values, RowValues::of(&values));
+            records.push(&[], &[], RowValues::detect(&[]));
+            records.push(&[7, 65_000], &values, RowValues::detect(&values));
             assert_eq!(records.rows(), 2);
             let record = records.record(1);
             assert_eq!((records.record(0).entries, record.entries), (0, 2));

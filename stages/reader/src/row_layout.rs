@@ -9,7 +9,7 @@ use crate::records::RowRecord;
 ///
 /// # Errors
 /// More than 2³² entries.
-pub fn lay_out(
+pub fn write_rows(
     rows: &[RowRecord<'_>],
     layout: &BlockLayout,
     width: ValueWidth,

@@ -139,8 +139,8 @@ fn a_combination_differs_from_the_sum_of_its_parts_by_its_interaction() {
             continue;
         };
         assert_eq!(dose, "1+1");
-        let of = |condition: &str| &truth[&[condition.to_owned(), "1".to_owned(), cell_type.clone()]].2;
-        let (first, second, control) = (of(first), of(second), of(CONTROL));
+        let means_of = |condition: &str| &truth[&[condition.to_owned(), "1".to_owned(), cell_type.clone()]].2;
+        let (first, second, control) = (means_of(first), means_of(second), means_of(CONTROL));
         let beyond = (0..80).map(|gene| (means[gene] * control[gene] / (first[gene] * second[gene])).ln().powi(2));
         let found = beyond.sum::<f64>().sqrt();
         assert!(found > 0.5 && (found - f64::from(*interaction)).abs() < 1e-3, "{found}, not {interaction}");

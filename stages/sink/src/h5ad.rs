@@ -80,7 +80,7 @@ impl PredictedH5ad {
             genes,
             columns: obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect(),
             layers: lists[1..].iter().map(name).collect(),
-            told: Some((PROVENANCE.to_owned(), texts)),
+            uns_texts: Some((PROVENANCE.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
         Ok(Self { writer, lists, obs, named_after })

@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn names_are_escaped_as_in_a_url() {
-        let of = |value| folder([("condition", value)]).expect("a short name");
-        assert_eq!(of("A+B"), "condition=A%2BB");
-        assert_eq!(of("a b/c=100%"), "condition=a%20b%2Fc%3D100%25");
-        assert_eq!(of("é"), "condition=%C3%A9");
-        assert_eq!(of("x-1_2.3~"), "condition=x-1_2.3~");
-        assert_eq!(of(""), "condition=__HIVE_DEFAULT_PARTITION__");
+        let folder_of = |value| folder([("condition", value)]).expect("a short name");
+        assert_eq!(folder_of("A+B"), "condition=A%2BB");
+        assert_eq!(folder_of("a b/c=100%"), "condition=a%20b%2Fc%3D100%25");
+        assert_eq!(folder_of("é"), "condition=%C3%A9");
+        assert_eq!(folder_of("x-1_2.3~"), "condition=x-1_2.3~");
+        assert_eq!(folder_of(""), "condition=__HIVE_DEFAULT_PARTITION__");
     }
 
     #[test]

@@ -151,12 +151,12 @@ fn key(schema: &Schema, name: &str) -> Result<usize> {
 /// Approximate size of a row in memory, in bytes; the size of texts is a guess.
 #[must_use]
 pub fn row_bytes(schema: &Schema) -> u64 {
-    fn of(kind: &DataType) -> u64 {
+    fn value_bytes(kind: &DataType) -> u64 {
         match kind {
-            DataType::FixedSizeList(item, length) => of(item.data_type()) * u64::from(length.unsigned_abs()),
-            DataType::List(item) => TEXT_BYTES * of(item.data_type()),
+            DataType::FixedSizeList(item, length) => value_bytes(item.data_type()) * u64::from(length.unsigned_abs()),
+            DataType::List(item) => TEXT_BYTES * value_bytes(item.data_type()),
             kind => kind.primitive_width().map_or(TEXT_BYTES, |width| width as u64),
         }
     }
-    schema.fields().iter().map(|field| of(field.data_type())).sum()
+    schema.fields().iter().map(|field| value_bytes(field.data_type())).sum()
 }

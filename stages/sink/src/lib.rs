@@ -134,7 +134,7 @@ fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
 /// A file that does not exist.
 pub fn verify_file(path: &Path) -> Result<Option<String>> {
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
-    let reader = parquet_read::parquet(file).and_then(Batches::of);
+    let reader = parquet_read::parquet(file).and_then(Batches::new);
     let read = reader
         .map_err(|error| error.to_string())
         .and_then(|mut batches| batches.try_for_each(|batch| batch.map(|_| ())).map_err(|error| error.to_string()));

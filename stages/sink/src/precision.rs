@@ -34,7 +34,7 @@ impl OutputPrecision {
     ///
     /// # Errors
     /// This fails only through a bug.
-    pub fn of(self, table: &RecordBatch) -> Result<RecordBatch> {
+    pub fn round(self, table: &RecordBatch) -> Result<RecordBatch> {
         let columns = table.columns().iter().map(|column| self.of_column(column)).collect::<Result<_, _>>();
         columns
             .and_then(|columns| RecordBatch::try_new(table.schema(), columns))

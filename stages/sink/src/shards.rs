@@ -63,7 +63,7 @@ impl Shard {
 
     /// Number of shards.
     #[must_use]
-    pub fn of(self) -> usize {
+    pub fn count(self) -> usize {
         self.of
     }
 

@@ -100,7 +100,7 @@ impl Counterfactual {
             let of_all = [&[id(control)], &*target_groups].concat();
             contexts.push(CounterfactualContext {
                 control_group: id(control),
-                offsets: offsets.map(|offsets| offsets.of(&of_all)),
+                offsets: offsets.map(|offsets| offsets.for_groups(&of_all)),
                 target_groups,
                 codes,
                 doses,
@@ -247,8 +247,8 @@ mod tests {
     use super::*;
 
     fn change(real: [f64; 3], whole: [f64; 3], silent: Option<[f64; 3]>) -> Change {
-        let of = |numbers: [f64; 3]| Tensor::from_slice(&numbers);
-        Change { real: of(real), whole: of(whole), silent: silent.map(of) }
+        let tensor = |numbers: [f64; 3]| Tensor::from_slice(&numbers);
+        Change { real: tensor(real), whole: tensor(whole), silent: silent.map(tensor) }
     }
 
     #[test]
@@ -260,8 +260,9 @@ mod tests {
         let share = best_share(&changes).expect("there is a way to go");
         assert!((share - 0.4).abs() < 1e-12, "{share}");
         let error = |share: f64| -> f64 {
-            let of = |change: &Change| (change.predicted(Some(share)) - &change.real).square().sum(Kind::Double);
-            changes.iter().map(|change| of(change).double_value(&[])).sum()
+            let squared_error =
+                |change: &Change| (change.predicted(Some(share)) - &change.real).square().sum(Kind::Double);
+            changes.iter().map(|change| squared_error(change).double_value(&[])).sum()
         };
         assert!(error(share) < error(share - 0.01) && error(share) < error(share + 0.01));
     }

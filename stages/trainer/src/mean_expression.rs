@@ -63,7 +63,7 @@ impl SumExpression {
     /// `counts`, otherwise of the values themselves.
     #[must_use]
     pub fn new(atlas: &Atlas, split: Arc<Split>, groups: &Groups, vocabulary: &Vocabulary, counts: bool) -> Self {
-        let layout = OffsetLayout::of(vocabulary);
+        let layout = OffsetLayout::from_vocabulary(vocabulary);
         let batch_at = vocabulary.batch_at();
         let (mut slots_of, mut count): (HashMap<GroupRole, Vec<(usize, u32)>>, usize) = (HashMap::new(), 0);
         let mut batches = vec![BTreeMap::new(); layout.sizes()[1]];
@@ -80,7 +80,7 @@ impl SumExpression {
                 }
             };
             let slots = slots_of.entry(place).or_default();
-            if let Some((slot, _)) = slots.iter().find(|(_, of)| *of == batch) {
+            if let Some((slot, _)) = slots.iter().find(|(_, slot_batch)| *slot_batch == batch) {
                 return Some(*slot);
             }
             slots.push((count, batch));
@@ -149,7 +149,7 @@ impl SumExpression {
 
     fn profiles(&self) -> OffsetProfiles {
         let library = if self.counts { (self.logarithms.0 / real(self.logarithms.1.max(1))).exp() } else { 0.0 };
-        let told = |mean: f64| narrow(if self.counts { (library * mean).ln_1p() } else { mean });
+        let expected = |mean: f64| narrow(if self.counts { (library * mean).ln_1p() } else { mean });
         let [contexts, rows] = self.layout.sizes();
         let slots_of = |place: GroupRole| self.slots_of.get(&place).into_iter().flatten().copied();
         let controls_of = |context: usize| {
@@ -160,7 +160,7 @@ impl SumExpression {
         let pooled: Vec<Vec<f32>> = controls
             .iter()
             .map(|slots| {
-                self.means(&slots.iter().map(|(slot, _)| *slot).collect::<Vec<_>>()).into_iter().map(told).collect()
+                self.means(&slots.iter().map(|(slot, _)| *slot).collect::<Vec<_>>()).into_iter().map(expected).collect()
             })
             .collect();
         let (within, mut noises) = (self.within(), Vec::with_capacity(rows));
@@ -174,9 +174,9 @@ impl SumExpression {
             let slope = |mean: f64| if self.counts { library / (1.0 + library * mean) } else { 1.0 };
             let noise: f64 = means.iter().zip(&within).map(|(mean, variance)| variance * slope(*mean).powi(2)).sum();
             noises.push(narrow(noise / cells / real(self.genes.max(1) as u64)));
-            let perturbed = means.into_iter().map(told);
+            let perturbed = means.into_iter().map(expected);
             match self.matched(row, &controls[context]) {
-                Some(matched) => shifts.extend(perturbed.zip(matched).map(|(own, control)| own - told(control))),
+                Some(matched) => shifts.extend(perturbed.zip(matched).map(|(own, control)| own - expected(control))),
                 None => shifts.extend(perturbed.zip(&pooled[context]).map(|(own, control)| own - control)),
             }
         }
@@ -195,7 +195,8 @@ impl SumExpression {
         }
         let mut mean = vec![0.0; self.genes];
         for (batch, cells) in batches {
-            let slots: Vec<usize> = controls.iter().filter(|(_, of)| of == batch).map(|(slot, _)| *slot).collect();
+            let slots: Vec<usize> =
+                controls.iter().filter(|(_, slot_batch)| slot_batch == batch).map(|(slot, _)| *slot).collect();
             if slots.iter().map(|slot| self.cells[*slot]).sum::<u64>() < ENOUGH_CONTROLS {
                 return None;
             }

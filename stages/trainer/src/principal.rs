@@ -139,8 +139,8 @@ mod tests {
         let row = |x: f32, y: f32| [x, 0.0, y, 7.0];
         let rows: Vec<f32> = [row(3.0, 0.0), row(-3.0, 0.0), row(0.0, 1.0), row(0.0, -1.0)].concat();
         let (points, explained) = plane(&Tensor::from_slice(&rows).view([4, 4])).expect("finite rows");
-        for (point, wanted) in points.iter().zip([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]) {
-            assert!(point.iter().zip(wanted).all(|(at, wanted)| (at - wanted).abs() < 1e-5), "{points:?}");
+        for (point, expected) in points.iter().zip([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]) {
+            assert!(point.iter().zip(expected).all(|(at, expected)| (at - expected).abs() < 1e-5), "{points:?}");
         }
         assert!((explained[0] - 0.9).abs() < 1e-9 && (explained[1] - 0.1).abs() < 1e-9);
     }

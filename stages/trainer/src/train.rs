@@ -17,9 +17,9 @@ use std::{
 
 use model::{
     average::Average,
-    checkpoint::{self, Best, TrainingProgress},
+    checkpoint::{self, BestEpoch, TrainingProgress},
     packed_batch::PackedBatch,
-    saved::{self, Card, files},
+    saved::{self, ModelCard, files},
     schedule::Schedule,
     step::{Engine, Learner},
 };
@@ -54,7 +54,7 @@ pub struct TrainerSettings {
     /// The validated settings.
     pub plan: TrainingPlan,
     /// The content of `model.json`, in which weights, epochs and best epoch are filled in later.
-    pub card: Card,
+    pub card: ModelCard,
     /// The model's folder, which exists already.
     pub folder: PathBuf,
     /// Given embeddings of perturbations.
@@ -81,7 +81,7 @@ pub struct EpochReport {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingResult {
     /// The model's card.
-    pub card: Card,
+    pub card: ModelCard,
     /// The model's folder.
     pub folder: PathBuf,
     /// Training cells per second over all epochs, including validation and waiting.
@@ -185,8 +185,8 @@ impl Trainer {
             (progress, best) = (checkpoint.progress, checkpoint.best);
         }
         let offsets = learner.network.offset().map(|offset| {
-            let seen = |group: &&Group| group.cells_for(SplitPart::Train) + group.cells_for(SplitPart::Valid) > 0;
-            let codes = |group| Some(group).filter(seen).and_then(|group| group.codes(atlas, &card.vocabulary));
+            let is_used = |group: &&Group| group.cells_for(SplitPart::Train) + group.cells_for(SplitPart::Valid) > 0;
+            let codes = |group| Some(group).filter(is_used).and_then(|group| group.codes(atlas, &card.vocabulary));
             offset.of_groups(&groups.all().iter().map(codes).collect::<Vec<_>>(), card.vocabulary.batch_at())
         });
         let validation =
@@ -244,7 +244,7 @@ impl Trainer {
         self.times.next_epoch();
         let patience = self.settings.plan.train.early_stopping_patience;
         if let Some(scores) = scores {
-            self.judge(epoch, &scores)?;
+            self.update_best(epoch, &scores)?;
         }
         let ends = self.length.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
@@ -258,7 +258,7 @@ impl Trainer {
     /// Keeps the weights if they are the best so far. Until the adversaries have reached their full weight, the
     /// basal latent may still contain the condition, so those epochs are not candidates. The original excludes
     /// only the first epoch.
-    fn judge(&mut self, epoch: u32, scores: &ValidationScores) -> Result<()> {
+    fn update_best(&mut self, epoch: u32, scores: &ValidationScores) -> Result<()> {
         let plan = &self.settings.plan;
         let last = epoch + 1 == self.length.epochs;
         let too_early = match plan.compat.is_original() {
@@ -276,7 +276,7 @@ impl Trainer {
             return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });
         }
         if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
-            self.progress.best = Some(Best { epoch, monitor, value });
+            self.progress.best = Some(BestEpoch { epoch, monitor, value });
             self.progress.stale = 0;
             let mut weights = self.network().parameters.snapshot()?;
             if let Some(share) = scores.share {
@@ -353,7 +353,7 @@ impl Sink for Trainer {
         self.checkpoint()?;
         let TrainerSettings { plan, card, folder, .. } = &self.settings;
         let weights = if self.best.is_empty() { self.network().parameters.snapshot()? } else { self.best };
-        let card = Card { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
+        let card = ModelCard { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
         let card = saved::write(folder, &weights, plan, card)?;
         let (cells, seconds) = self.progress.trained;
         let (waited_for_data, waited_for_disk) = self.times.shares();

@@ -168,9 +168,9 @@ impl Validation {
         let r2 = if self.original { moments.r2_of_the_original() } else { moments.r2() };
         scores.set(MonitoredScore::R2Mean, r2.mean);
         scores.set(MonitoredScore::R2Var, r2.variance);
-        let told = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
-        scores.set(MonitoredScore::PearsonDelta, told.map(|told| told.pearson_delta));
-        scores.share = told.and_then(|told| told.share);
+        let counterfactual = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
+        scores.set(MonitoredScore::PearsonDelta, counterfactual.map(|score| score.pearson_delta));
+        scores.share = counterfactual.and_then(|score| score.share);
         if let Some((basal, after)) = self.neighbourhoods.take() {
             scores.set(MonitoredScore::DisntBasal, Some(basal));
             scores.set(MonitoredScore::DisntAfter, Some(after));
@@ -186,7 +186,7 @@ impl Validation {
 #[derive(Debug)]
 struct Neighbourhoods {
     cells: u64,
-    seen: u64,
+    passed: u64,
     /// Basal latents and decoded latents, `[cells needed, latent]` each, filled from the top. They are allocated
     /// before the first batch: small tensors that survive between large temporary ones would leave holes in the
     /// heap.
@@ -201,21 +201,21 @@ impl Neighbourhoods {
         let several = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| covariate.values.len() > 1);
         let covariates: Vec<usize> = several.map(|(at, _)| at).collect();
         let labels = vec![Vec::new(); 1 + covariates.len()];
-        Self { cells, seen: 0, latents: None, labels, covariates }
+        Self { cells, passed: 0, latents: None, labels, covariates }
     }
 
     fn add(&mut self, batch: &Batch, basal: &Tensor, after: &Tensor) {
         let mut rows: Vec<i64> = Vec::new();
         let most = MOST_NEIGHBOURED.min(self.cells);
         let filled = self.filled();
-        let wanted = u128::from(most);
+        let sample = u128::from(most);
         let all = u128::from(self.cells.max(1));
         for (row, combination) in batch.labels.combinations.iter().enumerate() {
-            let at = u128::from(self.seen);
-            self.seen += 1;
+            let at = u128::from(self.passed);
+            self.passed += 1;
             // The n-th cell is taken if there is an integer between n·wanted/all and (n+1)·wanted/all; cells whose
             // combination is not a class are skipped.
-            if at * wanted / all == (at + 1) * wanted / all || *combination == UNKNOWN {
+            if at * sample / all == (at + 1) * sample / all || *combination == UNKNOWN {
                 continue;
             }
             rows.push(to_i64(row));
@@ -242,7 +242,7 @@ impl Neighbourhoods {
         let filled = self.filled();
         let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();
         let labels: Vec<&[i64]> = labels.iter().map(Vec::as_slice).collect();
-        self.seen = 0;
+        self.passed = 0;
         let [basal, after] = self.latents.take()?.map(|latents| {
             let purities = purities(&latents.narrow(0, 0, filled), &labels)?;
             Some(purities.iter().sum::<f64>())

@@ -73,9 +73,13 @@ fn card(home: &Home, model: &str) -> Value {
 
 #[track_caller]
 fn mostly_equal(found: &[String], expected: &[String]) {
-    let (found, wanted): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), expected.iter().collect());
-    let common = found.intersection(&wanted).count();
-    assert!(found.len() == wanted.len() && 99 * wanted.len() <= 100 * common, "{common} of {} genes", wanted.len());
+    let (found, expected): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), expected.iter().collect());
+    let common = found.intersection(&expected).count();
+    assert!(
+        found.len() == expected.len() && 99 * expected.len() <= 100 * common,
+        "{common} of {} genes",
+        expected.len()
+    );
 }
 
 /// `tests/golden/README.md` says how the expected genes were made.
@@ -199,8 +203,8 @@ fn genes_that_can_not_be_chosen_are_refused_in_words() {
     let (counts, names) = simulated();
     let scaled = with_values(&counts, |count| count - 2.5);
     ingest_chunk(&scaled, &names, &home.path("scaled.atlas"), &IngestOptions::default());
-    let told = home.refused(65, &format!("train scaled.atlas --out m --genes 50 --epochs 1 {TINY}"));
-    says(&told, &["scaled.atlas", "below 0", "--genes FILE"]);
+    let message = home.refused(65, &format!("train scaled.atlas --out m --genes 50 --epochs 1 {TINY}"));
+    says(&message, &["scaled.atlas", "below 0", "--genes FILE"]);
     says(&refused(2, "--set data.genes=-1"), &["data.genes"]);
 }
 
@@ -261,16 +265,16 @@ fn genes_that_an_atlas_lacks_are_refused_or_taken_for_zero() {
     home.json(&format!("train a.atlas --out m --genes 20 --epochs 2 {TINY}"));
     let other_names: Vec<String> = simulator.genes().iter().map(|name| name.replace('G', "g")).collect();
     ingest_chunk(&chunk, &other_names, &home.path("c.atlas"), &IngestOptions::default());
-    let told = home.refused(65, "predict m c.atlas --to observed --missing-genes zero --out c.parquet");
-    says(&told, &["c.atlas", "lacks 20 of the model's 20 genes"]);
+    let message = home.refused(65, "predict m c.atlas --to observed --missing-genes zero --out c.parquet");
+    says(&message, &["c.atlas", "lacks 20 of the model's 20 genes"]);
 
     let lacking = &genes_of(&home, "m")[3];
     let without: Vec<String> = simulator.genes().iter().map(|name| name.replace(lacking, "unknown")).collect();
     ingest_chunk(&chunk, &without, &home.path("d.atlas"), &IngestOptions::default());
     says(&home.refused(65, "predict m d.atlas --to observed --out d.parquet"), &[lacking, "--missing-genes zero"]);
     home.json("predict m a.atlas --to observed --layout long --out a.parquet");
-    let told = home.json("predict m d.atlas --to observed --layout long --missing-genes zero --out d.parquet");
-    assert_eq!(told["missing_genes"], serde_json::json!([lacking]));
+    let result = home.json("predict m d.atlas --to observed --layout long --missing-genes zero --out d.parquet");
+    assert_eq!(result["missing_genes"], serde_json::json!([lacking]));
     let controls = |file: &str| -> Vec<f32> {
         let rows = table(&home.path(file));
         let means = rows.column_by_name("control_mean").unwrap().as_primitive::<Float32Type>().values().to_vec();

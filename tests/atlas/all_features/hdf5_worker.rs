@@ -125,8 +125,8 @@ fn a_path_that_is_not_utf_8_is_read_and_published_like_any_other() {
     std::fs::rename(home.path("s.h5ad"), home.path(".").join(name)).unwrap();
     for (line, code) in [("ingest --out s.atlas", 0), ("inspect", 0), ("ingest --in-place --out n.atlas", 2)] {
         let ran = home.command(line).arg(name).output().unwrap();
-        let told = String::from_utf8_lossy(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(code), "{line}: {told}");
+        let message = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{line}: {message}");
     }
     let out = OsStr::from_bytes(b"out\xff");
     for line in ["split s.atlas --scheme random:0.5 --name n", "verify s.atlas"] {

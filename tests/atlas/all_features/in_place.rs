@@ -50,11 +50,11 @@ fn batches_are_those_of_an_atlas_that_holds_its_matrix() {
 fn to_train_and_predict_on_a_file_without_compression_copies_no_matrix() {
     let home = Home::new();
     home.json(SIMULATE);
-    let told = home.run(&format!("train s.h5ad --out m --hold-out cell_type=type_1 --epochs 1 {TINY}")).stderr;
-    assert!(told.contains("reading s.h5ad in place; ingesting its labels into s.atlas (once)"), "{told}");
+    let message = home.run(&format!("train s.h5ad --out m --hold-out cell_type=type_1 --epochs 1 {TINY}")).stderr;
+    assert!(message.contains("reading s.h5ad in place; ingesting its labels into s.atlas (once)"), "{message}");
     assert!(!home.path("s.atlas/matrix.bin").exists());
-    let told = home.run("predict m s.h5ad --to observed --out p").stderr;
-    assert!(told.contains("using s.atlas"), "{told}");
+    let message = home.run("predict m s.h5ad --to observed --out p").stderr;
+    assert!(message.contains("using s.atlas"), "{message}");
     fs::create_dir(home.path("moved")).unwrap();
     for name in ["s.h5ad", "s.atlas"] {
         fs::rename(home.path(name), home.path("moved").join(name)).unwrap();
@@ -66,10 +66,10 @@ fn to_train_and_predict_on_a_file_without_compression_copies_no_matrix() {
 fn a_file_that_can_not_be_read_in_place_is_refused_or_copied() {
     let home = Home::new();
     home.json(&format!("{SIMULATE} --gzip 1"));
-    let told = home.refused(2, "ingest s.h5ad --out s.atlas --in-place");
-    says(&told, &["s.h5ad", "can't be read in place", "uncompressed"]);
-    let told = home.run(&format!("train s.h5ad --out m --hold-out cell_type=type_1 --epochs 1 {TINY}")).stderr;
-    assert!(told.contains("ingesting s.h5ad into s.atlas (once)"), "{told}");
+    let message = home.refused(2, "ingest s.h5ad --out s.atlas --in-place");
+    says(&message, &["s.h5ad", "can't be read in place", "uncompressed"]);
+    let message = home.run(&format!("train s.h5ad --out m --hold-out cell_type=type_1 --epochs 1 {TINY}")).stderr;
+    assert!(message.contains("ingesting s.h5ad into s.atlas (once)"), "{message}");
     assert!(home.path("s.atlas/matrix.bin").exists());
 }
 
@@ -83,8 +83,8 @@ fn a_file_that_has_changed_is_refused_before_a_number_of_it_is_used() {
     let bytes = fs::metadata(home.path("s.h5ad")).unwrap().len();
     assert_eq!(fs::metadata(home.path("other.h5ad")).unwrap().len(), bytes);
     fs::rename(home.path("other.h5ad"), home.path("s.h5ad")).unwrap();
-    let told = home.refused(65, &format!("train s.atlas --out m --hold-out cell_type=type_1 --epochs 1 {TINY}"));
-    says(&told, &["s.h5ad: X", "has changed since it was ingested"]);
+    let message = home.refused(65, &format!("train s.atlas --out m --hold-out cell_type=type_1 --epochs 1 {TINY}"));
+    says(&message, &["s.h5ad: X", "has changed since it was ingested"]);
     fs::File::options().write(true).open(home.path("s.h5ad")).unwrap().set_len(bytes - 1).unwrap();
     says(&home.refused(65, "inspect s.atlas"), &["s.h5ad", "has changed since it was ingested"]);
     fs::remove_file(home.path("s.h5ad")).unwrap();

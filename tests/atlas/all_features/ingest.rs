@@ -29,8 +29,8 @@ fn several_files_become_one_atlas_that_knows_where_its_cells_are_from() {
     assert_eq!(cells_of(&two, "ctrl"), 2 * cells_of(&one, "ctrl"));
     assert_eq!(two["sources"].as_array().unwrap().len(), 2);
     assert_eq!(home.json("verify two.atlas")["damaged"], json!([]));
-    let told = home.run("ingest a.h5ad b.h5ad --out again.atlas").stderr;
-    assert!(told.contains("100 cells have the name of another cell"), "{told}");
+    let message = home.run("ingest a.h5ad b.h5ad --out again.atlas").stderr;
+    assert!(message.contains("100 cells have the name of another cell"), "{message}");
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn cells_are_chosen_by_annotation_label_and_company() {
         });
         set_column(chunk, "cell_type", "cell_type", |row, _| if row.is_multiple_of(2) { "T" } else { "NK" }.into());
     });
-    let told = home.run("ingest s.h5ad --out all.atlas --dose=").stderr;
+    let message = home.run("ingest s.h5ad --out all.atlas --dose=").stderr;
     assert!(
-        told.contains("20 cells are labelled `unassigned`") && told.contains("--drop-label 'unassigned'"),
-        "{told}"
+        message.contains("20 cells are labelled `unassigned`") && message.contains("--drop-label 'unassigned'"),
+        "{message}"
     );
     let some = home.json(
         "ingest s.h5ad --out some.atlas --dose= --drop-label unassigned --filter cell_type=T --min-cells 2 --no-shuffle",
@@ -101,8 +101,8 @@ fn bad_values_are_clipped_or_their_cells_left_out_on_request() {
         let verified = home.json(&format!("verify {name}.clipped.atlas {name}.dropped.atlas"));
         assert_eq!(verified["damaged"], json!([]));
     }
-    let told = home.run("ingest s.h5ad --out told.atlas --on-bad-values clip").stderr;
-    assert!(told.contains("the values are integers") && told.contains("3 bad values were clipped"), "{told}");
+    let message = home.run("ingest s.h5ad --out told.atlas --on-bad-values clip").stderr;
+    assert!(message.contains("the values are integers") && message.contains("3 bad values were clipped"), "{message}");
     // Values below zero are only bad among counts.
     h5ad(&home, "z.h5ad", |chunk| {
         set_value(chunk, 3, 0, -0.5);
@@ -116,8 +116,8 @@ fn bad_values_are_clipped_or_their_cells_left_out_on_request() {
 fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
     let home = Home::new();
     h5ad(&home, "large.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_218.0));
-    let told = home.refused(65, "ingest large.h5ad --out n.atlas");
-    says(&told, &["1 counts are too large for float32", "cell 3", "16777218"]);
+    let message = home.refused(65, "ingest large.h5ad --out n.atlas");
+    says(&message, &["1 counts are too large for float32", "cell 3", "16777218"]);
     h5ad(&home, "most.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_216.0));
     assert_eq!(home.json("ingest most.h5ad --out most.atlas")["values"], "counts");
     let mtx = |value: &str| {
@@ -126,8 +126,8 @@ fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
     };
     for value in ["16777217", "16777217.0", "-16777217"] {
         mtx(value);
-        let told = home.refused(65, "ingest one.mtx --out n.atlas");
-        says(&told, &[&format!("{value} is a whole number that float32 can't hold")]);
+        let message = home.refused(65, "ingest one.mtx --out n.atlas");
+        says(&message, &[&format!("{value} is a whole number that float32 can't hold")]);
     }
     // Nor can two that add up to one.
     let text = "%%MatrixMarket matrix coordinate integer general\n2 2 3\n1 1 1\n2 1 16777216\n2 1 1\n";
@@ -146,9 +146,9 @@ fn a_limit_of_file_sizes_is_an_error_of_the_write() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 1; exec \"$0\" ingest s.h5ad --out n.atlas", env!("CARGO_BIN_EXE_perturbine")]);
     let ran = command.current_dir(home.path("")).output().unwrap();
-    let told = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(ran.status.code(), Some(74), "{told}");
-    assert!(["can't write", "File too large", "ulimit -f"].iter().all(|part| told.contains(part)), "{told}");
+    let message = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(74), "{message}");
+    assert!(["can't write", "File too large", "ulimit -f"].iter().all(|part| message.contains(part)), "{message}");
     assert_eq!(home.listing(), before);
 }
 
@@ -241,8 +241,8 @@ fn files_of_one_name_are_told_apart_by_their_folders() {
         h5ad(&home, &format!("{sample}/cells.h5ad"), |_| {});
     }
     let line = "ingest s1/cells.h5ad s2/cells.h5ad --out s.atlas --file-key sample --batch sample";
-    let told = home.run(line).stderr;
-    assert!(told.contains("`sample` is s1/cells, s2/cells"), "{told}");
+    let message = home.run(line).stderr;
+    assert!(message.contains("`sample` is s1/cells, s2/cells"), "{message}");
     assert_eq!(home.json("inspect s.atlas")["covariates"]["sample"], json!({ "s1/cells": 100, "s2/cells": 100 }));
     home.json("split s.atlas --name n --hold-out sample=s1/cells,condition=G00034");
     says(
@@ -256,8 +256,8 @@ fn flags_about_labels_are_not_ignored_where_no_column_has_any() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "condition", "guide", |_, label| label.into()));
     for flag in ["--control ctrl", "--delimiter _", "--dose dose"] {
-        let told = home.refused(2, &format!("ingest s.h5ad --out n.atlas {flag}"));
-        says(&told, &[flag.split(' ').next().unwrap(), "--perturbation", "guide"]);
+        let message = home.refused(2, &format!("ingest s.h5ad --out n.atlas {flag}"));
+        says(&message, &[flag.split(' ').next().unwrap(), "--perturbation", "guide"]);
     }
 }
 
@@ -284,14 +284,14 @@ fn a_value_with_commas_or_blanks_is_selected_in_quotes() {
         (ran.status.code(), String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap())
     };
     for (name, hold_out, cells) in [("t", r#"cell_type="CD4 T, naive""#, 60), ("b", r#"cell_type=" B ""#, 40)] {
-        let (code, out, told) = split(name, hold_out);
-        assert_eq!(code, Some(0), "{told}");
+        let (code, out, message) = split(name, hold_out);
+        assert_eq!(code, Some(0), "{message}");
         assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["cells"]["ood"], cells);
     }
-    let (code, _, told) = split("n", "cell_type=CD4 T, naive");
-    assert!(code == Some(2) && told.contains("double quotes"), "{told}");
-    let (code, _, told) = split("n", "condition=G00034,condition=ctrl");
-    assert!(code == Some(2) && told.contains("`condition` appears twice"), "{told}");
+    let (code, _, message) = split("n", "cell_type=CD4 T, naive");
+    assert!(code == Some(2) && message.contains("double quotes"), "{message}");
+    let (code, _, message) = split("n", "condition=G00034,condition=ctrl");
+    assert!(code == Some(2) && message.contains("`condition` appears twice"), "{message}");
 }
 
 #[test]
@@ -355,14 +355,14 @@ fn features_of_a_10x_folder_that_are_no_genes_are_counted() {
     write("features.tsv", &[gene, "CD3\tCD3\tAntibody Capture\n", "g1\tg1\tCRISPR Guide Capture\n"].concat());
     let last = "CD4\tCD4\tAntibody Capture\n";
     write("features.tsv", &(fs::read_to_string(folder.join("features.tsv")).unwrap() + last));
-    let told = home.run("inspect counts");
-    assert_eq!(told.code, 0, "{}", told.stderr);
+    let output = home.run("inspect counts");
+    assert_eq!(output.code, 0, "{}", output.stderr);
     let warning = "features.tsv: features that are not of the type Gene Expression are kept as genes: \
                    2 Antibody Capture, 1 CRISPR Guide Capture";
-    assert!(told.stderr.contains(warning), "{}", told.stderr);
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
     write("features.tsv", &gene.repeat(4));
-    let told = home.run("inspect counts").stderr;
-    assert!(!told.contains("Gene Expression"), "{told}");
+    let message = home.run("inspect counts").stderr;
+    assert!(!message.contains("Gene Expression"), "{message}");
 }
 
 #[test]
@@ -376,10 +376,10 @@ fn a_matrix_with_as_many_cells_as_genes_is_read_with_a_warning() {
     write("features.tsv", "G1\nG2\n");
     let warning = "counts/matrix.mtx: it has as many rows as columns (2), so the names next to it do not show which are genes; \
                    its rows are read as genes";
-    let told = home.run("inspect counts").stderr;
-    assert!(told.contains(warning) && told.contains("transpose"), "{told}");
+    let message = home.run("inspect counts").stderr;
+    assert!(message.contains(warning) && message.contains("transpose"), "{message}");
     write("barcodes.tsv", "AAA-1\nCCC-1\nGGG-1\n");
     write("matrix.mtx", "%%MatrixMarket matrix coordinate integer general\n2 3 1\n1 2 5\n");
-    let told = home.run("inspect counts").stderr;
-    assert!(!told.contains("as many rows as columns"), "{told}");
+    let message = home.run("inspect counts").stderr;
+    assert!(!message.contains("as many rows as columns"), "{message}");
 }

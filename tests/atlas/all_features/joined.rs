@@ -26,9 +26,9 @@ fn counts_and_continuous_values_are_not_joined_unless_asked_for() {
         set_value(chunk, 0, 0, -1.0);
     });
     for files in ["counts.h5ad log.h5ad", "log.h5ad counts.h5ad scaled.h5ad"] {
-        let told = home.refused(65, &format!("ingest {files} --out n.atlas"));
-        says(&told, &["counts.h5ad holds integers only, as counts are, but log.h5ad does not (cell 0, gene `G"]);
-        says(&told, &["--layer", "--values log1p"]);
+        let message = home.refused(65, &format!("ingest {files} --out n.atlas"));
+        says(&message, &["counts.h5ad holds integers only, as counts are, but log.h5ad does not (cell 0, gene `G"]);
+        says(&message, &["--layer", "--values log1p"]);
     }
     for (name, line) in [
         ("both", "log.h5ad counts.h5ad --values log1p"),
@@ -66,7 +66,7 @@ fn genes_without_an_id_are_not_taken_for_one_another() {
     };
     folder("a", ["E1\tTP53", "E2\tMYC", "\tx"]);
     folder("b", ["E2\tMYC", "E1\tTP53", "\ty"]);
-    let told = home.refused(65, "ingest a b --gene-id gene_ids --out n.atlas");
-    says(&told, &["a, var column `gene_ids`: 1 of 3 genes have no id, the first of them `x` in row 2", "--gene-id"]);
+    let message = home.refused(65, "ingest a b --gene-id gene_ids --out n.atlas");
+    says(&message, &["a, var column `gene_ids`: 1 of 3 genes have no id, the first of them `x` in row 2", "--gene-id"]);
     assert_eq!(home.json("ingest a b --out named.atlas")["genes"], 2);
 }

@@ -72,8 +72,8 @@ fn mean_and_variance(cells: &[Vec<f64>], gene: usize, of: impl Fn(f64) -> f64) -
 }
 
 #[track_caller]
-fn near(found: f64, wanted: f64, what: &str) {
-    assert!((found - wanted).abs() <= 1e-5 * (1.0 + wanted.abs()), "{what}: {found}, not {wanted}");
+fn near(found: f64, expected: f64, what: &str) {
+    assert!((found - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{what}: {found}, not {expected}");
 }
 
 fn label(table: &RecordBatch, row: usize) -> [String; 3] {
@@ -84,12 +84,12 @@ fn check(atlas: &Atlas, chunk: &Chunk, of: impl Fn(f64) -> f64 + Copy) {
     let table = read(&atlas.path().join("statistics.parquet"));
     let genes: Vec<String> = serde_json::from_str(&table.schema().metadata()["genes"]).unwrap();
     assert_eq!(genes, atlas.genes());
-    let mut seen = 0;
+    let mut counted = 0;
     for row in 0..table.num_rows() {
         let label = label(&table, row);
         let cells = cells_of(atlas, chunk, &label);
         let what = format!("{label:?}");
-        seen += cells.len() as u64;
+        counted += cells.len() as u64;
         let found = table.column_by_name("cells").unwrap().as_primitive::<UInt64Type>().value(row);
         assert_eq!(found, cells.len() as u64, "{what}");
         let libraries: Vec<f64> = cells.iter().map(|cell| cell.iter().sum()).collect();
@@ -123,13 +123,13 @@ fn check(atlas: &Atlas, chunk: &Chunk, of: impl Fn(f64) -> f64 + Copy) {
         } else {
             let found = list(&table, "differential_scores", row);
             assert_eq!(found.len(), genes.len().min(100));
-            found.iter().zip(&scores).for_each(|(found, (wanted, _))| near(*found, *wanted, &what));
+            found.iter().zip(&scores).for_each(|(found, (expected, _))| near(*found, *expected, &what));
             let clear = (0..20).take_while(|at| scores[*at].0 - scores[at + 1].0 > 1e-6).count();
-            let wanted: Vec<&String> = scores[..clear].iter().map(|(_, name)| name).collect();
-            assert_eq!(names(&table, row)[..clear].iter().collect::<Vec<_>>(), wanted, "{what}");
+            let expected: Vec<&String> = scores[..clear].iter().map(|(_, name)| name).collect();
+            assert_eq!(names(&table, row)[..clear].iter().collect::<Vec<_>>(), expected, "{what}");
         }
     }
-    assert_eq!(seen, atlas.cells(), "every cell is of one group");
+    assert_eq!(counted, atlas.cells(), "every cell is of one group");
 }
 
 #[test]
@@ -171,8 +171,8 @@ fn statistics_depend_neither_on_threads_nor_on_how_rows_are_kept() {
 #[test]
 fn inspect_shows_the_statistics_on_request() {
     let home = Home::with_atlas();
-    let told = home.json("inspect s.atlas --statistics");
-    let groups = told["statistics"].as_array().unwrap();
+    let result = home.json("inspect s.atlas --statistics");
+    let groups = result["statistics"].as_array().unwrap();
     let cells: u64 = groups.iter().map(|group| group["cells"].as_u64().unwrap()).sum();
     assert_eq!(cells, 600);
     assert!(groups[0]["differential"].as_array().unwrap().is_empty() && groups[0]["condition"] == "ctrl");

@@ -221,8 +221,8 @@ fn flags_among_genes_are_annotations_with_a_warning() {
     let ran = home.run("ingest s.parquet --out s.atlas");
     let warning = "s.parquet: 2 columns are read as genes, but these are not: `TP53` (true or false)";
     assert!(ran.code == 0 && ran.stderr.contains(warning), "{}", ran.stderr);
-    let told = home.run("ingest s.parquet --out genes.atlas --obs-columns condition");
-    assert!(told.code == 0 && told.stdout.contains("3 genes"), "{} {}", told.stdout, told.stderr);
+    let output = home.run("ingest s.parquet --out genes.atlas --obs-columns condition");
+    assert!(output.code == 0 && output.stdout.contains("3 genes"), "{} {}", output.stdout, output.stderr);
 }
 
 #[test]
@@ -259,14 +259,14 @@ fn flags_mean_the_same_however_a_file_has_them() {
         let atlas: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
         (atlas["covariates"]["treated"].clone(), ran.stderr)
     };
-    let (treated, told) = ingest("a.parquet b.parquet");
+    let (treated, message) = ingest("a.parquet b.parquet");
     assert_eq!(treated, serde_json::json!({ "true": 4, "false": 3, "unknown": 1 }));
-    assert!(!told.contains("warning"), "{told}");
-    let (treated, told) = ingest("c.parquet a.parquet");
+    assert!(!message.contains("warning"), "{message}");
+    let (treated, message) = ingest("c.parquet a.parquet");
     assert_eq!(treated, serde_json::json!({ "true": 3, "false": 3, "2": 1 }));
     let warning = "obs column `treated` is true or false in a.parquet, but holds numbers in c.parquet: \
                    1 is read as true, 0 as false";
-    assert!(told.contains(warning), "{told}");
+    assert!(message.contains(warning), "{message}");
     // Words of two files are words, not flags.
     let (treated, _) = ingest("b.parquet c.parquet");
     let words = serde_json::json!({ "True": 1, "FALSE": 1, "true": 1, "unknown": 1, "1": 1, "0": 1, "2": 1 });

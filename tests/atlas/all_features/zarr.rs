@@ -137,8 +137,8 @@ fn a_lost_chunk_of_entries_or_names_is_an_error_and_one_of_other_columns_a_warni
         let store = home.copy(&of_anndata(2), "a.zarr");
         fs::remove_file(store.join(lost)).unwrap();
         let (array, chunk) = lost.rsplit_once('/').unwrap();
-        let told = home.refused(65, "ingest a.zarr --out n.atlas");
-        says(&told, &[&format!("{array}: the chunk `{chunk}` is missing"), "copy the store again"]);
+        let message = home.refused(65, "ingest a.zarr --out n.atlas");
+        says(&message, &[&format!("{array}: the chunk `{chunk}` is missing"), "copy the store again"]);
         fs::remove_dir_all(store).unwrap();
     }
     home.copy(&of_anndata(2), "a.zarr");
@@ -146,9 +146,9 @@ fn a_lost_chunk_of_entries_or_names_is_an_error_and_one_of_other_columns_a_warni
     // All cells are of one type, whose code is the fill value: no chunk of that column was ever written.
     assert!(whole.code == 0 && !whole.stderr.contains("fill value"), "{}", whole.stderr);
     fs::remove_file(home.path("a.zarr/obs/condition/codes/1")).unwrap();
-    let told = home.run("ingest a.zarr --out a.atlas");
-    assert!(told.code == 0, "{}", told.stderr);
-    assert!(told.stderr.contains("obs/condition/codes: the chunk `1` is missing"), "{}", told.stderr);
+    let output = home.run("ingest a.zarr --out a.atlas");
+    assert!(output.code == 0, "{}", output.stderr);
+    assert!(output.stderr.contains("obs/condition/codes: the chunk `1` is missing"), "{}", output.stderr);
 }
 
 #[test]
@@ -156,16 +156,16 @@ fn a_damaged_chunk_is_named_with_its_array() {
     let home = Home::new();
     home.copy(&of_anndata(2), "v2.zarr");
     fs::write(home.path("v2.zarr/X/data/1"), b"none").unwrap();
-    let told = home.refused(65, "ingest v2.zarr --out n.atlas");
-    says(&told, &["X/data: the chunk `1` can't be read (it is not blosc data)", "restore"]);
+    let message = home.refused(65, "ingest v2.zarr --out n.atlas");
+    says(&message, &["X/data: the chunk `1` can't be read (it is not blosc data)", "restore"]);
     home.copy(&of_anndata(3), "v3.zarr");
     let shard = home.path("v3.zarr/X/indices/c/0");
     let mut bytes = fs::read(&shard).unwrap();
     let end = bytes.len() - 8;
     bytes[end] ^= 1;
     fs::write(&shard, &bytes).unwrap();
-    let told = home.refused(65, "ingest v3.zarr --out n.atlas");
-    says(&told, &["X/indices: the chunk `c/0` can't be read (the checksum is invalid)"]);
+    let message = home.refused(65, "ingest v3.zarr --out n.atlas");
+    says(&message, &["X/indices: the chunk `c/0` can't be read (the checksum is invalid)"]);
     fs::write(&shard, &bytes[..10]).unwrap();
     says(
         &home.refused(65, "ingest v3.zarr --out n.atlas"),
@@ -331,8 +331,8 @@ fn entries_that_add_up_to_what_float32_can_not_hold_are_refused() {
             bytes[..4].copy_from_slice(&16_777_216_f32.to_le_bytes());
             bytes[4..8].copy_from_slice(&1_f32.to_le_bytes());
         });
-        let told = home.refused(65, "ingest s.store --out n.atlas");
-        says(&told, &["s.store: X: the entries of cell ", "add up to 16777217, which float32 can't hold"]);
+        let message = home.refused(65, "ingest s.store --out n.atlas");
+        says(&message, &["s.store: X: the entries of cell ", "add up to 16777217, which float32 can't hold"]);
         fs::remove_dir_all(home.path("s.store")).unwrap();
     }
 }

@@ -29,7 +29,7 @@ fn home() -> (Home, String) {
 #[test]
 fn means_are_a_row_a_condition() {
     let (home, pair) = home();
-    let told = home.json("predict m s.atlas --out p.parquet");
+    let result = home.json("predict m s.atlas --out p.parquet");
     let table = read(&home.path("p.parquet"));
     let columns: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
     let labels = ["condition", "dose", "cell_type", "extrapolation", "source_cells", "distance"];
@@ -43,7 +43,7 @@ fn means_are_a_row_a_condition() {
     assert_eq!(genes, Atlas::open(home.path("s.atlas")).unwrap().genes());
     assert_eq!(metadata["scale"], "counts");
 
-    assert_eq!(told["rows"], table.num_rows());
+    assert_eq!(result["rows"], table.num_rows());
     assert!(texts(&table, "condition").iter().all(|name| *name == pair));
     assert!(texts(&table, "extrapolation").iter().all(|how| how == "combination"));
     let mut types = texts(&table, "cell_type");
@@ -78,8 +78,8 @@ fn control_means_are_those_of_the_source() {
             genes.iter().zip(values).for_each(|(gene, value)| mean[*gene as usize] += f64::from(*value));
         }
         for (found, sum) in lists(&table, "control_mean")[row].iter().zip(mean) {
-            let wanted = sum / controls.len() as f64;
-            assert!((f64::from(*found) - wanted).abs() <= 1e-5 * wanted.max(1.0), "{found} is not {wanted}");
+            let expected = sum / controls.len() as f64;
+            assert!((f64::from(*found) - expected).abs() <= 1e-5 * expected.max(1.0), "{found} is not {expected}");
         }
     }
 }
@@ -89,19 +89,19 @@ fn wide_long_and_cells_tell_the_same() {
     let (home, _) = home();
     home.json("predict m s.atlas --out wide");
     let wide = read(&home.path("wide"));
-    let told = home.json("predict m s.atlas --out long --layout long");
+    let result = home.json("predict m s.atlas --out long --layout long");
     let long = read(&home.path("long"));
-    assert_eq!((long.num_rows(), &told["rows"]), (60 * wide.num_rows(), &long.num_rows().into()));
+    assert_eq!((long.num_rows(), &result["rows"]), (60 * wide.num_rows(), &long.num_rows().into()));
     for column in ["mean", "variance", "control_mean", "delta"] {
         assert_eq!(numbers(&long, column), lists(&wide, column).concat(), "{column}");
     }
     let genes = Atlas::open(home.path("s.atlas")).unwrap().genes().to_vec();
     assert!(texts(&long, "gene").iter().eq(genes.iter().cycle().take(long.num_rows())));
 
-    let told = home.json("predict m s.atlas --out cells --output cells");
+    let result = home.json("predict m s.atlas --out cells --output cells");
     let cells = read(&home.path("cells"));
     assert_eq!(cells.num_rows() as u64, source_cells(&wide).iter().sum::<u64>());
-    assert_eq!(told["rows"], cells.num_rows());
+    assert_eq!(result["rows"], cells.num_rows());
     assert!(texts(&cells, "source_condition").iter().all(|condition| condition == "ctrl"));
     assert!(texts(&cells, "cell").iter().all(|name| name.starts_with("cell_")));
     let keys = |table: &RecordBatch| -> Vec<[String; 3]> {
@@ -111,9 +111,9 @@ fn wide_long_and_cells_tell_the_same() {
     let (of_cell, expression) = (keys(&cells), lists(&cells, "expression"));
     for (key, mean) in keys(&wide).iter().zip(lists(&wide, "mean")) {
         let rows: Vec<usize> = (0..of_cell.len()).filter(|row| of_cell[*row] == *key).collect();
-        for (gene, wanted) in mean.iter().enumerate() {
+        for (gene, expected) in mean.iter().enumerate() {
             let found = rows.iter().map(|row| f64::from(expression[*row][gene])).sum::<f64>() / rows.len() as f64;
-            assert!((found - f64::from(*wanted)).abs() < 1e-4 * found.max(1.0), "{key:?}: {found} is not {wanted}");
+            assert!((found - f64::from(*expected)).abs() < 1e-4 * found.max(1.0), "{key:?}: {found} is not {expected}");
         }
     }
 }
@@ -165,8 +165,8 @@ fn combinations_without_controls_are_skipped_aloud_or_borrow_them() {
         let (ran, line) = (format!("condition={name} {flags}"), "--json predict m s.atlas --dry-run --to");
         let ran = home.run(&format!("{line} {ran}"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-        (told["targets"].as_u64().unwrap(), ran.stderr)
+        let result: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (result["targets"].as_u64().unwrap(), ran.stderr)
     };
     for flags in ["", "--no-control skip"] {
         let (targets, said) = rows(flags);
@@ -224,13 +224,13 @@ fn source_cells_that_are_not_controls_are_counted_unless_they_were_named() {
         ran.stderr.lines().find(|line| line.contains("are not controls")).map(str::to_owned)
     };
     let atlas = Atlas::open(home.path("s.atlas")).unwrap();
-    let groups = Groups::of(&atlas, None);
+    let groups = Groups::from_atlas(&atlas, None);
     let of_type = || groups.all().iter().filter(|group| atlas.covariate_values(&group.covariates) == ["type_1"]);
     let all: u64 = of_type().map(Group::cells).sum();
     let perturbed: u64 = of_type().filter(|group| group.condition != CONTROL).map(Group::cells).sum();
-    let told = note("cell_type=type_1").unwrap();
+    let message = note("cell_type=type_1").unwrap();
     let counts = format!("{perturbed} of its {all} cells are not controls");
-    assert!(told.contains(&counts) && told.contains("--from 'condition=ctrl,cell_type=type_1'"), "{told}");
+    assert!(message.contains(&counts) && message.contains("--from 'condition=ctrl,cell_type=type_1'"), "{message}");
     assert_eq!(note("condition=ctrl,cell_type=type_1"), None);
     assert_eq!(note(&format!("condition={pair}")), None);
     let curves =
@@ -278,6 +278,6 @@ fn a_model_is_trained_into_a_folder_whose_name_is_not_utf_8() {
     let mut command = home.command(&format!("--json train s.atlas --epochs 1 {TINY} --out"));
     let ran = command.arg(OsStr::from_bytes(b"m\xff")).output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
-    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
-    assert_eq!(told["model"], "m\u{fffd}");
+    let result: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(result["model"], "m\u{fffd}");
 }

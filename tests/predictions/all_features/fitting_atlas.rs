@@ -30,9 +30,9 @@ fn values_of_another_kind_than_the_model_s_are_refused_by_every_command() {
             format!("evaluate {model} {atlas} --split s"),
         ];
         for line in lines {
-            let told = home.refused(65, &line);
+            let message = home.refused(65, &line);
             let parts = [atlas, &format!("its values are {here}"), trained, "--layer", "--raw", "--values"];
-            says(&told, &parts);
+            says(&message, &parts);
         }
     }
 }
@@ -55,9 +55,9 @@ fn a_gene_of_the_model_that_the_atlas_has_twice_is_refused_with_its_name() {
         "evaluate few twice.atlas --split s",
     ];
     for line in lines {
-        let told = home.refused(65, line);
-        says(&told, &["twice.atlas", "several genes of the same name", &first, "var_names_make_unique"]);
-        assert!(!told.contains(&other), "{told}");
+        let message = home.refused(65, line);
+        says(&message, &["twice.atlas", "several genes of the same name", &first, "var_names_make_unique"]);
+        assert!(!message.contains(&other), "{message}");
     }
     // Where the model has as many, the first is the first; in the atlas of the training nothing is to be told apart.
     home.json(&format!("train twice.atlas --out both --epochs 1 {TINY}"));

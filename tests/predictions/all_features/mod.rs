@@ -1,8 +1,8 @@
 //! Tests that need the whole program.
 
 mod commands;
+mod evaluation;
 mod fitting_atlas;
-mod judging;
 mod publishing;
 mod pytorch;
 mod readers;

@@ -56,11 +56,11 @@ fn batches(file: &Path) -> Vec<RecordBatch> {
 /// All numbers of a column of lists, over the files of a folder in the order of their names.
 fn numbers(folder: &Path, column: &str) -> Vec<f32> {
     let files = tree(folder).into_keys().filter(|name| name.extension().is_some_and(|kind| kind == "parquet"));
-    let of = |batch: &RecordBatch| {
+    let rows_of = |batch: &RecordBatch| {
         let lists = batch.column_by_name(column).unwrap().as_fixed_size_list();
         lists.values().as_primitive::<Float32Type>().values().to_vec()
     };
-    files.flat_map(|name| batches(&folder.join(name))).flat_map(|batch| of(&batch)).collect()
+    files.flat_map(|name| batches(&folder.join(name))).flat_map(|batch| rows_of(&batch)).collect()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_number_of_threads_and_the_memory_change_no_byte() {
         home.json(&format!("--threads 5 --memory 3MiB {line} --out {name}-5"));
         same(&home.path(&format!("{name}-1")), &home.path(&format!("{name}-5")));
         let files = tree(&home.path(&format!("{name}-1"))).len();
-        assert!(files > 2, "{name}: one file tells nothing of parts");
+        assert!(files > 2, "{name}: one file shows nothing about parts");
     }
 }
 
@@ -87,8 +87,8 @@ fn shards_in_any_order_and_with_retries_make_the_single_runs_tree() {
                 home.json(&format!("{line} --out {out} --shard {shard}/{of}"));
                 assert!(!home.path(&out).exists(), "nothing is visible before it is committed");
             }
-            let told = home.json(&format!("predict --commit {out}"));
-            assert_eq!(told["files"], tree(&home.path(&out)).len() - 1);
+            let result = home.json(&format!("predict --commit {out}"));
+            assert_eq!(result["files"], tree(&home.path(&out)).len() - 1);
             same(&home.path(name), &home.path(&out));
             assert!(!home.path(&format!(".{out}.shards")).exists(), "what was in the making is gone");
         }
@@ -166,8 +166,8 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
     ] {
         says(&home.refused(2, &format!("predict m s.atlas --to observed {line}")), parts);
     }
-    let told = home.refused(65, "predict m s.atlas --to observed --out p --partition-by cell_typ");
-    says(&told, &["cell_typ", "cell_type"]);
+    let message = home.refused(65, "predict m s.atlas --to observed --out p --partition-by cell_typ");
+    says(&message, &["cell_typ", "cell_type"]);
     says(&home.refused(2, "predict m s.atlas --commit p"), &["--commit"]);
     says(&home.refused(2, "predict"), &["MODEL", "ATLAS"]);
 }
@@ -176,12 +176,12 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
 fn a_dry_run_tells_the_rows_that_will_come_and_about_the_bytes() {
     let home = home();
     for line in [CELLS, MEANS] {
-        let told = home.json(&format!("{line} --dry-run"));
+        let result = home.json(&format!("{line} --dry-run"));
         let written = home.json(&format!("{line} --out p"));
-        assert_eq!(told["rows"], written["rows"]);
-        assert_eq!(told["files"], written["files"]);
-        assert!(told["bytes"].as_u64() <= told["value_bytes"].as_u64());
-        home.json(&format!("{line} --out q --max-bytes {}", told["value_bytes"]));
+        assert_eq!(result["rows"], written["rows"]);
+        assert_eq!(result["files"], written["files"]);
+        assert!(result["bytes"].as_u64() <= result["value_bytes"].as_u64());
+        home.json(&format!("{line} --out q --max-bytes {}", result["value_bytes"]));
         for name in ["p", "q"] {
             fs::remove_dir_all(home.path(name)).unwrap();
         }
@@ -192,14 +192,14 @@ fn a_dry_run_tells_the_rows_that_will_come_and_about_the_bytes() {
 fn partitions_are_named_by_condition_and_hold_every_row() {
     let home = home();
     home.json(&format!("{CELLS} --out whole"));
-    let told = home.json(&format!("{CELLS} --partition-by condition,cell_type --out parted"));
+    let result = home.json(&format!("{CELLS} --partition-by condition,cell_type --out parted"));
     let folders: Vec<PathBuf> = tree(&home.path("parted")).into_keys().collect();
     let pair = folders.iter().find(|name| name.to_string_lossy().contains("%2B")).unwrap();
     let levels: Vec<_> = pair.components().map(|level| level.as_os_str().to_string_lossy().into_owned()).collect();
     assert!(levels[0].starts_with("condition=G") && levels[0].contains("%2BG"), "{levels:?}");
     assert!(levels[1].starts_with("cell_type=type_"), "{levels:?}");
     let table = &batches(&home.path("parted").join(pair))[0];
-    assert!(table.column_by_name("condition").is_none(), "the folder tells it");
+    assert!(table.column_by_name("condition").is_none(), "the folder shows it");
     assert!(table.column_by_name("dose").is_some());
     let sorted = |name: &str| {
         let mut numbers = numbers(&home.path(name), "expression");
@@ -209,7 +209,7 @@ fn partitions_are_named_by_condition_and_hold_every_row() {
     assert_eq!(sorted("parted"), sorted("whole"));
     let count = fs::read_to_string(home.path("whole/_manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&count).unwrap();
-    assert_eq!(told["rows"], manifest["rows"]);
+    assert_eq!(result["rows"], manifest["rows"]);
 }
 
 #[test]

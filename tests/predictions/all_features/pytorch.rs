@@ -11,8 +11,8 @@ const SIMULATE: &str = "simulate --cells 3000 --genes 80 --conditions 9 --combos
 #[test]
 fn models_as_pytorch_modules_predict_the_same() {
     let python = env::var("PERTURBINE_TORCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    let wanted = "import torch, safetensors.torch, anndata, pyarrow";
-    if !Command::new(&python).args(["-c", wanted]).output().is_ok_and(|output| output.status.success()) {
+    let imports = "import torch, safetensors.torch, anndata, pyarrow";
+    if !Command::new(&python).args(["-c", imports]).output().is_ok_and(|output| output.status.success()) {
         skipped(&format!(
             "{python} lacks torch, safetensors, anndata or pyarrow (PERTURBINE_TORCH_PYTHON names another)"
         ));
@@ -21,8 +21,8 @@ fn models_as_pytorch_modules_predict_the_same() {
     let home = Home::new();
     home.json(SIMULATE);
     home.json("ingest s.h5ad --out s.atlas --covariates cell_type --dose dose --perturbation condition --control ctrl");
-    let told = home.json("inspect s.atlas");
-    let names = || told["conditions"].as_array().unwrap().iter().map(|condition| condition["name"].as_str().unwrap());
+    let result = home.json("inspect s.atlas");
+    let names = || result["conditions"].as_array().unwrap().iter().map(|condition| condition["name"].as_str().unwrap());
     let pair = names().find(|name| name.contains('+')).unwrap();
     let single = names().find(|name| !name.contains('+') && *name != "ctrl").unwrap();
     let held = format!(
@@ -40,9 +40,9 @@ fn models_as_pytorch_modules_predict_the_same() {
     }
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
     let script = include_str!("../../python/compare_with_pytorch.py");
-    let told = python::run(Path::new(&python), script, &[home.path("").as_path(), &example]);
-    assert_eq!(told.lines().count(), 4, "{told}");
-    for line in told.lines() {
+    let message = python::run(Path::new(&python), script, &[home.path("").as_path(), &example]);
+    assert_eq!(message.lines().count(), 4, "{message}");
+    for line in message.lines() {
         let worst: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
         assert!(worst < 1e-5, "{line}");
     }

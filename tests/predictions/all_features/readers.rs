@@ -43,7 +43,7 @@ fn readers_of_tables_see_the_same_values() {
     let of_cells = ["cell", "condition", "dose", "cell_type", "source_condition"];
     let line = "predict m s.atlas --to observed --file-size 64KiB";
     let mut sets = Map::new();
-    for (name, asked, keys, column) in [
+    for (name, flags, keys, column) in [
         ("means", "", &all[..], "mean"),
         ("variances", "", &all, "variance"),
         ("half", "--precision bf16", &all, "delta"),
@@ -52,23 +52,23 @@ fn readers_of_tables_see_the_same_values() {
         ("cells-half", "--output cells --precision bf16", &of_cells, "expression"),
         ("cells-parted", "--output cells --partition-by condition,dose --precision bf16", &of_cells, "expression"),
     ] {
-        let whole = asked.split("--partition-by").next().unwrap();
-        let precision = if asked.contains("bf16") && !whole.contains("bf16") { "--precision bf16" } else { "" };
+        let whole = flags.split("--partition-by").next().unwrap();
+        let precision = if flags.contains("bf16") && !whole.contains("bf16") { "--precision bf16" } else { "" };
         home.json(&format!("{line} {whole} {precision} --out truth.parquet"));
         let table = read(&home.path("truth.parquet"));
         fs::remove_file(home.path("truth.parquet")).unwrap();
-        home.json(&format!("{line} {asked} --out {name}"));
-        sets.insert(name.to_owned(), truth(&table, keys, column, asked.contains("--partition-by"), &genes));
-        if !asked.contains("--partition-by") {
+        home.json(&format!("{line} {flags} --out {name}"));
+        sets.insert(name.to_owned(), truth(&table, keys, column, flags.contains("--partition-by"), &genes));
+        if !flags.contains("--partition-by") {
             let name = format!("{name}.h5ad");
-            home.json(&format!("{line} {asked} --out {name}"));
+            home.json(&format!("{line} {flags} --out {name}"));
             sets.insert(name, truth(&table, keys, column, false, &genes));
         }
     }
-    let told = home.path("truth.json");
-    fs::write(&told, Value::from(sets).to_string()).unwrap();
-    let said = python::run(&python, include_str!("../../python/read_predictions.py"), &[&home.path(""), &told]);
-    assert_eq!(said.lines().count(), 7 * 4 + 5, "{said}");
+    let truth_path = home.path("truth.json");
+    fs::write(&truth_path, Value::from(sets).to_string()).unwrap();
+    let output = python::run(&python, include_str!("../../python/read_predictions.py"), &[&home.path(""), &truth_path]);
+    assert_eq!(output.lines().count(), 7 * 4 + 5, "{output}");
 }
 
 #[test]
@@ -82,8 +82,9 @@ fn cell_eval_takes_predicted_cells_beside_real_controls() {
     home.json(&format!("train s.atlas --out m --epochs 3 {}", support::TINY));
     home.json("predict m s.atlas --to observed --output cells --cells-per-condition 100 --controls copy --out p.h5ad");
     let paths = [home.path("p.h5ad"), home.path("s.h5ad"), home.path("scored")];
-    let said = python::run(&python, include_str!("../../python/run_cell_eval.py"), &[&paths[0], &paths[1], &paths[2]]);
-    let scores: Vec<Value> = serde_json::from_str(&said).unwrap();
-    assert_eq!(scores.len(), 4, "a row a condition: {said}");
-    assert!(scores.iter().all(|score| score["mse"].as_f64().is_some_and(f64::is_finite)), "{said}");
+    let output =
+        python::run(&python, include_str!("../../python/run_cell_eval.py"), &[&paths[0], &paths[1], &paths[2]]);
+    let scores: Vec<Value> = serde_json::from_str(&output).unwrap();
+    assert_eq!(scores.len(), 4, "a row a condition: {output}");
+    assert!(scores.iter().all(|score| score["mse"].as_f64().is_some_and(f64::is_finite)), "{output}");
 }

@@ -64,7 +64,7 @@ fn write(
 /// The numbers of the rows of a file, in order.
 fn rows(file: &Path) -> Vec<usize> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap().build().unwrap();
-    let of = |batch: RecordBatch| {
+    let rows_of = |batch: RecordBatch| {
         let lists = batch.column_by_name("expression").unwrap().as_fixed_size_list().clone();
         lists
             .values()
@@ -75,7 +75,7 @@ fn rows(file: &Path) -> Vec<usize> {
             .map(|row| format!("{row}").parse().unwrap())
             .collect::<Vec<_>>()
     };
-    reader.flat_map(|batch| of(batch.unwrap())).collect()
+    reader.flat_map(|batch| rows_of(batch.unwrap())).collect()
 }
 
 proptest! {
@@ -154,8 +154,8 @@ proptest! {
         let file = fs::File::open(home.path().join("out").join(&published.files[0].name)).unwrap();
         let found = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
         let found: Vec<u32> = found.flat_map(|table| bits(&table.unwrap())).collect();
-        let wanted: Vec<u32> = tables.iter().flat_map(bits).map(stored).collect();
-        prop_assert!(found == wanted, "{} numbers came back of {}", found.len(), wanted.len());
+        let expected: Vec<u32> = tables.iter().flat_map(bits).map(stored).collect();
+        prop_assert!(found == expected, "{} numbers came back of {}", found.len(), expected.len());
     }
 }
 

@@ -24,11 +24,11 @@ static HOME: LazyLock<Home> = LazyLock::new(|| {
 });
 
 /// A prediction with these options.
-fn predicted(model: &str, asked: &str) -> RecordBatch {
-    let name: String = asked.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+fn predicted(model: &str, flags: &str) -> RecordBatch {
+    let name: String = flags.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     let out = HOME.path(&format!("{model}{name}.parquet"));
     let _ = fs::remove_file(&out);
-    HOME.json(&format!("predict {model} s.atlas {asked} --out {}", out.display()));
+    HOME.json(&format!("predict {model} s.atlas {flags} --out {}", out.display()));
     read(&out)
 }
 
@@ -45,11 +45,11 @@ fn single() -> String {
     atlas.manifest().conditions.perturbations()[1].clone()
 }
 
-fn near(found: &[f32], wanted: &[f32]) {
-    for (found, wanted) in found.iter().zip(wanted) {
-        assert!((found - wanted).abs() <= 1e-4 * wanted.abs().max(1e-3), "{found} is not {wanted}");
+fn near(found: &[f32], expected: &[f32]) {
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1e-3), "{found} is not {expected}");
     }
-    assert_eq!(found.len(), wanted.len());
+    assert_eq!(found.len(), expected.len());
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn scaled_predictions_are_the_counts_of_cells_of_one_size() {
         near(&scaled, &counts.iter().map(|count| count / sum * 1e4).collect::<Vec<_>>());
         near(&logs, &scaled.iter().map(|scaled| scaled.ln_1p()).collect::<Vec<_>>());
     }
-    let told = refused(2, "predict m s.atlas --to observed --output-scale values --out x");
-    says(&told, &["counts", "values", "--output-scale"]);
+    let message = refused(2, "predict m s.atlas --to observed --output-scale values --out x");
+    says(&message, &["counts", "values", "--output-scale"]);
 }
 
 #[test]
@@ -126,9 +126,9 @@ fn genes_are_those_of_a_file_or_those_that_change() {
     let atlas = stages::reader::atlas::Atlas::open(HOME.path("s.atlas")).unwrap();
     let groups = stages::reader::group_statistics::summaries(&atlas, 4).unwrap().unwrap();
     let of_it = groups.iter().filter(|group| group.condition == single());
-    let wanted: BTreeSet<&String> = of_it.flat_map(|group| &group.differential).map(|gene| &gene.gene).collect();
-    assert!(wanted.len() >= 4);
-    let in_order: Vec<String> = all.iter().filter(|gene| wanted.contains(gene)).cloned().collect();
+    let expected: BTreeSet<&String> = of_it.flat_map(|group| &group.differential).map(|gene| &gene.gene).collect();
+    assert!(expected.len() >= 4);
+    let in_order: Vec<String> = all.iter().filter(|gene| expected.contains(gene)).cloned().collect();
     assert_eq!(genes(&changed), in_order, "four of each group of that condition");
     fs::write(HOME.path("wrong.txt"), "no-such-gene\n").unwrap();
     says(&refused(65, &format!("predict m s.atlas {to} --genes wrong.txt --out x")), &["no-such-gene", "line 1"]);
@@ -141,9 +141,9 @@ fn long_tables_can_hold_the_genes_that_change_most() {
     let wide = predicted("m", &to);
     assert_eq!(long.num_rows(), 3 * wide.num_rows());
     let largest = lists(&wide, "delta")[0].iter().map(|delta| delta.abs()).fold(0.0, f32::max);
-    let told: Vec<f32> = numbers(&long, "delta").iter().map(|delta| delta.abs()).collect();
-    assert_eq!(told[0], largest);
-    assert!(told[1] <= told[0] && told[2] <= told[1]);
+    let changes: Vec<f32> = numbers(&long, "delta").iter().map(|delta| delta.abs()).collect();
+    assert_eq!(changes[0], largest);
+    assert!(changes[1] <= changes[0] && changes[2] <= changes[1]);
     says(&refused(2, &format!("predict m s.atlas {to} --top 3 --out x")), &["--layout long"]);
 }
 
@@ -248,8 +248,8 @@ fn embedding_tables_say_how_alike_their_rows_are() {
         let row_of = similarity.value(row);
         for (other, found) in row_of.as_primitive::<Float32Type>().values().iter().enumerate() {
             let (a, b) = (&embedding[row], &embedding[other]);
-            let wanted = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
-            assert!((found - wanted).abs() < 1e-5, "{found} is not {wanted}");
+            let expected = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+            assert!((found - expected).abs() < 1e-5, "{found} is not {expected}");
         }
     }
     HOME.json("embed m --of covariates --out covariates.parquet");
@@ -351,9 +351,10 @@ fn covariates_that_were_not_trained_on_have_a_stand_in() {
 #[test]
 fn a_response_is_a_curve_for_each_context() {
     let single = single();
-    let told = HOME.json(&format!("response m s.atlas --condition {single} --doses 0:1:0.5 --genes 3 --out r.parquet"));
-    let curves = told["curves"].as_array().unwrap();
-    assert_eq!((curves.len(), told["genes"].as_array().unwrap().len()), (4, 3));
+    let result =
+        HOME.json(&format!("response m s.atlas --condition {single} --doses 0:1:0.5 --genes 3 --out r.parquet"));
+    let curves = result["curves"].as_array().unwrap();
+    assert_eq!((curves.len(), result["genes"].as_array().unwrap().len()), (4, 3));
     for curve in curves {
         let points = curve["points"].as_array().unwrap();
         let doses: Vec<&str> = points.iter().map(|point| point["dose"].as_str().unwrap()).collect();
@@ -377,8 +378,8 @@ fn a_pair_responds_on_a_grid() {
     let atlas = stages::reader::atlas::Atlas::open(HOME.path("s.atlas")).unwrap();
     let names = atlas.manifest().conditions.perturbations();
     let pair = format!("{}+{}", names[1], names[2]);
-    let told = HOME.json(&format!("response m s.atlas --condition {pair} --doses 0,1 --doses 0.5,1,2 --genes 1"));
-    let points = told["curves"][0]["points"].as_array().unwrap();
+    let result = HOME.json(&format!("response m s.atlas --condition {pair} --doses 0,1 --doses 0.5,1,2 --genes 1"));
+    let points = result["curves"][0]["points"].as_array().unwrap();
     assert_eq!(points.len(), 2 * 3);
     assert_eq!(points[5]["dose"], "1+2");
     let refused = refused(2, &format!("response m s.atlas --condition {pair} --doses 1 --doses 1 --doses 1"));

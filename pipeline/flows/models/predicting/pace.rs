@@ -54,7 +54,7 @@ impl Prediction {
             jobs: self.jobs.only(vec![span]),
             terms: self.terms.clone(),
             resources: self.resources.clone(),
-            asked: self.asked.clone(),
+            request: self.request.clone(),
         };
         let started = Instant::now();
         for batch in part.pipeline(output)?.stream() {

@@ -9,7 +9,7 @@ use std::{
 
 use schemas::{Error, Result, atlas::ValueKind, numbers::to_i64};
 use stages::{
-    model::saved::Card,
+    model::saved::ModelCard,
     predictor::{
         predict::{Reading, Readout, batch_size},
         query::Jobs,
@@ -111,7 +111,7 @@ pub(in crate::flows) struct CheckedTerms {
 
 impl CheckedTerms {
     /// The default terms of a model.
-    pub(super) fn of(card: &Card) -> Self {
+    pub(super) fn default_for(card: &ModelCard) -> Self {
         let scale = match card.values {
             ValueKind::Counts => OutputScale::Counts,
             ValueKind::Continuous => OutputScale::Values,
@@ -119,8 +119,14 @@ impl CheckedTerms {
         Self { reading: Readout::Expected.into(), scale, genes: card.genes.clone(), most_rows: None }
     }
 
-    pub(super) fn new(terms: &Terms, card: &Card, atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Self> {
-        let own = Self::of(card);
+    pub(super) fn new(
+        terms: &Terms,
+        card: &ModelCard,
+        atlas: &Atlas,
+        jobs: &Jobs,
+        resources: &Resources,
+    ) -> Result<Self> {
+        let own = Self::default_for(card);
         let scale = terms.scale.unwrap_or(own.scale);
         if (scale == OutputScale::Values) != (own.scale == OutputScale::Values) {
             let message =
@@ -208,7 +214,7 @@ fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<O
 }
 
 /// The genes that distinguish conditions from their controls.
-fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<BTreeSet<String>> {
+fn differential(atlas: &Atlas, card: &ModelCard, jobs: &Jobs, each: usize) -> Result<BTreeSet<String>> {
     let hint = "name the genes with --genes FILE, or ingest the cells again";
     let place = || atlas.path().display().to_string();
     let groups =

@@ -4,7 +4,7 @@ use schemas::{Error, Result};
 use stages::{
     predictor::query::{
         Target,
-        parts::{Division, FilePart, Yield},
+        parts::{FileDivision, FilePart, Yield},
     },
     sink::layout::row_bytes,
 };
@@ -43,14 +43,16 @@ impl Prediction {
                 }
             });
         }
-        let told = self.terms.genes.len();
-        let rows = self.terms.most_rows.map_or(told, |most| most.min(told)) as u64;
-        let division = Division {
+        let gene_count = self.terms.genes.len();
+        let rows = self.terms.most_rows.map_or(gene_count, |most| most.min(gene_count)) as u64;
+        let division = FileDivision {
             file_bytes: options.file_bytes,
             rows: output.yields(rows),
             row_bytes: row_bytes(&self.schema(output)),
             prediction_bytes: (self.model.card.genes.len() * size_of::<f32>()) as u64,
-            folder: |target: &Target| columns.iter().map(|key| key.of(target)).collect::<Vec<_>>().join("\u{1f}"),
+            folder: |target: &Target| {
+                columns.iter().map(|key| key.value_for(target)).collect::<Vec<_>>().join("\u{1f}")
+            },
         };
         Ok(division.parts(&self.jobs, &self.atlas))
     }
@@ -86,7 +88,7 @@ enum Key {
 }
 
 impl Key {
-    fn of(self, target: &Target) -> &str {
+    fn value_for(self, target: &Target) -> &str {
         match self {
             Self::Condition => &target.condition,
             Self::Dose => &target.dose,

@@ -34,8 +34,8 @@ impl Prediction {
             false => None,
         };
         let plan = self.plan(output, options).0;
-        let told = [("version", env!("CARGO_PKG_VERSION")), ("output", output.name())];
-        let sink = PredictedH5ad::create(out, &schema, options.files.precision, &told)?;
+        let uns_texts = [("version", env!("CARGO_PKG_VERSION")), ("output", output.name())];
+        let sink = PredictedH5ad::create(out, &schema, options.files.precision, &uns_texts)?;
         let predicted = Self { jobs, ..self }.rounded(output, options.files.precision)?;
         let run = match controls {
             None => predicted.run("write", sink),

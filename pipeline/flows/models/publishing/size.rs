@@ -23,7 +23,7 @@ const LEAST_SHARE: u64 = 8;
 
 /// The size of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct PredictionSize {
     /// Number of rows, over all shards.
     pub rows: u64,
     /// Uncompressed size of their values, in bytes.
@@ -36,7 +36,7 @@ pub struct Size {
     pub waiting_bytes: u64,
 }
 
-impl Size {
+impl PredictionSize {
     /// Number of files of predictions to `out`, without partitions.
     #[must_use]
     pub fn files(&self, out: Option<&Path>) -> usize {
@@ -50,7 +50,7 @@ impl Prediction {
     ///
     /// # Errors
     /// A partition column that does not exist.
-    pub fn size(&self, output: PredictionForm, options: &WriteOptions) -> Result<Size> {
+    pub fn size(&self, output: PredictionForm, options: &WriteOptions) -> Result<PredictionSize> {
         let parts = self.parts(output, options)?;
         let schema = self.schema(output);
         let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
@@ -67,12 +67,18 @@ impl Prediction {
             PredictionFormat::H5ad { .. } => 0,
             PredictionFormat::Parquet => waiting_bytes(self.folders(&parts, options)),
         };
-        Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len(), waiting_bytes })
+        Ok(PredictionSize {
+            rows,
+            value_bytes,
+            file_bytes: value_bytes / 100 * percent,
+            parts: parts.len(),
+            waiting_bytes,
+        })
     }
 
     /// Refuses output that can't fit, and warns if it may not fit: the compressed size is not known beforehand.
     pub(super) fn check_room(&self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<()> {
-        let shards = options.shard.map_or(1, Shard::of) as u64;
+        let shards = options.shard.map_or(1, Shard::count) as u64;
         let likely = self.size(output, options)?.file_bytes / shards;
         check_room(out, likely / LEAST_SHARE)?;
         if let Some(free) = free_bytes(out).filter(|free| *free < likely) {

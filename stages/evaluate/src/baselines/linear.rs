@@ -15,19 +15,19 @@ const DOSE_PENALTY: f64 = 0.1;
 ///
 /// Kernel ridge: Ȳ + (a − ā) Aᵀ (A Aᵀ + λ I)⁻¹ (Y − Ȳ), where the rows of A are the control profiles minus
 /// their mean ā and those of Y are the shifts; λ = 10. `None` without contexts.
-pub(super) fn control_ridge(seen: &[(&[f64], &[f64])], control: &[f64]) -> Option<Vec<f64>> {
-    let mean_control = weighted_mean(seen.iter().map(|(control, _)| (1.0, *control)))?;
-    let mean_shift = weighted_mean(seen.iter().map(|(_, shift)| (1.0, *shift)))?;
-    let centred: Vec<Vec<f64>> = seen.iter().map(|(control, _)| difference(control, &mean_control)).collect();
+pub(super) fn control_ridge(trained: &[(&[f64], &[f64])], control: &[f64]) -> Option<Vec<f64>> {
+    let mean_control = weighted_mean(trained.iter().map(|(control, _)| (1.0, *control)))?;
+    let mean_shift = weighted_mean(trained.iter().map(|(_, shift)| (1.0, *shift)))?;
+    let centred: Vec<Vec<f64>> = trained.iter().map(|(control, _)| difference(control, &mean_control)).collect();
     let penalty = |row, column| if row == column { CONTROL_PENALTY } else { 0.0 };
     let kernel = |row: usize, column: usize| dot(&centred[row], &centred[column]) + penalty(row, column);
-    let factor = Cholesky::new(seen.len(), kernel)?;
+    let factor = Cholesky::new(trained.len(), kernel)?;
     let deviation = difference(control, &mean_control);
     let likeness: Vec<f64> = centred.iter().map(|centred| dot(centred, &deviation)).collect();
     let mut shift = mean_shift.clone();
-    for ((_, seen), weight) in seen.iter().zip(factor.solve(&likeness)) {
-        for ((shift, seen), mean) in shift.iter_mut().zip(*seen).zip(&mean_shift) {
-            *shift += weight * (seen - mean);
+    for ((_, context), weight) in trained.iter().zip(factor.solve(&likeness)) {
+        for ((shift, value), mean) in shift.iter_mut().zip(*context).zip(&mean_shift) {
+            *shift += weight * (value - mean);
         }
     }
     Some(shift)

@@ -168,17 +168,19 @@ impl TrainingProfiles {
     fn linear(&self, target: BaselineTarget<'_>) -> Option<Vec<f64>> {
         let shifts = self.shifts(target.parts);
         if !shifts.is_empty() {
-            let seen: Vec<(&[f64], &[f64])> =
+            let trained: Vec<(&[f64], &[f64])> =
                 shifts.iter().filter_map(|(context, shift)| Some((self.control(*context)?, &**shift))).collect();
-            return control_ridge(&seen, target.start);
+            return control_ridge(&trained, target.start);
         }
         let control = self.control(target.context)?;
         let perturbed = || {
             let here = self.profiles.iter().filter(|profile| profile.context == target.context);
             here.filter(|profile| !profile.parts.is_empty())
         };
-        let ridge =
-            self.ridges.get(&target.context)?.get_or_init(|| DoseRidge::new(perturbed().map(|seen| &*seen.parts)));
+        let ridge = self
+            .ridges
+            .get(&target.context)?
+            .get_or_init(|| DoseRidge::new(perturbed().map(|trained| &*trained.parts)));
         let weights = ridge.as_ref()?.weights(target.parts)?;
         let mut sum = vec![0.0; target.start.len()];
         for (profile, weight) in perturbed().zip(weights) {

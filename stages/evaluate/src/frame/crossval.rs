@@ -29,17 +29,18 @@ pub fn means(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
 /// This fails only through a bug: the columns have the same length and different names.
 pub fn folds(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
     let rows = crossed.by_fold();
-    let of = |scores: fn(&FoldSummary) -> &PredictionScores| rows.iter().map(move |row| scores(row).pearson_delta);
+    let pearson_delta =
+        |scores: fn(&FoldSummary) -> &PredictionScores| rows.iter().map(move |row| scores(row).pearson_delta);
     let mut columns = vec![
         column("fold", rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>()),
         column("conditions", rows.iter().map(|row| row.conditions as u64).collect::<Vec<_>>()),
-        numbers("pearson_delta", of(|row| &row.mean)),
-        numbers("± seeds", of(|row| &row.sd_seeds)),
+        numbers("pearson_delta", pearson_delta(|row| &row.mean)),
+        numbers("± seeds", pearson_delta(|row| &row.sd_seeds)),
     ];
     for baseline in Baseline::ALL.into_iter().filter(|baseline| *baseline != Baseline::Control) {
         columns.push(numbers(baseline.name(), rows.iter().map(|row| row.baselines.get(baseline).pearson_delta)));
     }
-    columns.push(numbers("ceiling", of(|row| &row.ceiling)));
+    columns.push(numbers("ceiling", pearson_delta(|row| &row.ceiling)));
     columns.push(column("verdict", rows.iter().map(|row| row.verdict).collect::<Vec<_>>()));
     DataFrame::new_infer_height(columns)
 }

@@ -17,7 +17,7 @@ use schemas::{
 use statistics::scale::Scale;
 
 use super::PredictionSelection;
-use crate::judge::ModelProfiles;
+use crate::evaluator::ModelProfiles;
 
 /// Sum of each cell's counts for the scale `cp10k`.
 const CP10K: f64 = 1e4;
@@ -50,7 +50,7 @@ pub(super) struct FileLayout {
 }
 
 impl FileLayout {
-    pub(super) fn of(path: &Path, schema: &SchemaRef, selection: &PredictionSelection<'_>) -> Result<Self> {
+    pub(super) fn new(path: &Path, schema: &SchemaRef, selection: &PredictionSelection<'_>) -> Result<Self> {
         let bad = |message: String, hint: &str| Error::data(path.display().to_string(), message, hint);
         let has = |name: &str| schema.field_with_name(name).is_ok();
         let kind = if has("expression") {
@@ -72,10 +72,10 @@ impl FileLayout {
             Some("log1p_cp10k") => FileScale::LogNormalised,
             Some("values") => FileScale::Values,
             other => {
-                let told = other.map_or("does not say which scale its numbers are on".into(), |other| {
+                let fault = other.map_or("does not say which scale its numbers are on".into(), |other| {
                     format!("calls the scale of its numbers `{other}`")
                 });
-                return Err(bad(format!("its metadata {told}"), "`scale` is counts, cp10k, log1p_cp10k or values"));
+                return Err(bad(format!("its metadata {fault}"), "`scale` is counts, cp10k, log1p_cp10k or values"));
             }
         };
         check_scale(path, kind, scale, selection.scale)?;
@@ -90,8 +90,8 @@ impl FileLayout {
 }
 
 /// Refuses numbers that can't be converted to the scale of the evaluation.
-fn check_scale(path: &Path, kind: RowKind, found: FileScale, wanted: Scale) -> Result<()> {
-    let fits = match wanted {
+fn check_scale(path: &Path, kind: RowKind, found: FileScale, requested: Scale) -> Result<()> {
+    let fits = match requested {
         Scale::Values => found == FileScale::Values,
         Scale::Log1p => kind == RowKind::Cells && found == FileScale::Counts,
         Scale::Pseudobulk => match found {
@@ -103,7 +103,7 @@ fn check_scale(path: &Path, kind: RowKind, found: FileScale, wanted: Scale) -> R
     if fits {
         return Ok(());
     }
-    let why = match (wanted, kind) {
+    let why = match (requested, kind) {
         (Scale::Log1p, RowKind::Wide | RowKind::Long) => {
             "a mean of counts does not determine the mean of their logarithms"
         }
@@ -113,7 +113,7 @@ fn check_scale(path: &Path, kind: RowKind, found: FileScale, wanted: Scale) -> R
         _ => "its numbers are on another scale",
     };
     let hint = "evaluate means of counts with --scale pseudobulk; for log1p, predict cells as counts";
-    Err(Error::data(path.display().to_string(), format!("it can't be evaluated on the scale {wanted}: {why}"), hint))
+    Err(Error::data(path.display().to_string(), format!("it can't be evaluated on the scale {requested}: {why}"), hint))
 }
 
 /// The index of each evaluated gene in a file's lists.

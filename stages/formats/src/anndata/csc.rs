@@ -66,9 +66,9 @@ impl Csc {
         if let Some(transposed) = &*transposed {
             return Ok(Arc::clone(transposed));
         }
-        let made = Arc::new(self.transpose()?);
-        *transposed = Some(Arc::clone(&made));
-        Ok(made)
+        let matrix = Arc::new(self.transpose()?);
+        *transposed = Some(Arc::clone(&matrix));
+        Ok(matrix)
     }
 
     fn transpose(&self) -> Result<Transposed> {

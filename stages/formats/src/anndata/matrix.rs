@@ -83,11 +83,11 @@ impl CheckedMatrix {
         }
     }
 
-    /// The end of the piece that starts at a row.
-    pub(crate) fn piece_end(&self, first: u64) -> Result<u64> {
+    /// The end of the row range that starts at a row.
+    pub(crate) fn range_end(&self, first: u64) -> Result<u64> {
         match self {
-            Self::Rows(matrix) => matrix.piece_end(first),
-            Self::Csc(csc) => csc.transposed()?.piece_end(first),
+            Self::Rows(matrix) => matrix.range_end(first),
+            Self::Csc(csc) => csc.transposed()?.range_end(first),
         }
     }
 

@@ -61,11 +61,11 @@ impl CheckedDataFrame {
     }
 
     /// Checks that the frame matches the matrix that it belongs to.
-    pub(super) fn expect_rows(&self, rows: u64, of: &str) -> Result<()> {
+    pub(super) fn expect_rows(&self, rows: u64, axis: &str) -> Result<()> {
         if self.rows as u64 == rows {
             return Ok(());
         }
-        let message = format!("has {} rows, but the matrix has {rows} {of}", self.rows);
+        let message = format!("has {} rows, but the matrix has {rows} {axis}", self.rows);
         Err(self.place.error(message, "the file is inconsistent; write it again with anndata"))
     }
 

@@ -207,10 +207,10 @@ impl RecordField {
     }
 
     fn for_codes(&self, mut see: impl FnMut(i64)) -> Result<()> {
-        const SLAB: usize = 1 << 14;
+        const ROWS_AT_ONCE: usize = 1 << 14;
         let rows = self.len();
-        for start in (0..rows).step_by(SLAB) {
-            self.integers(start..rows.min(start + SLAB))?.into_iter().for_each(&mut see);
+        for start in (0..rows).step_by(ROWS_AT_ONCE) {
+            self.integers(start..rows.min(start + ROWS_AT_ONCE))?.into_iter().for_each(&mut see);
         }
         Ok(())
     }

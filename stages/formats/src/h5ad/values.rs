@@ -134,8 +134,8 @@ impl DatasetValues {
     fn strings<T: H5Type + AsRef<[u8]>>(&self, rows: Range<usize>) -> Result<StringArray> {
         let mut texts = StringBuilder::new();
         for start in rows.clone().step_by(TEXT_BYTES / size_of::<T>()) {
-            let slab = start..rows.end.min(start + TEXT_BYTES / size_of::<T>());
-            for (row, bytes) in (start..).zip(read_slice::<T>(&self.dataset, slab, &self.place)?) {
+            let range = start..rows.end.min(start + TEXT_BYTES / size_of::<T>());
+            for (row, bytes) in (start..).zip(read_slice::<T>(&self.dataset, range, &self.place)?) {
                 append_text(&mut texts, bytes.as_ref(), row, &self.place)?;
             }
         }
@@ -187,8 +187,8 @@ pub(crate) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place
 }
 
 /// An attribute that is a list of texts; an empty list may have any type.
-pub(crate) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
-    let attribute = of.attr(name).ok()?;
+pub(crate) fn text_list_attribute(location: &Location, name: &str) -> Option<Vec<String>> {
+    let attribute = location.attr(name).ok()?;
     if attribute.size() == 0 {
         return Some(Vec::new());
     }

@@ -24,7 +24,7 @@ pub(super) struct JoinedColumns {
 impl JoinedColumns {
     /// Joins the columns of files, `obs` or `var`, each given with the file's name; warns about numbers that are
     /// read as flags.
-    pub(super) fn of(frame: &str, files: Vec<(String, SchemaRef)>) -> Self {
+    pub(super) fn from_files(frame: &str, files: Vec<(String, SchemaRef)>) -> Self {
         let mut fields: Vec<Field> = Vec::new();
         for field in files.iter().flat_map(|(_, schema)| schema.fields()) {
             match fields.iter_mut().find(|known| known.name() == field.name()) {

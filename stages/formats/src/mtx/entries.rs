@@ -122,19 +122,19 @@ fn text(word: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 /// An index from 0, and the rest of the line.
-fn read_index<'a>(line: &'a [u8], size: u64, of: &str) -> Result<(u64, &'a [u8]), String> {
+fn read_index<'a>(line: &'a [u8], size: u64, kind: &str) -> Result<(u64, &'a [u8]), String> {
     let (word, rest) = first_word(line);
     match digits(word) {
         Some(index) if (1..=size).contains(&index) => Ok((index - 1, rest)),
-        _ if word.is_empty() => Err(format!("the line ends before its {of}")),
-        Some(index) => Err(format!("{of} {index} is out of range: there are {size}")),
+        _ if word.is_empty() => Err(format!("the line ends before its {kind}")),
+        Some(index) => Err(format!("{kind} {index} is out of range: there are {size}")),
         None => {
             let number = word.strip_prefix(b"-").unwrap_or(word);
             let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
             match (is_number, number.len() < word.len()) {
-                (true, true) => Err(format!("{of} {} is out of range: there are {size}", text(word))),
-                (true, false) => Err(format!("{of} {} overflows: it is more than 64 bits hold", text(word))),
-                (false, _) => Err(format!("`{}` is not a {of}", text(word))),
+                (true, true) => Err(format!("{kind} {} is out of range: there are {size}", text(word))),
+                (true, false) => Err(format!("{kind} {} overflows: it is more than 64 bits hold", text(word))),
+                (false, _) => Err(format!("`{}` is not a {kind}", text(word))),
             }
         }
     }

@@ -151,7 +151,7 @@ impl TableFile {
                     .with_batch_size(BATCH_ROWS)
                     .with_offset(rows.start)
                     .with_limit(rows.len());
-                for batch in Batches::of(builder).map_err(|error| self.unreadable(&error))? {
+                for batch in Batches::new(builder).map_err(|error| self.unreadable(&error))? {
                     let batch = batch.map_err(|error| self.unreadable(&error))?;
                     show(batch.project(&places).map_err(|error| self.unreadable(&error))?)?;
                 }

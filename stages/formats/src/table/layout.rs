@@ -67,7 +67,7 @@ impl ValueColumns {
 
 impl TableLayout {
     /// Classifies the columns; `place` names the table in errors.
-    pub(super) fn of(schema: &Schema, obs_columns: Option<&[String]>, place: &str) -> Result<Self> {
+    pub(super) fn from_schema(schema: &Schema, obs_columns: Option<&[String]>, place: &str) -> Result<Self> {
         let fields = schema.fields();
         for name in obs_columns.into_iter().flatten() {
             if schema.index_of(name).is_err() {

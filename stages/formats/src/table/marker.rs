@@ -28,6 +28,18 @@ pub(super) enum Marker {
     Entry { number: i64, value: f32 },
 }
 
+/// The lists of one part of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListColumns {
+    pub(super) part: usize,
+    /// The column of genes.
+    pub(super) genes: usize,
+    /// The column of values.
+    pub(super) values: usize,
+    /// Number of rows.
+    pub(super) rows: usize,
+}
+
 impl Marker {
     /// Whether the first entry of a list is a marker.
     pub(super) fn is(self, number: i64, value: f32) -> bool {
@@ -39,21 +51,19 @@ impl Marker {
     }
 
     /// The user's choice, or what the first cells show: a marker is a negative entry with which every list
-    /// begins, and whose number occurs nowhere else. The rows of one part are examined; they are given by their
-    /// number and by the columns of genes and of values.
-    pub(super) fn of(
-        said: ListStart,
+    /// begins, and whose number occurs nowhere else. The first rows of `lists` are examined.
+    pub(super) fn detect(
+        list_start: ListStart,
         file: &TableFile,
-        part: usize,
-        (genes, values, rows): (usize, usize, usize),
+        lists: ListColumns,
         numbering: &Numbering,
     ) -> Result<Self> {
-        match said {
+        match list_start {
             ListStart::Marker => return Ok(Self::Always),
             ListStart::Gene => return Ok(Self::Never),
             ListStart::Auto => {}
         }
-        let batch = file.read(part, &[genes, values], 0..rows.min(LOOKED_AT))?;
+        let batch = file.read(lists.part, &[lists.genes, lists.values], 0..lists.rows.min(LOOKED_AT))?;
         let genes = cast(file, batch.column(0), &lists_of(DataType::Int64))?;
         let values = cast(file, batch.column(1), &lists_of(DataType::Float32))?;
         let (mut found, mut cells): (Option<(i64, f32)>, usize) = (None, 0);
@@ -72,7 +82,7 @@ impl Marker {
             cells += 1;
         }
         match found {
-            // A single cell is no evidence, but a number that is not a gene's is.
+            // A single cell is not evidence, but a number that is not a gene's is.
             Some((number, value)) if cells > 1 || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
             _ => Ok(Self::Never),
         }

@@ -9,10 +9,10 @@ fn create(rows: u64, genes: u32, entries: u64) -> Result<Transposer> {
     Transposer::create("m", rows, genes, entries, &Interrupt::default())
 }
 
-fn pieces(matrix: &Transposed) -> Vec<Range<u64>> {
+fn row_ranges(matrix: &Transposed) -> Vec<Range<u64>> {
     let mut starts = vec![0];
     while starts.last() < Some(&matrix.rows()) {
-        starts.push(matrix.piece_end(starts[starts.len() - 1]).expect("a row of the matrix"));
+        starts.push(matrix.range_end(starts[starts.len() - 1]).expect("a row of the matrix"));
     }
     starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
 }
@@ -48,10 +48,10 @@ fn entries_in_any_order_are_read_back_by_rows_and_add_up() {
         let (matrix, expected) = random(rows, genes, entries);
         let mut read = Vec::new();
         let mut spare = CsrRows::default();
-        for piece in pieces(&matrix) {
-            spare = matrix.expression(piece.clone(), spare).expect("a piece of the matrix");
-            assert_eq!(spare.rows() as u64, piece.end - piece.start);
-            read.extend(entries_of(&spare, piece.start));
+        for range in row_ranges(&matrix) {
+            spare = matrix.expression(range.clone(), spare).expect("a range of the matrix");
+            assert_eq!(spare.rows() as u64, range.end - range.start);
+            read.extend(entries_of(&spare, range.start));
         }
         assert!(read == expected, "{rows} rows, {genes} genes");
     }
@@ -74,9 +74,9 @@ fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
         (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
     }
     let matrix = matrix.finish().expect("the disk has room");
-    let pieces = pieces(&matrix);
-    assert_eq!(pieces, [0..34, 34..68, 68..100]);
-    let read = matrix.expression(34..68, CsrRows::default()).expect("a piece");
+    let ranges = row_ranges(&matrix);
+    assert_eq!(ranges, [0..34, 34..68, 68..100]);
+    let read = matrix.expression(34..68, CsrRows::default()).expect("a range");
     assert!((0..34).all(|row| read.row(row).0.len() == 30_000));
 }
 
@@ -84,7 +84,7 @@ fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
 fn sizes_that_a_file_claims_cost_nothing() {
     let matrix = create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
     let matrix = matrix.finish().expect("nothing to write");
-    assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
+    assert_eq!(matrix.range_end(0).expect("the first range"), MOST_RANGE_ROWS);
     assert!(create(MOST_ROWS + 1, 1, 1).is_err());
     let none = create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
     assert_eq!((none.rows(), none.entries()), (0, 0));

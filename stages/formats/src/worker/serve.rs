@@ -85,8 +85,8 @@ fn answer(
             let obs = open.as_ref().ok_or_else(not_open)?.obs(cells, &columns)?;
             (WorkerReply::Obs, vec![wire::table_bytes(&obs)?])
         }
-        WorkerRequest::PieceEnd { first } => {
-            (WorkerReply::PieceEnd { end: open.as_ref().ok_or_else(not_open)?.piece_end(first)? }, Vec::new())
+        WorkerRequest::RangeEnd { first } => {
+            (WorkerReply::RangeEnd { end: open.as_ref().ok_or_else(not_open)?.range_end(first)? }, Vec::new())
         }
         WorkerRequest::Expression { cells } => {
             *spare = open.as_ref().ok_or_else(not_open)?.expression(cells, std::mem::take(spare))?;

@@ -41,8 +41,8 @@ pub(super) enum WorkerRequest {
         /// The indices of the columns.
         columns: Vec<usize>,
     },
-    /// [`Source::piece_end`](super::Source::piece_end).
-    PieceEnd {
+    /// [`Source::range_end`](super::Source::range_end).
+    RangeEnd {
         /// The first cell.
         first: u64,
     },
@@ -71,9 +71,9 @@ pub(super) enum WorkerReply {
     },
     /// Payload: the annotations.
     Obs,
-    /// The end of a piece.
-    PieceEnd {
-        /// The first cell after the piece.
+    /// The end of a row range.
+    RangeEnd {
+        /// The first cell after the row range.
         end: u64,
     },
     /// Payloads: row pointers, genes, values.

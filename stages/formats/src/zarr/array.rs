@@ -75,7 +75,7 @@ impl Array {
     ) -> MetadataResult<Self> {
         let stored = caught(|| zarrs::array::Array::new_with_metadata(Arc::new(ZarrFolder(folder)), "/", metadata));
         let stored = stored.map_err(|what| format!("has metadata that can't be used ({what})"))?;
-        let element = Element::of(stored.data_type())?;
+        let element = Element::from_data_type(stored.data_type())?;
         let (rows, columns) = match *stored.shape() {
             [rows] => (rows, 1),
             [rows, columns] => (rows, columns),
@@ -97,7 +97,7 @@ impl Array {
             return Err(format!("has shards of the shape {file:?}, with too many chunks"));
         }
         let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
-        // A piece may end within a row of chunks, and the next piece then starts in the same row.
+        // A row range may end within a row of chunks, and the next row range then starts in the same row.
         let kept = bytes.saturating_mul(across.saturating_add(across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most = to_usize((kept / bytes.max(1)).clamp(2, 1 << 16));
         Ok(Self {

@@ -19,7 +19,7 @@ pub(super) enum Element {
 }
 
 impl Element {
-    pub(super) fn of(data_type: &DataType) -> MetadataResult<Self> {
+    pub(super) fn from_data_type(data_type: &DataType) -> MetadataResult<Self> {
         let name = data_type.name_v3().unwrap_or_default();
         // `uint8` is called `u8` in other metadata.
         let number = name.replace("uint", "u").replace("int", "i").replace("float", "f");

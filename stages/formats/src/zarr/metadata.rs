@@ -47,7 +47,7 @@ impl NodeMetadata {
         };
         let attributes = if let Value::Object(attributes) = attributes { attributes } else { Attributes::new() };
         let Some(array) = array else { return Ok(Some(Self::Group(attributes))) };
-        let array = understood(array).map_err(|what| place.error(what, WRITE_AGAIN))?;
+        let array = parse_checked(array).map_err(|what| place.error(what, WRITE_AGAIN))?;
         Ok(Some(Self::Array(Box::new(array), attributes)))
     }
 }
@@ -69,7 +69,7 @@ fn json(folder: &Path, name: &str, place: &ObjectPlace) -> Result<Option<Attribu
 }
 
 /// Parses an array's metadata, after checking that its codecs stay within memory limits.
-fn understood(mut array: Attributes) -> MetadataResult<ArrayMetadata> {
+fn parse_checked(mut array: Attributes) -> MetadataResult<ArrayMetadata> {
     if array.get("zarr_format") == Some(&json!(2)) {
         let filters = array.get("filters").and_then(Value::as_array).cloned().unwrap_or_default();
         array.insert("filters".into(), packing::watched(&filters, "id")?.into());

@@ -152,11 +152,11 @@ fn halves_are_widened_and_what_was_left_out_has_the_fill_value() {
 #[test]
 fn chunks_that_are_too_large_are_refused_before_anything_is_read() {
     let bytes = json!([{ "name": "bytes" }]);
-    let of = |shape: &[u64], codecs: &Value| read(shape, "uint8", &json!(0), codecs, []).unwrap_err();
-    assert!(of(&[1 << 31], &bytes).contains("more than 1 GiB"));
-    assert!(of(&[1 << 40, 1 << 40], &bytes).contains("more than 1 GiB"));
+    let error_for = |shape: &[u64], codecs: &Value| read(shape, "uint8", &json!(0), codecs, []).unwrap_err();
+    assert!(error_for(&[1 << 31], &bytes).contains("more than 1 GiB"));
+    assert!(error_for(&[1 << 40, 1 << 40], &bytes).contains("more than 1 GiB"));
     let sharding = json!([{ "name": "sharding_indexed",
         "configuration": { "chunk_shape": [1], "codecs": bytes,
             "index_codecs": [{ "name": "bytes", "configuration": { "endian": "little" } }] } }]);
-    assert!(of(&[1 << 50], &sharding).contains("with too many chunks"));
+    assert!(error_for(&[1 << 50], &sharding).contains("with too many chunks"));
 }

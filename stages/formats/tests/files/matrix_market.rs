@@ -145,9 +145,9 @@ fn every_file_that_scipy_refuses_is_refused_with_its_line() {
     let list = fs::read_to_string(list).expect("the list is text");
     let mut count = 0;
     for line in list.lines().skip(1) {
-        let [file, status, told] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let [file, status, message] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         // Classic Macintosh line endings are read nevertheless; complex values are refused although scipy reads them.
-        if (status == "OK" && !told.contains("complex")) || file.ends_with("windows_newlines.mtx") {
+        if (status == "OK" && !message.contains("complex")) || file.ends_with("windows_newlines.mtx") {
             continue;
         }
         let error = refused(&shared(&format!("mtx/{file}")).expect("the file is there"));

@@ -236,11 +236,11 @@ fn columns_that_are_neither_named_nor_genes_are_refused_with_their_types() {
     };
     let binary: ArrayRef = Arc::new(BinaryArray::from(vec![&b"1"[..], b"2"]));
     let columns = [(new_null_array(&DataType::Null, 2), "`TP53` (no values)"), (binary, "`TP53` (Binary)")];
-    for (column, told) in columns {
+    for (column, message) in columns {
         with_column(&path, "TP53", column);
         let error = refused(&path, &named(&["condition"])).to_string();
         assert!(
-            error.contains("wide.parquet: these columns are not in --obs-columns") && error.contains(told),
+            error.contains("wide.parquet: these columns are not in --obs-columns") && error.contains(message),
             "{error}"
         );
         assert!(format::open(&path, &named(&["condition", "TP53"])).is_ok());

@@ -86,7 +86,7 @@ fn read(source: &dyn Source) -> schemas::Result<Vec<Vec<f32>>> {
     let mut dense = Vec::new();
     let mut first = 0;
     while first < source.cells() {
-        let end = source.piece_end(first)?;
+        let end = source.range_end(first)?;
         let rows = source.expression(first..end, CsrRows::default())?;
         for row in 0..rows.rows() {
             let mut values = vec![0.0; source.var().num_rows()];
@@ -330,9 +330,9 @@ fn a_count_that_float32_can_not_hold_is_refused_with_its_value_and_place() {
                 (true, found) => assert!(found.is_ok(), "{data:?} {value}: {found:?}"),
                 (false, Ok(_)) => panic!("{data:?}: {value} is taken"),
                 (false, Err(error)) => {
-                    let told = error.to_string();
+                    let message = error.to_string();
                     assert_eq!(error.exit_code(), ExitCode::Data);
-                    assert!(told.contains("X/data: entry 2: 16777217 is a whole number that float32"), "{told}");
+                    assert!(message.contains("X/data: entry 2: 16777217 is a whole number that float32"), "{message}");
                 }
             }
         }

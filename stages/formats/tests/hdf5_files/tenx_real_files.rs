@@ -94,7 +94,7 @@ fn sum_and_nonzeros(source: Arc<dyn Source>) -> (f64, usize) {
 fn every_file_is_read_as_scanpy_reads_it() {
     for Expected { file, genome, shape, sum, nonzeros, first } in EXPECTED {
         let Some(path) = shared(file) else { continue };
-        assert_eq!(SourceFormat::of(&path).expect("it is known"), SourceFormat::TenX);
+        assert_eq!(SourceFormat::detect(&path).expect("it is known"), SourceFormat::TenX);
         let reader = format::open(&path, &of_genome(*genome)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((reader.cells(), reader.var().num_rows()), *shape, "{file}");
         let cells = reader.obs(0..1, &[0]).expect("the first cell");

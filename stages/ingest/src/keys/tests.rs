@@ -28,8 +28,9 @@ fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
 #[test]
 fn every_label_that_fits_a_pattern_is_a_control() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
-    let asked = RequestedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..RequestedKeys::default() };
-    let keys = resolve(&table, &asked).expect("known controls");
+    let requested =
+        RequestedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..RequestedKeys::default() };
+    let keys = resolve(&table, &requested).expect("known controls");
     assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
 }
 
@@ -38,13 +39,13 @@ fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
     let labels = vec!["NegCtrl0_A", "NegCtrl1_NegCtrl0", "A_B"];
     let table = CellsInMemory::without_genes(&[("condition", labels)]);
     let delimiter = Some("_".into());
-    let asked =
+    let requested =
         RequestedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..RequestedKeys::default() };
-    let keys = resolve(&table, &asked).expect("known controls");
+    let keys = resolve(&table, &requested).expect("known controls");
     assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
     assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `NegCtrl0_A` becomes `A`"]);
-    let asked = RequestedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..RequestedKeys::default() };
-    let keys = resolve(&table, &asked).expect("known controls");
+    let requested = RequestedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..RequestedKeys::default() };
+    let keys = resolve(&table, &requested).expect("known controls");
     assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
     let table = CellsInMemory::without_genes(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
     let keys = resolve(&table, &RequestedKeys::default()).expect("the habit is a part");
@@ -56,25 +57,26 @@ fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
 
 #[test]
 fn a_control_that_contains_the_delimiter_is_found_in_labels() {
-    let of = |labels: &[&str], control: Option<&str>, delimiter: &str| {
+    let keys_for = |labels: &[&str], control: Option<&str>, delimiter: &str| {
         let table = CellsInMemory::without_genes(&[("condition", labels.to_vec())]);
         let controls = control.into_iter().map(str::to_owned).collect();
         resolve(&table, &RequestedKeys { controls, delimiter: Some(delimiter.into()), ..RequestedKeys::default() })
     };
     let labels = ["non_targeting_non_targeting", "A_non_targeting", "non_targeting_B", "A_B"];
-    let keys = of(&labels, Some("non_targeting"), "_").expect("a part of labels");
+    let keys = keys_for(&labels, Some("non_targeting"), "_").expect("a part of labels");
     assert_eq!(keys.rules.controls, ["non_targeting"]);
     let dropped =
         "control is dropped as a part of 2 labels: `A_non_targeting` becomes `A`, `non_targeting_B` becomes `B`";
     assert_eq!(keys.decided, [dropped]);
-    let keys = of(&["A-non-targeting", "A-B", "non-targeting-non-targeting"], None, "-").expect("the habit is a part");
+    let keys =
+        keys_for(&["A-non-targeting", "A-B", "non-targeting-non-targeting"], None, "-").expect("the habit is a part");
     assert_eq!(keys.guessed[1], "--control non-targeting");
     assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `A-non-targeting` becomes `A`"]);
     let labels = ["non_targeting_1", "A_non_targeting_2", "non_targeting_2_non_targeting_1"];
-    let keys = of(&labels, Some("non_targeting_*"), "_").expect("a pattern");
+    let keys = keys_for(&labels, Some("non_targeting_*"), "_").expect("a pattern");
     assert!(labels.iter().map(|label| keys.rules.means_control(label)).eq([true, false, true]), "{keys:?}");
     assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `A_non_targeting_2` becomes `A`"]);
-    let error = of(&["A_non_targeting", "B"], Some("non_targeting"), "_").expect_err("no cell is control");
+    let error = keys_for(&["A_non_targeting", "B"], Some("non_targeting"), "_").expect_err("no cell is control");
     assert!(
         error.to_string().contains("`non_targeting` is only a part of labels such as `A_non_targeting`"),
         "{error}"
@@ -97,29 +99,29 @@ fn labels_that_are_read_as_another_name_have_a_note() {
 #[test]
 fn covariates_that_would_stand_twice_in_predictions_are_refused() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
-    let of = |names: &[&str]| {
+    let keys_for = |names: &[&str]| {
         let covariates = Some(names.iter().map(|name| (*name).to_owned()).collect());
         resolve(&table, &RequestedKeys { covariates, ..RequestedKeys::default() })
     };
-    assert!(of(&["donor"]).is_ok());
-    assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
-    let error = of(&["donor", "mean", "condition"]).expect_err("taken").to_string();
+    assert!(keys_for(&["donor"]).is_ok());
+    assert!(keys_for(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
+    let error = keys_for(&["donor", "mean", "condition"]).expect_err("taken").to_string();
     assert!(error.ends_with("prediction columns: mean, condition"), "{error}");
 }
 
 #[test]
 fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
     let table = CellsInMemory::without_genes(&[("guide", vec!["ctrl"])]);
-    let asked = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
-    let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
+    let requested = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
+    let error = resolve(&table, &requested).expect_err("no column of perturbations").to_string();
     assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
 }
 
 #[test]
 fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["control", "A"])]);
-    let asked = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
-    let error = resolve(&table, &asked).expect_err("unknown");
+    let requested = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
+    let error = resolve(&table, &requested).expect_err("unknown");
     assert!(error.to_string().starts_with("unknown control `contrl`; the nearest known: control"), "{error}");
 }
 

@@ -26,12 +26,12 @@ impl Adam {
                 first: numbers_mut::<T>(&mut lying(&slot.first)),
                 second: numbers_mut::<T>(&mut lying(&slot.second)),
                 gradient: numbers::<T>(&lying(gradient).contiguous()),
-                scale: T::of(scale),
-                weight_decay: T::of(weight_decay),
-                shares: [T::of(1.0 - BETA_1), T::of(1.0 - BETA_2)],
-                rate: T::of(learning_rate / (1.0 - BETA_1.powi(slot.steps))),
-                second_scale: T::of(1.0 / (1.0 - BETA_2.powi(slot.steps)).sqrt()),
-                epsilon: T::of(EPSILON),
+                scale: T::from_f64(scale),
+                weight_decay: T::from_f64(weight_decay),
+                shares: [T::from_f64(1.0 - BETA_1), T::from_f64(1.0 - BETA_2)],
+                rate: T::from_f64(learning_rate / (1.0 - BETA_1.powi(slot.steps))),
+                second_scale: T::from_f64(1.0 / (1.0 - BETA_2.powi(slot.steps)).sqrt()),
+                epsilon: T::from_f64(EPSILON),
             });
         }
         Tensor::from(norm).to_kind(T::KIND)

@@ -78,7 +78,7 @@ impl LayerPass {
 
 impl<'a> FusedForwardPass<'a> {
     /// Whether these layers are supported: at most one norm each.
-    pub(super) fn can(layers: &HiddenLayers) -> bool {
+    pub(super) fn supports(layers: &HiddenLayers) -> bool {
         !layers.layers.is_empty() && layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
     }
 

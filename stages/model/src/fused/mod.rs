@@ -4,14 +4,14 @@
 //! encoder's first layer reads only the non-zeros; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
 //! pass. The parts between encoder and decoder are small and have many variants (embeddings, doses, mixup, adversaries): they use
 //! automatic differentiation, from the encoder's last activations to the decoded latent. Adversaries are again computed
-//! by hand ([`judges`]), with their gradient penalty in closed form ([`penalty`]).
+//! by hand ([`classifiers`]), with their gradient penalty in closed form ([`penalty`]).
 //!
 //! The results are equal to those of [`StepArguments`] up to rounding, except for different dropout draws.
 //! Unsupported settings fall back to [`StepArguments`].
 
 mod adam;
 mod chain;
-mod judges;
+mod classifiers;
 mod penalty;
 
 use kernels::negative_binomial::NegativeBinomial;
@@ -30,7 +30,7 @@ use super::{
     network::Network,
     optimiser::Adam,
     schedule::Schedule,
-    step::{Engine, Learner, Plain, Sides, StepArguments, StepLosses, turns},
+    step::{Engine, Learner, Plain, Sides, StepArguments, StepLosses, take_step},
 };
 
 /// Steps by kernels on the CPU, for networks that decode negative binomials.
@@ -47,7 +47,7 @@ impl Fused {
         let Some((decoder, ..)) = parts(network) else {
             return Some("it supports no reconstruction loss but nb");
         };
-        let passes = FusedForwardPass::can(network.encoder.hidden()) && FusedForwardPass::can(decoder);
+        let passes = FusedForwardPass::supports(network.encoder.hidden()) && FusedForwardPass::supports(decoder);
         (!passes).then_some("it supports at most one norm per hidden layer")
     }
 }
@@ -64,8 +64,8 @@ impl Engine for Fused {
     fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses {
         match learner.network.parameters.kind() {
             _ if Self::lacks(&learner.network).is_some() => Plain.step(learner, input, draws, schedule),
-            Kind::Double => turns(&FusedSides::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
-            _ => turns(&FusedSides::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
+            Kind::Double => take_step(&FusedSides::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
+            _ => take_step(&FusedSides::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
         }
     }
 }
@@ -109,9 +109,9 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
         }
         let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
             let (basal, mixup) = (&latent.basal.latent, draws.mixup.as_ref());
-            match judges::can(adversaries) {
-                true => judges::oppose::<T>(adversaries, basal, input, mixup),
-                false => adversaries.judge(basal, input, mixup, false),
+            match classifiers::supports(adversaries) {
+                true => classifiers::results_for_latents::<T>(adversaries, basal, input, mixup),
+                false => adversaries.classify(basal, input, mixup, false),
             }
         });
         let parameters = [learner.autoencoder_adam.parameters(), learner.doser_adam.parameters()];
@@ -123,20 +123,21 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
             encoded.backward::<T>(slope, &mut found);
         }
         drop(encoded);
-        let [autoencoder, doser] = parameters.map(|parameters| found.of(&parameters));
+        let [autoencoder, doser] = parameters.map(|parameters| found.for_parameters(&parameters));
         learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step_at_once::<T>);
         basal
     }
 
     fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: StepArguments<'_>, losses: &mut StepLosses) {
-        if !judges::can(&learner.adversaries) {
+        if !classifiers::supports(&learner.adversaries) {
             return Plain.adversaries(learner, basal, given, losses);
         }
         let StepArguments { input, draws, schedule } = given;
         let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
-        let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
+        let (verdict, mut found) =
+            classifiers::results_with_gradients::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
         losses.judged(verdict);
-        let gradients = found.of(&learner.adversary_adam.parameters());
+        let gradients = found.for_parameters(&learner.adversary_adam.parameters());
         let rate = plan.adv_lr * schedule.rate;
         losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
     }

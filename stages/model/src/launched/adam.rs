@@ -3,7 +3,7 @@
 use device_kernels::adam::{AdamParameter, AdamStepSettings, step};
 use tch::{Kind, Tensor};
 
-use torch::host_copy::lying;
+use torch::host_copy::transposed_if;
 
 use crate::{
     loss_term::LossTerm,
@@ -22,12 +22,12 @@ impl Adam {
             // Weights stored by input are contiguous when transposed; their gradients and state have the same layout.
             let is_turned = !slot.parameter.is_contiguous();
             AdamParameter {
-                parameter: lying(&slot.parameter, is_turned),
-                gradient: lying(gradient, is_turned).contiguous(),
-                first: lying(&slot.first, is_turned),
-                second: lying(&slot.second, is_turned),
+                parameter: transposed_if(&slot.parameter, is_turned),
+                gradient: transposed_if(gradient, is_turned).contiguous(),
+                first: transposed_if(&slot.first, is_turned),
+                second: transposed_if(&slot.second, is_turned),
                 steps: counts.of_slot(at),
-                rounded: network.rounded(&slot.parameter).map(|copy| lying(copy, is_turned)),
+                rounded: network.rounded(&slot.parameter).map(|copy| transposed_if(copy, is_turned)),
             }
         });
         let slots: Vec<AdamParameter> = slots.collect();

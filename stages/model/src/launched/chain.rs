@@ -74,7 +74,7 @@ impl<'a> LaunchedForwardPass<'a> {
         let (steps, products) = (Vec::with_capacity(layers.layers.len()), Vec::with_capacity(layers.layers.len()));
         let mut pass = Self { input: input.shallow_clone(), layers, steps, products };
         for (linear, norm) in &layers.layers {
-            let (product, out) = Product::of(linear, pass.output());
+            let (product, out) = Product::forward(linear, pass.output());
             pass.products.push(product);
             let dropout = seeds.next(layers.dropout);
             pass.steps.push(match norm {
@@ -92,12 +92,12 @@ impl<'a> LaunchedForwardPass<'a> {
     }
 
     /// Turns the gradient with respect to the output into those with respect to the parameters, adding a
-    /// penalty's terms at each layer. Returns the one with respect to the input if it is `wanted`.
+    /// penalty's terms at each layer. Returns the one with respect to the input if it is `needs_input_gradient`.
     pub(super) fn backward(
         &self,
         mut gradient: Tensor,
         left: &[Option<PenaltyTerms>],
-        wanted: bool,
+        needs_input_gradient: bool,
         found: &mut Gradients,
     ) -> Option<Tensor> {
         for (at, ((linear, norm), step)) in self.layers.layers.iter().zip(&self.steps).enumerate().rev() {
@@ -114,7 +114,7 @@ impl<'a> LaunchedForwardPass<'a> {
                     found.add(&linear.bias, || column_sums(&gradient));
                 }
             }
-            if at == 0 && !wanted {
+            if at == 0 && !needs_input_gradient {
                 self.products[at].by_weight(linear, &gradient, found);
                 return None;
             }

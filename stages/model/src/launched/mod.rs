@@ -11,8 +11,8 @@
 
 mod adam;
 mod chain;
+mod classifiers;
 mod controls;
-mod judges;
 mod product;
 
 use device_kernels::{
@@ -58,7 +58,7 @@ pub(super) struct StepInput<'a> {
 pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let (network, train) = (&learner.network, &learner.plan.train);
     let hidden = [network.encoder.hidden(), network.decoder.hidden()];
-    let layers = learner.adversaries.classifiers().map(|of| &of.classifier.hidden).chain(hidden);
+    let layers = learner.adversaries.classifiers().map(|task| &task.classifier.hidden).chain(hidden);
     let why = [
         (!{ layers }.all(can_pass), "hidden layers have two norms"),
         (learner.adversaries.classifiers().count() > MOST_OPPONENTS, "there are more than nine adversaries"),
@@ -106,8 +106,9 @@ pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Sched
     if has_adversaries && schedule.adversaries_learn {
         let seed = input.controls.whole(Control::Seed);
         let weight = learner.plan.adversary.pen_adv;
-        let mut found = judges::judge(&learner.adversaries, &basal, &input.batch, weight, &seed, &mut losses);
-        let gradients = found.of(&learner.adversary_adam.parameters());
+        let mut found =
+            classifiers::results_with_gradients(&learner.adversaries, &basal, &input.batch, weight, &seed, &mut losses);
+        let gradients = found.for_parameters(&learner.adversary_adam.parameters());
         let rate = input.controls.number(Control::AdversaryRate);
         let norm = learner.adversary_adam.launch_step(&gradients, &rate, &learner.network);
         losses.add_step(&learner.adversary_adam, &norm);
@@ -132,7 +133,7 @@ fn autoencoder(
         return basal;
     }
     let sources = has_sources.then(|| controls.sources());
-    let addition = LatentAddition::of(network, batch);
+    let addition = LatentAddition::new(network, batch);
     let latent = addition.to(&basal, sources.as_ref(), batch);
     let decoded = LaunchedForwardPass::forward(network.decoder.hidden(), &latent, &mut seeds);
     let mut found = Gradients::none();
@@ -146,7 +147,7 @@ fn autoencoder(
     addition.backward(&by_latent, batch, &mut found);
     to_latent.add_divergence(losses);
     let opponents = match schedule.adversarial && learner.adversaries.any() {
-        true => judges::oppose(&learner.adversaries, &basal, batch, &seed, losses),
+        true => classifiers::results_for_latents(&learner.adversaries, &basal, batch, &seed, losses),
         false => Vec::new(),
     };
     let weight = controls.number(Control::AdversaryWeight);
@@ -155,7 +156,7 @@ fn autoencoder(
     encoded.backward(by_top, &[], false, &mut found);
     let rates = [Control::AutoencoderRate, Control::DoserRate].map(|rate| controls.number(rate));
     for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(&rates) {
-        let gradients = found.of(&adam.parameters());
+        let gradients = found.for_parameters(&adam.parameters());
         let norm = adam.launch_step(&gradients, rate, network);
         losses.add_step(adam, &norm);
     }
@@ -174,10 +175,10 @@ fn reconstruct(
     if let Some((_, scale, dispersion)) = counts(network) {
         let (to_logits, logits) = OutputLayer::forward(scale, hidden, false);
         let offset = offsets.map(|table| (table, &offset_rows));
-        let of = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
-        found.add(dispersion, || of.by_dispersion);
+        let loss = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
+        found.add(dispersion, || loss.by_dispersion);
         // The logits have been overwritten by their gradient.
-        return (of.loss, to_logits.backward(&logits, found));
+        return (loss.loss, to_logits.backward(&logits, found));
     }
     let Some(rows) = rows else { unreachable!("whoever prepares a step asks `needs_rows`") };
     let top = hidden.detach().set_requires_grad(true);
@@ -256,7 +257,7 @@ enum LatentAddition<'a> {
 }
 
 impl<'a> LatentAddition<'a> {
-    fn of(network: &'a Network, batch: &Unpacked) -> Self {
+    fn new(network: &'a Network, batch: &Unpacked) -> Self {
         if let Some(added) = network.added().filter(|added| added.covariates.len() <= MOST_COVARIATES) {
             return Self::Tables(added);
         }

@@ -25,7 +25,7 @@ fn rounded(linear: &Linear, side: &Tensor) -> Tensor {
 
 impl Product {
     /// The product of `[cells, inputs]` with a layer's weight, `[cells, outputs]`; the bias is not added.
-    pub(super) fn of(linear: &Linear, x: &Tensor) -> (Self, Tensor) {
+    pub(super) fn forward(linear: &Linear, x: &Tensor) -> (Self, Tensor) {
         let weight = linear.rounded().map_or_else(|| rounded(linear, &linear.weight), Tensor::shallow_clone);
         let product = Self { x: rounded(linear, x), weight };
         let out = product.x.matmul(&product.weight.tr()).to_kind(linear.weight.kind());
@@ -61,7 +61,7 @@ impl<'a> OutputLayer<'a> {
             let product = Product { x: x.shallow_clone(), weight: linear.weight.shallow_clone() };
             return (Self { linear, product }, linear.bias.addmm(x, &linear.weight.tr()));
         }
-        let (product, out) = Product::of(linear, x);
+        let (product, out) = Product::forward(linear, x);
         (Self { linear, product }, if adds { out + &linear.bias } else { out })
     }
 

@@ -14,7 +14,7 @@ fn labels() -> Labels {
 }
 
 fn alike(expression: &Expression, genes: i64) {
-    let packed = PackedBatch::of(expression, &labels(), genes, |layout| layout).expect("memory");
+    let packed = PackedBatch::pack(expression, &labels(), genes, |layout| layout).expect("memory");
     let input = packed.input(Kind::Double, Device::Cpu).expect("memory");
     let plain = Cells::new(expression, genes, Kind::Double, Device::Cpu);
     assert_eq!(input.cells.dense(), plain.dense());
@@ -50,15 +50,15 @@ fn what_was_packed_is_taken_apart_in_every_type() {
 
 #[test]
 fn a_batch_may_take_the_room_and_the_types_of_another_one() {
-    let of = |values: Values, genes: Genes| Expression { row_pointers: vec![0, 2, 2, 5], genes, values };
-    let large = of(Values::U32(vec![1, 2, 3, 70_000, 5]), Genes::U32(vec![1, 4, 0, 2, 6]));
+    let expression = |values: Values, genes: Genes| Expression { row_pointers: vec![0, 2, 2, 5], genes, values };
+    let large = expression(Values::U32(vec![1, 2, 3, 70_000, 5]), Genes::U32(vec![1, 4, 0, 2, 6]));
     let small = [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5])];
     for values in small {
-        let small = of(values, Genes::U16(vec![1, 4, 0, 2, 6]));
+        let small = expression(values, Genes::U16(vec![1, 4, 0, 2, 6]));
         let large = PackedLayout { parts: 4, entries: 5000, ..PackedLayout::of_parts(&large, &labels(), 7) };
         let joined = PackedLayout::of_parts(&small, &labels(), 7).joined(&large);
         assert_eq!(joined, large);
-        let packed = PackedBatch::of(&small, &labels(), 7, |_| joined).expect("memory");
+        let packed = PackedBatch::pack(&small, &labels(), 7, |_| joined).expect("memory");
         let input = packed.input(Kind::Double, Device::Cpu).expect("memory");
         let plain = Cells::new(&small, 7, Kind::Double, Device::Cpu);
         assert_eq!((input.cells.dense(), input.cells.library), (plain.dense(), plain.library));
@@ -69,7 +69,7 @@ fn a_batch_may_take_the_room_and_the_types_of_another_one() {
 fn the_numbers_of_a_step_lie_before_its_batch() {
     let values = Values::U8(vec![1, 2, 3, 200, 5]);
     let expression = Expression { row_pointers: vec![0, 2, 2, 5], genes: Genes::U16(vec![1, 4, 0, 2, 6]), values };
-    let mut packed = PackedBatch::of(&expression, &labels(), 7, |layout| layout).expect("memory");
+    let mut packed = PackedBatch::pack(&expression, &labels(), 7, |layout| layout).expect("memory");
     let before = packed.input(Kind::Double, Device::Cpu).expect("memory").cells.dense().copy();
     let numbers = StepNumbers {
         rates: [0.5, 0.25, 0.125],

@@ -98,11 +98,11 @@ impl Stage for EncodeCells {
 
     fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
         let plan = batch.plan;
-        let (job, names) = (plan.job(), self.names.of(plan.pass, &plan.cells)?);
+        let (job, names) = (plan.job(), self.names.for_cells(plan.pass, &plan.cells)?);
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         if self.under_way.as_ref().is_none_or(|under_way| under_way.job != job) {
-            let added = self.jobs[job].targets.iter().map(|target| TargetLatentTerms::of(network, target)).collect();
+            let added = self.jobs[job].targets.iter().map(|target| TargetLatentTerms::new(network, target)).collect();
             self.under_way = Some(UnfinishedEncoding { job, added });
         }
         let cells = network.cells(&batch.expression)?;
@@ -200,7 +200,8 @@ fn mean_of(
     reading: &Reading,
 ) -> Result<Tensor, BoxError> {
     let (all, offset) = (added.all(), added.offset.as_ref());
-    let of_draw = |basal| reading.of(&network.decode(&(basal + &all), offset, library, Mode::Eval).mean(), library);
+    let of_draw =
+        |basal| reading.convert(&network.decode(&(basal + &all), offset, library, Mode::Eval).mean(), library);
     let sum = draws.iter().map(of_draw).reduce(|sum, draw| sum + draw).ok_or("a cell is drawn once at least")?;
     #[expect(clippy::cast_precision_loss, reason = "few draws")]
     let count = draws.len() as f64;

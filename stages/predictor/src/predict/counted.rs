@@ -29,7 +29,7 @@ impl CountedLog {
     }
 
     /// E ln(1 + x) for counts with these means, in the same shape.
-    pub(super) fn of(&self, means: &Tensor) -> Tensor {
+    pub(super) fn expectation(&self, means: &Tensor) -> Tensor {
         let place = (means.clamp_min(1e-30).log() - LOWEST) / STEP;
         let place = place.clamp(0.0, f64::from(STEPS) - 1e-3);
         let below = place.floor();
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_expectation_is_that_of_the_definition() {
         let means = [1e-7, 1e-3, 0.05, 0.4, 1.0, 3.7, 20.0, 150.0, 600.0];
-        let found = CountedLog::new(Device::Cpu).of(&Tensor::from_slice(&means).view([3, 3]));
+        let found = CountedLog::new(Device::Cpu).expectation(&Tensor::from_slice(&means).view([3, 3]));
         for (at, mean) in (0..).zip(means) {
             let (found, expected) = (found.double_value(&[at / 3, at % 3]), by_definition(mean));
             assert!((found - expected).abs() <= 2e-3 * expected, "at {mean} it is {found}, not {expected}");

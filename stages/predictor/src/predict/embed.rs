@@ -37,7 +37,7 @@ struct KnownLatents {
 }
 
 impl KnownLatents {
-    fn of(rows: Vec<Option<Tensor>>, zero: &Tensor) -> Self {
+    fn from_rows(rows: Vec<Option<Tensor>>, zero: &Tensor) -> Self {
         let known = rows.iter().map(Option::is_some).collect();
         let rows: Vec<Tensor> = rows.into_iter().map(|row| row.unwrap_or_else(|| zero.shallow_clone())).collect();
         Self { rows: Tensor::cat(&rows, 0), known }
@@ -56,12 +56,12 @@ struct LatentSum {
 }
 
 impl LatentSum {
-    fn add(&mut self, of: &KnownLatents, codes: &[u32]) {
-        self.latent += of.look_up(codes);
-        self.there.iter_mut().zip(codes).for_each(|(there, code)| *there &= of.known[*code as usize]);
+    fn add(&mut self, table: &KnownLatents, codes: &[u32]) {
+        self.latent += table.look_up(codes);
+        self.there.iter_mut().zip(codes).for_each(|(there, code)| *there &= table.known[*code as usize]);
     }
 
-    fn so_far(&self) -> Self {
+    fn snapshot(&self) -> Self {
         Self { latent: self.latent.copy(), there: self.there.clone() }
     }
 }
@@ -85,14 +85,14 @@ impl Embed {
         let ids = (0..atlas.manifest().conditions.conditions().len()).map(ConditionId::at);
         let of_condition =
             |id| vocabulary.parts(&atlas.manifest().conditions, id).map(|parts| network.condition_latent(&parts));
-        let conditions = KnownLatents::of(ids.map(of_condition).collect(), &zero);
+        let conditions = KnownLatents::from_rows(ids.map(of_condition).collect(), &zero);
         let here = atlas.manifest().covariates.iter().zip(&vocabulary.covariates).enumerate();
         let covariates = here.map(|(at, (covariate, trained))| {
             let row = |value: &String| {
                 let code = on_device(&[i64::from(trained.code(value)?)], zero.device());
                 Some(network.covariate_table(at).index_select(0, &code))
             };
-            KnownLatents::of(covariate.values.iter().map(row).collect(), &zero)
+            KnownLatents::from_rows(covariate.values.iter().map(row).collect(), &zero)
         });
         let covariates = covariates.collect();
         Ok(Self { names: NamesByJob::new(atlas.clone()), model, atlas, schema, conditions, covariates })
@@ -121,7 +121,7 @@ impl Stage for Embed {
     type Out = RecordBatch;
 
     fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
-        let names = self.names.of(batch.plan.pass, &batch.plan.cells)?;
+        let names = self.names.for_cells(batch.plan.pass, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let cells = network.cells(&batch.expression)?;
@@ -134,7 +134,7 @@ impl Stage for Embed {
         for (at, covariate) in self.covariates.iter().enumerate().filter(|(at, _)| batch_at != Some(*at)) {
             latent.add(covariate, &codes_at(1 + at));
         }
-        let corrected = latent.so_far();
+        let corrected = latent.snapshot();
         if let Some(at) = batch_at {
             latent.add(&self.covariates[at], &codes_at(1 + at));
         }

@@ -21,7 +21,7 @@ pub(super) struct TargetLatentTerms {
 }
 
 impl TargetLatentTerms {
-    pub(super) fn of(network: &Network, target: &Target) -> Self {
+    pub(super) fn new(network: &Network, target: &Target) -> Self {
         let mut without_batch = network.condition_latent(&target.parts);
         let mut batch = None;
         for (at, term) in target.terms.iter().enumerate() {

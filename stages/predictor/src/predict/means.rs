@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{
     backpressure::Backpressure,
-    expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
+    expected::{add_expected_counts, add_expected_counts_of_targets, has_expected_sums, noise_of_sums},
     layers::Mode,
     network::Network,
     saved::Model,
@@ -104,7 +104,7 @@ impl PredictMeans {
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();
         let control = self.reading.at_library(cells.dense(), &cells.library, &library);
-        job.control += over_cells(&self.reading.of(&control, &library));
+        job.control += over_cells(&self.reading.convert(&control, &library));
         for basal in basal(network, &cells, &self.reading, (batch.plan.pass, batch.plan.index)) {
             job.decoded += batch.plan.cells.len() as u64;
             job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
@@ -121,8 +121,8 @@ impl PredictMeans {
         let Some(offset) = self.model.network.offset() else {
             return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
         };
-        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms);
-        let all: Vec<Tensor> = self.jobs[job].targets.iter().map(of).collect();
+        let uncertainty_of = |target: &Target| offset.uncertainty(&target.parts, &target.terms);
+        let all: Vec<Tensor> = self.jobs[job].targets.iter().map(uncertainty_of).collect();
         Ok(Some(to_vec(&Tensor::stack(&all, 0))?))
     }
 
@@ -174,7 +174,7 @@ impl UnfinishedMeans {
         let wide = [targets, network.genes()];
         let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
         Self {
-            added: job.targets.iter().map(|target| TargetLatentTerms::of(network, target)).collect(),
+            added: job.targets.iter().map(|target| TargetLatentTerms::new(network, target)).collect(),
             source_cells: 0,
             decoded: 0,
             first: zeros(&wide),
@@ -210,12 +210,12 @@ impl UnfinishedMeans {
             }
             let output = network.decode(&latent, offset, library, Mode::Eval);
             let x = match counted {
-                Some(counted) => counted.of(&output.mean()),
-                None => reading.of(&output.mean(), library),
+                Some(counted) => counted.expectation(&output.mean()),
+                None => reading.convert(&output.mean(), library),
             };
             first += over_cells(&x);
             second += over_cells(&x.square());
-            if reading.readout == Readout::Expected && is_told_by_sums(&output) {
+            if reading.readout == Readout::Expected && has_expected_sums(&output) {
                 continue;
             }
             if let Some(of_cells) = reading.noise_of(&output, library) {

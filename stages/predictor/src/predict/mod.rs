@@ -1,16 +1,16 @@
 //! Predicts source cells under other conditions.
 //!
 //! [`PredictMeans`] averages over the source cells; [`CellOutput`] and [`EncodedCells`] output every cell or
-//! its latents; [`Embed`] outputs the latents of cells under their own conditions, [`PredictClouds`] a few
+//! its latents; [`Embed`] outputs the latents of cells under their own conditions, [`PredictPointSets`] a few
 //! cells as points. [`Reading`] defines the scale of predictions.
 
 mod cells;
-mod clouds;
 mod counted;
 mod embed;
 mod latent;
 mod means;
 mod names;
+mod point_sets;
 mod reading;
 mod rows;
 mod tables;
@@ -21,9 +21,9 @@ use tch::{Kind, Tensor};
 pub(crate) use self::names::NamesByJob;
 pub use self::{
     cells::{CellOutput, EncodeCells, EncodedCells, PredictCells},
-    clouds::{PredictClouds, TargetCells},
     embed::Embed,
     means::{PredictMeans, TargetMeans},
+    point_sets::{PredictPointSets, TargetCells},
     reading::{Reading, Readout},
     rows::{long_means_rows, means_rows},
     tables::{covariate_table, perturbation_table},

@@ -18,9 +18,9 @@ impl NamesByJob {
     }
 
     /// The names of some cells of a job.
-    pub(crate) fn of(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
+    pub(crate) fn for_cells(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
         let names = match self.open.take() {
-            Some((of, names)) if of == job => names,
+            Some((known_job, names)) if known_job == job => names,
             _ => CellNameReader::new(&self.atlas)?,
         };
         let (_, names) = self.open.insert((job, names));

@@ -71,7 +71,7 @@ impl Reading {
     }
 
     /// Values on the readout's scale: real ones, or expected ones for every readout except `CountedLog1p`.
-    pub(super) fn of(&self, values: &Tensor, library: &Tensor) -> Tensor {
+    pub(super) fn convert(&self, values: &Tensor, library: &Tensor) -> Tensor {
         match self.readout {
             Readout::Expected => values.shallow_clone(),
             Readout::Log1p | Readout::CountedLog1p => values.log1p(),

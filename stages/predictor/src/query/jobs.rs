@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use model::saved::Card;
+use model::saved::ModelCard;
 use reader::{
     atlas::{Atlas, some_of},
     groups::Groups,
@@ -18,7 +18,10 @@ use schemas::{
     vocabulary::CovariateTerm,
 };
 
-use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
+use super::{
+    Extrapolation, OnNoControl, OnUnseen, Query, Skipped,
+    resolve::{EvaluatedGroup, Resolver},
+};
 
 /// Maximum bytes of a predictor's sums: this determines how many targets are predicted in one pass over their
 /// source cells.
@@ -98,7 +101,7 @@ impl Jobs {
     /// # Errors
     /// Values of another kind than the model's, names that the model or the atlas does not know, or covariates
     /// without source cells, unless they are to be skipped.
-    pub fn resolve(query: &Query, card: &Card, atlas: &Atlas, split: Option<&Split>) -> Result<Self> {
+    pub fn resolve(query: &Query, card: &ModelCard, atlas: &Atlas, split: Option<&Split>) -> Result<Self> {
         check_fits(card, atlas)?;
         let matches = query.from.as_ref().map(|selector| selector.on(atlas)).transpose()?;
         let source_atlas = atlas.clone();
@@ -114,8 +117,8 @@ impl Jobs {
             ));
         }
         let mut resolver = Resolver::new(card, atlas, &is_source, embedded);
-        resolver.lay_down(query)?;
-        let groups = Groups::of(atlas, split);
+        resolver.set_defaults(query)?;
+        let groups = Groups::from_atlas(atlas, split);
         for request in &query.to {
             resolver.add(request, query, &groups)?;
         }
@@ -130,8 +133,8 @@ impl Jobs {
     ///
     /// # Errors
     /// An atlas whose covariates or kind of values differ from the model's.
-    pub fn to_judge(
-        card: &Card,
+    pub fn for_evaluation(
+        card: &ModelCard,
         atlas: &Atlas,
         groups: &Groups,
         split: Arc<Split>,
@@ -149,7 +152,7 @@ impl Jobs {
         let is_judged = |at: &usize| groups.all()[*at].cells_for(judged) > 0 && groups.all()[*at].condition != CONTROL;
         for at in (0..groups.all().len()).filter(is_judged) {
             let group = &groups.all()[at];
-            let Some((source_cells, control, target)) = resolver.judged(group) else { continue };
+            let Some(EvaluatedGroup { source_cells, control, target }) = resolver.evaluated(group) else { continue };
             let contexts = vec![group.covariates.clone()];
             let has_room = |job: &Job| job.contexts == contexts && job.targets.len() < most_targets;
             let job = jobs.iter().position(has_room).unwrap_or_else(|| {
@@ -251,7 +254,7 @@ impl Jobs {
 /// # Errors
 /// Counts for a model of continuous values, or the reverse; a gene of the model that matches several of the
 /// atlas's; covariates other than the model's; labels that another delimiter divides than the model's.
-pub fn check_fits(card: &Card, atlas: &Atlas) -> Result<()> {
+pub fn check_fits(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     check_values(card, atlas)?;
     check_genes(card, atlas)?;
     check_covariates(card, atlas)?;
@@ -259,7 +262,7 @@ pub fn check_fits(card: &Card, atlas: &Atlas) -> Result<()> {
 }
 
 /// A gene is found by its name. In the atlas that a model was trained on, the gene of a name is always the same one.
-fn check_genes(card: &Card, atlas: &Atlas) -> Result<()> {
+fn check_genes(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     let ambiguous = atlas.ambiguous_genes();
     if ambiguous.is_empty() || card.atlas == atlas.manifest().checksum {
         return Ok(());
@@ -271,7 +274,7 @@ fn check_genes(card: &Card, atlas: &Atlas) -> Result<()> {
 }
 
 /// A network that was trained on counts finds no counts in logarithms, nor the reverse.
-fn check_values(card: &Card, atlas: &Atlas) -> Result<()> {
+fn check_values(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     let (model, here) = (card.values, atlas.manifest().values);
     if model == here {
         return Ok(());
@@ -290,7 +293,7 @@ fn check_values(card: &Card, atlas: &Atlas) -> Result<()> {
 
 /// Checks that the covariates are those of the model, in the same order: their codes are compared by
 /// position.
-fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
+fn check_covariates(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     let names = |covariates: &[schemas::conditions::Covariate]| {
         covariates.iter().map(|covariate| covariate.name.clone()).collect::<Vec<_>>()
     };
@@ -307,7 +310,7 @@ fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
 }
 
 /// The delimiters may differ if no condition of the atlas is a combination under either.
-fn check_delimiter(card: &Card, atlas: &Atlas) -> Result<()> {
+fn check_delimiter(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     let (model, table) = (&card.rules, &atlas.manifest().conditions);
     let here = table.rules();
     let mut names = (0..table.conditions().len()).map(|id| table.name(ConditionId::at(id)));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::saved::Card;
+use model::saved::ModelCard;
 use reader::atlas::Atlas;
 use schemas::{
     Error, Result,
@@ -15,7 +15,7 @@ use super::{OnUnseenCovariate, Target, extrapolation::TrainingCoverage, nearest:
 /// A model's names, prepared for look-up.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    card: &'a Card,
+    card: &'a ModelCard,
     codes: HashMap<&'a str, u32>,
     /// The order in which a combination's perturbations are written, by its sorted codes: as first seen.
     spelled: HashMap<Vec<u32>, Vec<u32>>,
@@ -37,7 +37,7 @@ pub(super) struct CodedCondition {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, embedded: bool) -> Self {
+    pub(super) fn new(card: &'a ModelCard, atlas: &'a Atlas, embedded: bool) -> Self {
         let vocabulary = &card.vocabulary;
         let codes: HashMap<&str, u32> =
             (1_u32..).zip(&vocabulary.perturbations[1..]).map(|(code, name)| (name.as_str(), code)).collect();
@@ -111,7 +111,7 @@ impl<'a> Names<'a> {
     }
 
     /// The name of a condition.
-    pub(super) fn spelt(&self, coded: &CodedCondition) -> String {
+    pub(super) fn condition_name(&self, coded: &CodedCondition) -> String {
         let vocabulary = &self.card.vocabulary;
         let written: Vec<&str> = coded.codes.iter().map(|code| vocabulary.name(*code)).collect();
         if written.is_empty() { vocabulary.perturbations[1].clone() } else { written.join(&self.card.rules.delimiter) }
@@ -136,7 +136,7 @@ impl<'a> Names<'a> {
         });
         let terms = terms.collect::<Result<_>>()?;
         let doses = coded.doses.clone().unwrap_or_else(|| vec![1.0; coded.codes.len()]);
-        let condition = self.spelt(coded);
+        let condition = self.condition_name(coded);
         let dose = dose_label(&doses, &card.rules.delimiter);
         let mut parts: Vec<(u32, f64)> = if card.vocabulary.doses_as_written {
             sorted(&coded.codes).into_iter().zip(doses).collect()
@@ -159,7 +159,7 @@ impl<'a> Names<'a> {
             (None, OnUnseenCovariate::Error) => Err(unknown()),
             (None, OnUnseenCovariate::Mean) => Ok(CovariateTerm::Mean),
             (None, OnUnseenCovariate::Nearest) => {
-                let nearest = self.nearest.of(covariate, value)?;
+                let nearest = self.nearest.nearest_to(covariate, value)?;
                 covariate.code(&nearest).map(CovariateTerm::Value).ok_or_else(unknown)
             }
         }

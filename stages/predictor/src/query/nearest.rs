@@ -32,7 +32,7 @@ impl<'a> NearestValues<'a> {
     ///
     /// # Errors
     /// An atlas without controls of either value, or without statistics.
-    pub(super) fn of(&self, covariate: &Covariate, value: &str) -> Result<String> {
+    pub(super) fn nearest_to(&self, covariate: &Covariate, value: &str) -> Result<String> {
         let key = (covariate.name.clone(), value.to_owned());
         if let Some(known) = self.found.borrow().get(&key) {
             return Ok(known.clone());

@@ -50,7 +50,7 @@ impl Yield {
 
 /// How to divide a plan.
 #[derive(Clone, Copy, Debug)]
-pub struct Division<F> {
+pub struct FileDivision<F> {
     /// Approximate size of a file's values, in bytes.
     pub file_bytes: u64,
     /// How many rows a span produces.
@@ -63,7 +63,7 @@ pub struct Division<F> {
     pub folder: F,
 }
 
-impl<F: Fn(&Target) -> String> Division<F> {
+impl<F: Fn(&Target) -> String> FileDivision<F> {
     /// The parts of a plan: they depend only on the plan, the atlas and the output. There is at least one.
     #[must_use]
     pub fn parts(&self, jobs: &Jobs, atlas: &Atlas) -> Vec<FilePart> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use model::saved::Card;
+use model::saved::ModelCard;
 use reader::{
     atlas::Atlas,
     groups::{Group, Groups, ParsedSelector, Selector},
@@ -23,7 +23,19 @@ const NO_TRAINING_CONTROLS: &str =
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
 /// Identifies a request: where it starts, codes and bits of the doses, and the target's covariates.
-type TargetKey = (Start, Vec<(u32, u64)>, Vec<String>);
+#[derive(PartialEq, Eq, Hash)]
+struct TargetKey {
+    start: Start,
+    parts: Vec<(u32, u64)>,
+    covariates: Vec<String>,
+}
+
+/// The targets of a group that is evaluated.
+pub(super) struct EvaluatedGroup {
+    pub(super) source_cells: u64,
+    pub(super) control: Target,
+    pub(super) target: Target,
+}
 
 /// The cells from which a target starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,12 +48,12 @@ enum Start {
 
 /// Collects targets.
 pub(super) struct Resolver<'a> {
-    card: &'a Card,
+    card: &'a ModelCard,
     atlas: &'a Atlas,
     names: Names<'a>,
     contexts: SourceContexts,
     pending: Vec<(Start, Target)>,
-    seen: HashSet<TargetKey>,
+    known_targets: HashSet<TargetKey>,
     skipped: Vec<Skipped>,
     /// Index of the batch covariate, and its latent term for every target.
     batch: Option<(usize, CovariateTerm)>,
@@ -50,7 +62,7 @@ pub(super) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
+    pub(super) fn new(card: &'a ModelCard, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
         let names = Names::new(card, atlas, embedded);
         Self {
             card,
@@ -58,7 +70,7 @@ impl<'a> Resolver<'a> {
             names,
             contexts: SourceContexts::of_atlas(atlas, is_source, card.vocabulary.covariates.len()),
             pending: Vec::new(),
-            seen: HashSet::new(),
+            known_targets: HashSet::new(),
             skipped: Vec::new(),
             batch: None,
             batch_value: None,
@@ -66,7 +78,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Stores the settings of a query that apply to all its requests.
-    pub(super) fn lay_down(&mut self, query: &Query) -> Result<()> {
+    pub(super) fn set_defaults(&mut self, query: &Query) -> Result<()> {
         self.names.unseen_covariate = query.unseen_covariate;
         let covariates = &self.card.vocabulary.covariates;
         if let Some(matching) = &query.matching {
@@ -165,7 +177,7 @@ impl<'a> Resolver<'a> {
     /// Adds a named condition, in every context that matches the requested covariates. With `--from`, these
     /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
-        let ParsedSelector { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
+        let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
@@ -175,7 +187,7 @@ impl<'a> Resolver<'a> {
         };
         let laid_over = |context: &SourceContext| {
             let mut values = context.values.clone();
-            asked.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
+            requested.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
             self.with_batch(values)
         };
         let mut targets: Vec<(Start, Vec<String>)> = match query.from {
@@ -191,14 +203,14 @@ impl<'a> Resolver<'a> {
                 together.into_iter().map(|(values, places)| (Start::In(places), values)).collect()
             }
             None => {
-                let fits = |context: &&SourceContext| asked.iter().all(|(at, value)| context.values[*at] == *value);
+                let fits = |context: &&SourceContext| requested.iter().all(|(at, value)| context.values[*at] == *value);
                 let fitting = self.contexts.all.iter().filter(fits);
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
-        // A combination that was not named explicitly is no reason to refuse the others.
+        // A combination that was not named explicitly is not a reason to refuse the others.
         let is_open = query.from.is_none() && !targets.is_empty();
-        let lacking = if is_open { self.without_sources(&asked, groups) } else { Vec::new() };
+        let lacking = if is_open { self.without_sources(&requested, groups) } else { Vec::new() };
         if targets.is_empty() {
             let mut values: Vec<Vec<String>> = self.contexts.all.iter().map(laid_over).collect();
             values.sort();
@@ -217,7 +229,7 @@ impl<'a> Resolver<'a> {
             match query.no_control {
                 OnNoControl::Borrow => self.beside(coded, values.clone(), query)?,
                 OnNoControl::Error | OnNoControl::Skip => {
-                    self.skip(&self.names.spelt(coded), values, NO_SOURCE_CELLS.into());
+                    self.skip(&self.names.condition_name(coded), values, NO_SOURCE_CELLS.into());
                 }
             }
         }
@@ -225,10 +237,10 @@ impl<'a> Resolver<'a> {
     }
 
     /// The covariate combinations of the atlas that have these values but no source cells.
-    fn without_sources(&self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+    fn without_sources(&self, requested: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
         let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
-        all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
+        all.retain(|values| requested.iter().all(|(at, value)| values[*at] == *value));
         all.retain(|values| self.contexts.look_for_sources(values, OnNoControl::Error).is_empty());
         all
     }
@@ -261,12 +273,12 @@ impl<'a> Resolver<'a> {
         match self.names.target(coded, covariates.clone(), self.batch) {
             Ok(target) => {
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
-                if self.seen.insert((start.clone(), parts, covariates)) {
+                if self.known_targets.insert(TargetKey { start: start.clone(), parts, covariates }) {
                     self.pending.push((start, target));
                 }
                 Ok(())
             }
-            Err(error) => self.unknown(&self.names.spelt(coded), &covariates, error, query),
+            Err(error) => self.unknown(&self.names.condition_name(coded), &covariates, error, query),
         }
     }
 
@@ -281,9 +293,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Number of source cells, control and target of a group that is evaluated; the group is skipped if it can't
-    /// be predicted.
-    pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
+    /// The targets of a group that is evaluated; the group is skipped if it can't be predicted.
+    pub(super) fn evaluated(&mut self, group: &Group) -> Option<EvaluatedGroup> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
         let Some(at) = self.contexts.place(&group.covariates) else {
@@ -296,7 +307,7 @@ impl<'a> Resolver<'a> {
             self.names.target(&coded, covariates.clone(), None)
         };
         match (target_of(CONTROL), target_of(group.condition)) {
-            (Ok(control), Ok(target)) => Some((source_cells, control, target)),
+            (Ok(control), Ok(target)) => Some(EvaluatedGroup { source_cells, control, target }),
             (Err(error), _) | (_, Err(error)) => {
                 self.skip(name, &covariates, error.to_string());
                 None

@@ -20,7 +20,7 @@ use stage::pool::Pool;
 
 use crate::{
     records::{RowRecords, RowValues},
-    row_layout::lay_out,
+    row_layout::write_rows,
 };
 
 /// The rows of an atlas's matrix in its original file.
@@ -74,7 +74,7 @@ impl RowsInPlace {
         records.clear();
         for row in 0..read.rows() {
             let (genes, values) = read.row(row);
-            records.push(genes, values, RowValues::of(values));
+            records.push(genes, values, RowValues::detect(values));
         }
         let laid: Vec<_> = (0..records.rows()).map(|row| records.record(row)).collect();
         let width = laid.iter().map(|record| record.width).max();
@@ -84,7 +84,7 @@ impl RowsInPlace {
         }
         let layout = entry.layout(self.gene_width);
         let mut words = vec![0_u64; layout.bytes / 8];
-        lay_out(&laid, &layout, entry.value_width, bytemuck::cast_slice_mut(&mut words))
+        write_rows(&laid, &layout, entry.value_width, bytemuck::cast_slice_mut(&mut words))
             .map_err(|error| self.place.error(error.to_string(), "ingest it again"))?;
         Ok(words)
     }

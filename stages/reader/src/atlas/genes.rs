@@ -28,9 +28,9 @@ impl Atlas {
         if self.genes() == names {
             return Ok(self.clone());
         }
-        let seen = self.with_genes_or_zeros(names)?;
-        match seen.missing_genes() {
-            [] => Ok(seen),
+        let atlas = self.with_genes_or_zeros(names)?;
+        match atlas.missing_genes() {
+            [] => Ok(atlas),
             missing => Err(lacks(&self.path().display().to_string(), missing, names.len())),
         }
     }
@@ -82,8 +82,8 @@ impl Atlas {
     }
 }
 
-fn lacks(place: &str, missing: &[String], wanted: usize) -> Error {
-    let message = format!("it lacks {} of the model's {wanted} genes: {}", missing.len(), some_of(missing));
+fn lacks(place: &str, missing: &[String], count: usize) -> Error {
+    let message = format!("it lacks {} of the model's {count} genes: {}", missing.len(), some_of(missing));
     let hint = "use an atlas with the model's genes under the same names; with a few missing, `predict --missing-genes zero` sets them to 0";
     Error::data(place, message, hint)
 }

@@ -75,7 +75,7 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
 /// Checks that a file holds this many records of this many bytes.
 pub(super) fn check_records(folder: &Path, manifest: &Manifest, name: &str, bytes: u64, count: u64) -> Result<()> {
     match count.checked_mul(bytes) {
-        Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),
+        Some(length) if manifest.files.get(name).is_some_and(|entry| entry.bytes == length) => Ok(()),
         _ => Err(Error::damaged(folder.join(name), format!("it does not hold {count} records of {bytes} bytes"))),
     }
 }
@@ -96,7 +96,7 @@ pub(super) fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Resu
 pub(super) fn read_gene_names(path: &Path, genes: u32) -> Result<Vec<String>> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let bad = |what: String| Error::damaged(path, what);
-    let reader = parquet_read::parquet(file).and_then(Batches::of);
+    let reader = parquet_read::parquet(file).and_then(Batches::new);
     let mut names = Vec::new();
     for batch in reader.map_err(|error| bad(error.to_string()))? {
         let batch = batch.map_err(|error| bad(error.to_string()))?;

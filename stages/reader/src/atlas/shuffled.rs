@@ -23,7 +23,7 @@ impl Shuffled {
     ///
     /// # Errors
     /// Damaged files, or files that exist although rows were not shuffled.
-    pub(super) fn of(path: &Path, manifest: &Manifest) -> Result<Option<Self>> {
+    pub(super) fn open_if_shuffled(path: &Path, manifest: &Manifest) -> Result<Option<Self>> {
         match (manifest.order, manifest.files.contains_key(files::ROWS)) {
             (RowOrder::Shuffled, _) => Self::open(path, manifest).map(Some),
             (RowOrder::Source, false) => Ok(None),

@@ -53,7 +53,7 @@ impl Folds {
     ///
     /// # Errors
     /// A scheme that makes fewer than two folds, or a covariate that the atlas does not have.
-    pub fn of(atlas: &Atlas, scheme: &Scheme, seed: u64) -> Result<Self> {
+    pub fn new(atlas: &Atlas, scheme: &Scheme, seed: u64) -> Result<Self> {
         let table = &atlas.manifest().conditions;
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0xf01d);
         let (names, held) = match scheme {
@@ -81,7 +81,7 @@ impl Folds {
             }
         };
         if names.len() < 2 {
-            let message = format!("`{scheme}` makes {} of {}", folds_said(names.len()), atlas.path().display());
+            let message = format!("`{scheme}` makes {} of {}", fold_count(names.len()), atlas.path().display());
             return Err(Error::usage(
                 message,
                 "at least two are needed; `perturbine inspect` shows what the atlas has",
@@ -126,8 +126,9 @@ impl Folds {
 fn values(atlas: &Atlas, covariate: usize) -> (Vec<String>, HeldOutItems) {
     let all = &atlas.manifest().covariates[covariate].values;
     let perturbed = (0..atlas.cells()).map(CellIndex).filter(|cell| atlas.condition(*cell) != CONTROL);
-    let seen: HashSet<u32> = perturbed.map(|cell| atlas.covariates(cell)[covariate]).collect();
-    let mut folds: Vec<(&String, u32)> = all.iter().zip(0..).filter(|(_, code)| seen.contains(code)).collect();
+    let perturbed_codes: HashSet<u32> = perturbed.map(|cell| atlas.covariates(cell)[covariate]).collect();
+    let mut folds: Vec<(&String, u32)> =
+        all.iter().zip(0..).filter(|(_, code)| perturbed_codes.contains(code)).collect();
     folds.sort();
     let (names, codes) = folds.into_iter().map(|(name, code)| (name.clone(), code)).unzip();
     (names, HeldOutItems::Values { covariate, codes })
@@ -160,7 +161,7 @@ fn numbered(folds: usize) -> Vec<String> {
     (1..=folds).map(|number| number.to_string()).collect()
 }
 
-fn folds_said(count: usize) -> String {
+fn fold_count(count: usize) -> String {
     if count == 1 { "1 fold".into() } else { format!("{count} folds") }
 }
 

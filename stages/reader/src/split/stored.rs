@@ -56,7 +56,7 @@ impl Split {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let builder = parquet_read::parquet(file).map_err(not_parquet)?;
         let (mut parts, mut names) = (Vec::new(), Xxh3::new());
-        for batch in Batches::of(builder).map_err(not_parquet)? {
+        for batch in Batches::new(builder).map_err(not_parquet)? {
             let batch = batch.map_err(not_parquet)?;
             if of_atlas.is_some() {
                 names_of(&batch, path)?.for_each(|name| add_name(&mut names, name));
@@ -100,8 +100,8 @@ impl Split {
         let (mut taken, labels) = (Vec::new(), label_hashes(to));
         for name in names_in(from) {
             let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
-            let made = SplitMetadata::read(&path)?;
-            let split = match made.column.filter(|column| to.obs(&[column]).is_ok()) {
+            let metadata = SplitMetadata::read(&path)?;
+            let split = match metadata.column.filter(|column| to.obs(&[column]).is_ok()) {
                 Some(column) => Self::from_obs(to, to.path(), &name, &column)?.0,
                 None if cells_are_numbered(to)? => {
                     let message =
@@ -110,7 +110,7 @@ impl Split {
                 }
                 None => {
                     let split = Self::read_file(to, &name, &path)?;
-                    if let Some(label) = changed_label(&made.labels, &labels) {
+                    if let Some(label) = changed_label(&metadata.labels, &labels) {
                         let message = format!("some cells have another `{label}` than when the split was made");
                         let hint = "rename the old atlas, and make the split again by `perturbine split`";
                         return Err(Error::data(path.display().to_string(), message, hint));
@@ -256,7 +256,7 @@ fn cells_are_numbered(atlas: &Atlas) -> Result<bool> {
 fn check_cells(atlas: &Atlas, path: &Path) -> Result<()> {
     let bad = |error: Undecodable| Error::damaged(path, error.to_string());
     let file = File::open(path).map_err(Error::io("open", path))?;
-    let theirs = Batches::of(parquet_read::parquet(file).map_err(bad)?).map_err(bad)?;
+    let theirs = Batches::new(parquet_read::parquet(file).map_err(bad)?).map_err(bad)?;
     let cells_of =
         |batch: &RecordBatch| names_of(batch, path).map(|names| names.map(str::to_owned).collect::<Vec<_>>());
     let mut theirs_left: VecDeque<String> = VecDeque::new();

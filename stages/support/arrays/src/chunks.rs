@@ -65,7 +65,7 @@ impl Chunks {
             return None;
         }
         let across = columns.div_ceil(chunk_columns);
-        // A piece may end within a row of chunks, and the next piece then starts in the same row.
+        // A row range may end within a row of chunks, and the next row range then starts in the same row.
         let kept = bytes.saturating_mul(across + across / 2).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most_kept = to_usize((kept / bytes).max(2));
         Some(Self {

@@ -21,10 +21,10 @@ use super::{
 /// A row has at most this many entries per gene: a few repeats are added up, but more are a sign of damage,
 /// and no memory is allocated for them.
 const MOST_REPEATS: u64 = 4;
-/// Cells per piece, unless their rows have many entries.
-pub const PIECE_CELLS: u64 = 512;
-/// Entries per piece, unless a single cell has more.
-pub const PIECE_ENTRIES: u64 = 1 << 20;
+/// Cells per row range, unless their rows have many entries.
+pub const RANGE_CELLS: u64 = 512;
+/// Entries per row range, unless a single cell has more.
+pub const RANGE_ENTRIES: u64 = 1 << 20;
 
 /// A matrix that can be read by rows, whose shape and members have been checked.
 #[derive(Debug)]
@@ -140,14 +140,14 @@ impl RowMatrix {
         })
     }
 
-    /// The end of the piece that starts at a row.
+    /// The end of the row range that starts at a row.
     ///
     /// # Errors
     /// Row pointers that can't be read, or are invalid.
-    pub fn piece_end(&self, first: u64) -> Result<u64> {
+    pub fn range_end(&self, first: u64) -> Result<u64> {
         match self {
-            Self::Csr(csr) => csr.piece_end(first),
-            Self::Dense(dense) => Ok(dense.piece_end(first)),
+            Self::Csr(csr) => csr.range_end(first),
+            Self::Dense(dense) => Ok(dense.range_end(first)),
         }
     }
 
@@ -194,13 +194,13 @@ impl Csr {
         self.data.rows()
     }
 
-    /// The end of the piece that starts at a row.
+    /// The end of the row range that starts at a row.
     ///
     /// # Errors
     /// Row pointers that can't be read, or are invalid.
-    pub fn piece_end(&self, first: u64) -> Result<u64> {
-        let bounds = self.bounds(first..self.rows.min(first + PIECE_CELLS))?;
-        let fitting = bounds.partition_point(|bound| bound - bounds[0] <= PIECE_ENTRIES);
+    pub fn range_end(&self, first: u64) -> Result<u64> {
+        let bounds = self.bounds(first..self.rows.min(first + RANGE_CELLS))?;
+        let fitting = bounds.partition_point(|bound| bound - bounds[0] <= RANGE_ENTRIES);
         Ok(first + (fitting as u64 - 1).max(1))
     }
 
@@ -272,11 +272,11 @@ impl DenseMatrix {
         Ok(Self { genes: gene_count(data.columns(), &place)?, place, data, spare: Pool::default() })
     }
 
-    /// The end of the piece that starts at a row.
+    /// The end of the row range that starts at a row.
     #[must_use]
-    pub fn piece_end(&self, first: u64) -> u64 {
-        let cells = PIECE_ENTRIES / u64::from(self.genes.max(1));
-        self.data.rows().min(first + cells.clamp(1, PIECE_CELLS))
+    pub fn range_end(&self, first: u64) -> u64 {
+        let cells = RANGE_ENTRIES / u64::from(self.genes.max(1));
+        self.data.rows().min(first + cells.clamp(1, RANGE_CELLS))
     }
 
     /// Reads some rows, into recycled memory.

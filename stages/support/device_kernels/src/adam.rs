@@ -94,7 +94,7 @@ arguments! {
 }
 
 impl<'a> Slots<'a> {
-    fn of(slots: &'a [AdamParameter]) -> Self {
+    fn new(slots: &'a [AdamParameter]) -> Self {
         let none = Address::none();
         let empty = SlotAddresses {
             parameter: none,
@@ -110,12 +110,12 @@ impl<'a> Slots<'a> {
         for (at, slot) in slots.iter().enumerate() {
             let count = to_i64(slot.parameter.numel());
             all.slots[at] = SlotAddresses {
-                parameter: Address::mut_of(&slot.parameter),
-                gradient: Address::of(&slot.gradient),
-                first: Address::mut_of(&slot.first),
-                second: Address::mut_of(&slot.second),
-                steps: Address::mut_of(&slot.steps),
-                rounded: Address::of_any(slot.rounded.as_ref()),
+                parameter: Address::from_tensor_mut(&slot.parameter),
+                gradient: Address::from_tensor(&slot.gradient),
+                first: Address::from_tensor_mut(&slot.first),
+                second: Address::from_tensor_mut(&slot.second),
+                steps: Address::from_tensor_mut(&slot.steps),
+                rounded: Address::from_optional(slot.rounded.as_ref()),
                 count,
             };
             all.blocks_before[at + 1] = all.blocks_before[at] + (count + CHUNK - 1) / CHUNK;
@@ -133,14 +133,14 @@ pub fn step(slots: &[AdamParameter], settings: AdamStepSettings<'_>) -> Tensor {
     let Some(first) = slots.first() else { panic!("an optimiser has parameters") };
     let like = &first.parameter;
     let norm = empty(like, &[]);
-    let groups: Vec<Slots<'_>> = slots.chunks(MOST_TENSORS).map(Slots::of).collect();
+    let groups: Vec<Slots<'_>> = slots.chunks(MOST_TENSORS).map(Slots::new).collect();
     let all_blocks = groups.iter().map(Slots::blocks).sum();
     let sums = Tensor::empty([all_blocks], (Kind::Double, like.device()));
     let mut before = 0;
     for slots in &groups {
         let part = sums.narrow(0, before, slots.blocks());
         run(
-            &SquareSumsArguments { slots: *slots, sums: Address::mut_of(&part) },
+            &SquareSumsArguments { slots: *slots, sums: Address::from_tensor_mut(&part) },
             like,
             count(slots.blocks()),
             ROW_THREADS,
@@ -152,9 +152,9 @@ pub fn step(slots: &[AdamParameter], settings: AdamStepSettings<'_>) -> Tensor {
         let blocks = slots.blocks();
         let arguments = AdamStepArguments {
             slots,
-            sums: Address::of(&sums),
-            norm: Address::mut_of(&norm),
-            rate: Address::of(settings.rate),
+            sums: Address::from_tensor(&sums),
+            norm: Address::from_tensor_mut(&norm),
+            rate: Address::from_tensor(settings.rate),
             all_blocks,
             is_decoupled: i64::from(settings.is_decoupled),
             beta_1: settings.betas[0],

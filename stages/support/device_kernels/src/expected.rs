@@ -44,14 +44,29 @@ pub fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&T
     let ([targets, genes], cells) = (super::shape(added), library.numel());
     let cells = to_i64(cells);
     assert_eq!(logits.size(), [targets * cells, genes], "each target has each cell");
-    let of = TargetLogits { logits: Address::of(logits), added: Address::of(added), targets, cells, genes };
+    let target_logits = TargetLogits {
+        logits: Address::from_tensor(logits),
+        added: Address::from_tensor(added),
+        targets,
+        cells,
+        genes,
+    };
     let [largest, scale] = [(); 2].map(|()| empty(logits, &[targets * cells]));
-    let library = Address::of(library);
-    let (to_largest, to_scale) = (Address::mut_of(&largest), Address::mut_of(&scale));
-    run_rows(&SoftmaxRowsArguments { of, library, largest: to_largest, scale: to_scale }, logits, targets * cells);
-    let [first, second] = sums.map(Address::mut_of);
-    let arguments =
-        ExpectedSumsArguments { of, largest: Address::of(&largest), scale: Address::of(&scale), first, second };
+    let library = Address::from_tensor(library);
+    let (to_largest, to_scale) = (Address::from_tensor_mut(&largest), Address::from_tensor_mut(&scale));
+    run_rows(
+        &SoftmaxRowsArguments { of: target_logits, library, largest: to_largest, scale: to_scale },
+        logits,
+        targets * cells,
+    );
+    let [first, second] = sums.map(Address::from_tensor_mut);
+    let arguments = ExpectedSumsArguments {
+        of: target_logits,
+        largest: Address::from_tensor(&largest),
+        scale: Address::from_tensor(&scale),
+        first,
+        second,
+    };
     let grid = [count((genes + STRIP - 1) / STRIP), count(targets)];
     launch(&arguments, logits.kind(), logits.device(), grid, STRIP_THREADS, STRIP_THREADS * 8)
         .unwrap_or_else(|error| panic!("{error}"));

@@ -58,35 +58,40 @@ pub struct ClassificationTargets<'a> {
 
 /// Scores the predictions of a batch: `loss`, a scalar, receives their loss, and the logits `[cells, classes]` are overwritten by its gradient.
 /// Returns the accuracy, a scalar of float32.
-pub fn judge(logits: &Tensor, judged: ClassificationTargets<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
+pub fn losses_and_accuracy(
+    logits: &Tensor,
+    judged: ClassificationTargets<'_>,
+    batch: &Unpacked,
+    loss: &Tensor,
+) -> Tensor {
     let ([cells, class_count], device) = (shape(logits), logits.device());
     let losses = Tensor::empty([cells], (Kind::Double, device));
     let guesses = Tensor::empty([cells], (Kind::Int64, device));
     let counts = judged.by_class.then(|| Tensor::empty([4, class_count], (Kind::Int, device)));
     let accuracy = Tensor::empty([], (Kind::Float, device));
     let arguments = GuessRowsArguments {
-        logits: Address::mut_of(logits),
-        classes: Address::of(judged.classes),
-        weights: Address::of_any(judged.weights),
-        emphasis: Address::of_any(judged.emphasis),
+        logits: Address::from_tensor_mut(logits),
+        classes: Address::from_tensor(judged.classes),
+        weights: Address::from_optional(judged.weights),
+        emphasis: Address::from_optional(judged.emphasis),
         mixing: batch.mixing(),
         is_alone: i64::from(judged.is_alone),
-        losses: Address::mut_of(&losses),
-        guesses: Address::mut_of(&guesses),
+        losses: Address::from_tensor_mut(&losses),
+        guesses: Address::from_tensor_mut(&guesses),
         cells,
         class_count,
         is_focal: i64::from(judged.is_focal),
     };
     run_rows(&arguments, logits, cells);
     let arguments = GuessSumsArguments {
-        losses: Address::of(&losses),
-        guesses: Address::of(&guesses),
-        classes: Address::of(judged.classes),
-        counts: Address::of_any(counts.as_ref()),
+        losses: Address::from_tensor(&losses),
+        guesses: Address::from_tensor(&guesses),
+        classes: Address::from_tensor(judged.classes),
+        counts: Address::from_optional(counts.as_ref()),
         mixing: batch.mixing(),
         is_alone: i64::from(judged.is_alone),
-        loss: Address::mut_of(loss),
-        accuracy: Address::mut_of(&accuracy),
+        loss: Address::from_tensor_mut(loss),
+        accuracy: Address::from_tensor_mut(&accuracy),
         cells,
         class_count,
     };

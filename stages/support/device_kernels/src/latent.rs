@@ -117,11 +117,11 @@ arguments! {
 impl LatentTerms<'_> {
     fn perturbations<'a>(&'a self, batch: &'a Unpacked) -> PerturbationTable<'a> {
         PerturbationTable {
-            embeddings: Address::of(self.embeddings),
-            beta: Address::of(self.beta),
-            bias: Address::of(self.bias),
-            codes: Address::of(&batch.codes),
-            doses: Address::of(&batch.doses),
+            embeddings: Address::from_tensor(self.embeddings),
+            beta: Address::from_tensor(self.beta),
+            bias: Address::from_tensor(self.bias),
+            codes: Address::from_tensor(&batch.codes),
+            doses: Address::from_tensor(&batch.doses),
             parts: batch.codes.size()[1],
             curve: self.curve as i64,
         }
@@ -131,13 +131,13 @@ impl LatentTerms<'_> {
     fn covariates<'a>(batch: &'a Unpacked, tables: &'a [Tensor]) -> CovariateTables<'a> {
         assert!(tables.len() <= MOST_COVARIATES, "a kernel takes {MOST_COVARIATES} covariates at most");
         let mut covariates = CovariateTables {
-            codes: Address::of(&batch.covariates),
+            codes: Address::from_tensor(&batch.covariates),
             tables: [Address::none(); MOST_COVARIATES],
             values: [0; MOST_COVARIATES],
             count: to_i64(tables.len()),
         };
         for (at, table) in tables.iter().enumerate() {
-            (covariates.tables[at], covariates.values[at]) = (Address::mut_of(table), table.size()[0]);
+            (covariates.tables[at], covariates.values[at]) = (Address::from_tensor_mut(table), table.size()[0]);
         }
         covariates
     }
@@ -148,12 +148,12 @@ impl LatentTerms<'_> {
         let [cells, width] = shape(basal);
         let latent = empty(basal, &[cells, width]);
         let arguments = LatentForwardArguments {
-            basal: Address::of(basal),
-            sources: Address::of_any(sources),
+            basal: Address::from_tensor(basal),
+            sources: Address::from_optional(sources),
             perturbations: self.perturbations(batch),
             covariates: Self::covariates(batch, self.covariates),
             mixing: batch.mixing(),
-            latent: Address::mut_of(&latent),
+            latent: Address::from_tensor_mut(&latent),
             cells,
             width,
         };
@@ -167,7 +167,7 @@ impl LatentTerms<'_> {
         let [cells, width] = shape(gradient);
         let mixed = batch.mixed.is_some().then(|| {
             let (by_added, mixing) = (empty(gradient, &[cells, width]), batch.mixing());
-            let (gradient_there, to) = (Address::of(gradient), Address::mut_of(&by_added));
+            let (gradient_there, to) = (Address::from_tensor(gradient), Address::from_tensor_mut(&by_added));
             run_rows(
                 &MixedBackwardArguments { gradient: gradient_there, mixing, by_added: to, cells, width },
                 gradient,
@@ -184,13 +184,13 @@ impl LatentTerms<'_> {
         };
         let names = self.embeddings.size()[0];
         let [by_beta, by_bias] = match &found.curves {
-            Some(curves) => curves.each_ref().map(Address::mut_of),
+            Some(curves) => curves.each_ref().map(Address::from_tensor_mut),
             None => [Address::none(); 2],
         };
         let arguments = LatentBackwardArguments {
-            gradient: Address::of(gradient),
+            gradient: Address::from_tensor(gradient),
             perturbations: self.perturbations(batch),
-            by_embeddings: Address::mut_of(&found.embeddings),
+            by_embeddings: Address::from_tensor_mut(&found.embeddings),
             by_beta,
             by_bias,
             covariates: Self::covariates(batch, &found.covariates),
@@ -228,14 +228,14 @@ pub fn basal_back(
     let by_basal = empty(gradient, &[cells, width]);
     let mut addresses = [Address::none(); MOST_OPPONENTS];
     for (address, opponent) in addresses.iter_mut().zip(opponents) {
-        *address = Address::of(opponent);
+        *address = Address::from_tensor(opponent);
     }
     let arguments = BasalBackwardArguments {
-        gradient: Address::of(gradient),
-        sources: Address::of_any(sources),
+        gradient: Address::from_tensor(gradient),
+        sources: Address::from_optional(sources),
         opponents: addresses,
-        weight: Address::of_any(weight),
-        by_basal: Address::mut_of(&by_basal),
+        weight: Address::from_optional(weight),
+        by_basal: Address::from_tensor_mut(&by_basal),
         opponent_count: to_i64(opponents.len()),
         cells,
         width,

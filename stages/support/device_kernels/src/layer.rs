@@ -25,7 +25,7 @@ impl DeviceDropout {
 
     pub(super) fn arguments(&self) -> DropoutArguments<'_> {
         DropoutArguments {
-            seed: Address::of_any(self.seed.as_ref()),
+            seed: Address::from_optional(self.seed.as_ref()),
             multiplier: i64::from(self.line[0]),
             increment: i64::from(self.line[1]),
             threshold: i64::from(self.of.threshold()),
@@ -64,12 +64,12 @@ impl LayerForward {
     pub(super) fn arguments(&self) -> LayerForwardArguments<'_> {
         let [cells, width] = shape(&self.output);
         let [mean, inverse] = match &self.statistics {
-            Some(statistics) => statistics.each_ref().map(Address::of),
+            Some(statistics) => statistics.each_ref().map(Address::from_tensor),
             None => [Address::none(); 2],
         };
         LayerForwardArguments {
-            input: Address::of(&self.linear),
-            output: Address::of(&self.output),
+            input: Address::from_tensor(&self.linear),
+            output: Address::from_tensor(&self.output),
             mean,
             inverse,
             cells,
@@ -140,15 +140,15 @@ pub fn batch_norm(
     let output = empty(&linear, &[cells, width]);
     let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[width]));
     let arguments = BatchNormForwardArguments {
-        input: Address::of(&linear),
-        weight: Address::of(norm.weight),
-        bias: Address::of(norm.bias),
-        linear_bias: Address::of(linear_bias),
-        running_mean: Address::mut_of(norm.running_mean),
-        running_variance: Address::mut_of(norm.running_variance),
-        output: Address::mut_of(&output),
-        mean: Address::mut_of(&mean),
-        inverse: Address::mut_of(&inverse),
+        input: Address::from_tensor(&linear),
+        weight: Address::from_tensor(norm.weight),
+        bias: Address::from_tensor(norm.bias),
+        linear_bias: Address::from_tensor(linear_bias),
+        running_mean: Address::from_tensor_mut(norm.running_mean),
+        running_variance: Address::from_tensor_mut(norm.running_variance),
+        output: Address::from_tensor_mut(&output),
+        mean: Address::from_tensor_mut(&mean),
+        inverse: Address::from_tensor_mut(&inverse),
         cells,
         width,
         epsilon: norm.epsilon,
@@ -195,13 +195,13 @@ pub fn batch_norm_back(
 ) -> BatchNormGradients {
     let width = shape(gradient)[1];
     let found = [(); 3].map(|()| empty(gradient, &[width]));
-    let [of_weight, of_bias, of_linear_bias] = found.each_ref().map(Address::mut_of);
+    let [of_weight, of_bias, of_linear_bias] = found.each_ref().map(Address::from_tensor_mut);
     let arguments = BatchNormBackwardArguments {
         passed: passed.arguments(),
-        weight: Address::of(weight),
-        onto: Address::of_any(left.map(|left| &left.onto)),
-        onto_weight: Address::of_any(left.and_then(|left| left.by_weight.as_ref())),
-        gradient: Address::mut_of(gradient),
+        weight: Address::from_tensor(weight),
+        onto: Address::from_optional(left.map(|left| &left.onto)),
+        onto_weight: Address::from_optional(left.and_then(|left| left.by_weight.as_ref())),
+        gradient: Address::from_tensor_mut(gradient),
         of_weight,
         of_bias,
         of_linear_bias,
@@ -231,11 +231,11 @@ pub fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: D
     let output = empty(&linear, &[cells, width]);
     let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[cells]));
     let arguments = LayerNormForwardArguments {
-        input: Address::mut_of(&linear),
-        linear_bias: Address::of(linear_bias),
-        output: Address::mut_of(&output),
-        mean: Address::mut_of(&mean),
-        inverse: Address::mut_of(&inverse),
+        input: Address::from_tensor_mut(&linear),
+        linear_bias: Address::from_tensor(linear_bias),
+        output: Address::from_tensor_mut(&output),
+        mean: Address::from_tensor_mut(&mean),
+        inverse: Address::from_tensor_mut(&inverse),
         cells,
         width,
         epsilon,
@@ -267,8 +267,8 @@ arguments! {
 pub fn cut(linear: Tensor, linear_bias: &Tensor, dropout: DeviceDropout) -> LayerForward {
     let [cells, width] = shape(&linear);
     let arguments = CutForwardArguments {
-        activations: Address::mut_of(&linear),
-        linear_bias: Address::of(linear_bias),
+        activations: Address::from_tensor_mut(&linear),
+        linear_bias: Address::from_tensor(linear_bias),
         cells,
         width,
         dropout: dropout.arguments(),
@@ -287,11 +287,11 @@ arguments! {
 
 /// The backward pass of [`layer_norm`] or [`cut`]: `gradient`, with respect to the output, is overwritten by
 /// the one with respect to `linear`, plus a penalty's term.
-pub fn cut_back(of: &LayerForward, left: Option<&PenaltyTerms>, gradient: &Tensor) {
+pub fn cut_back(layer: &LayerForward, left: Option<&PenaltyTerms>, gradient: &Tensor) {
     let [cells, width] = shape(gradient);
-    let (passed, onto) = (of.arguments(), Address::of_any(left.map(|left| &left.onto)));
-    let into = Address::mut_of(gradient);
-    match of.statistics {
+    let (passed, onto) = (layer.arguments(), Address::from_optional(left.map(|left| &left.onto)));
+    let into = Address::from_tensor_mut(gradient);
+    match layer.statistics {
         Some(_) => run_rows(&LayerNormBackwardArguments { passed, onto, gradient: into }, gradient, cells),
         None => run_numbers(&CutBackwardArguments { passed, onto, gradient: into }, gradient, cells * width),
     }
@@ -311,7 +311,12 @@ pub fn column_sums(matrix: &Tensor) -> Tensor {
     let [cells, width] = shape(matrix);
     let sums = empty(matrix, &[width]);
     run_strips(
-        &ColumnSumsArguments { input: Address::of(matrix), sums: Address::mut_of(&sums), cells, width },
+        &ColumnSumsArguments {
+            input: Address::from_tensor(matrix),
+            sums: Address::from_tensor_mut(&sums),
+            cells,
+            width,
+        },
         matrix,
         width,
     );

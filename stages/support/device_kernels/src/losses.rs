@@ -57,13 +57,13 @@ impl LossSums {
         let (mut losses, mut singles) = ([Address::none(); MOST_LOSSES], [Address::none(); MOST_LOSSES]);
         for (at, number) in numbers.iter().enumerate() {
             let of_kind = if number.kind() == like.kind() { &mut losses } else { &mut singles };
-            of_kind[at] = Address::of(number);
+            of_kind[at] = Address::from_tensor(number);
         }
         let arguments = AddLossesArguments {
             losses,
             singles,
-            sums: Address::mut_of(&self.0),
-            batch: Address::of(batch),
+            sums: Address::from_tensor_mut(&self.0),
+            batch: Address::from_tensor(batch),
             count: to_i64(numbers.len()),
         };
         run(&arguments, like, 1, THREADS, 0);

@@ -27,11 +27,11 @@ impl Argument for MixingArguments<'_> {}
 impl Mixing {
     /// The kernel arguments, with or without mixup.
     pub(super) fn arguments(mixing: Option<&Self>) -> MixingArguments<'_> {
-        let of = |part: fn(&Self) -> &Tensor| Address::of_any(mixing.map(part));
+        let address_of = |part: fn(&Self) -> &Tensor| Address::from_optional(mixing.map(part));
         MixingArguments {
-            partners: of(|mixing| &mixing.partners),
-            partner_of: of(|mixing| &mixing.partner_of),
-            share: of(|mixing| &mixing.share),
+            partners: address_of(|mixing| &mixing.partners),
+            partner_of: address_of(|mixing| &mixing.partner_of),
+            share: address_of(|mixing| &mixing.share),
         }
     }
 }

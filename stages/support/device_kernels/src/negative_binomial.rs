@@ -91,7 +91,11 @@ pub fn negative_binomial(
     let [cells, genes] = shape(logits);
     let terms = empty(logits, &[TERMS, genes]);
     run_numbers(
-        &NegativeBinomialGenesArguments { dispersion: Address::of(dispersion), terms: Address::mut_of(&terms), genes },
+        &NegativeBinomialGenesArguments {
+            dispersion: Address::from_tensor(dispersion),
+            terms: Address::from_tensor_mut(&terms),
+            genes,
+        },
         logits,
         genes,
     );
@@ -101,32 +105,33 @@ pub fn negative_binomial(
     let row_bytes = genes * to_i64(logits.kind().elt_size_in_bytes());
     let room = (row_bytes > MOST_SHARED).then(|| empty(logits, &[i64::from(blocks), genes]));
     let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
-    let (table, rows) =
-        offset.map_or((Address::none(), Address::none()), |(table, rows)| (Address::of(table), Address::of(rows)));
+    let (table, rows) = offset.map_or((Address::none(), Address::none()), |(table, rows)| {
+        (Address::from_tensor(table), Address::from_tensor(rows))
+    });
     let arguments = NegativeBinomialRowsArguments {
-        logits: Address::mut_of(logits),
-        bias: Address::of(bias),
+        logits: Address::from_tensor_mut(logits),
+        bias: Address::from_tensor(bias),
         offset: table,
         offset_rows: rows,
         cells: batch.rows(),
-        counts: Address::of_any(batch.counts()),
+        counts: Address::from_optional(batch.counts()),
         mixing: batch.mixing(),
-        library: Address::of(&batch.library),
-        terms: Address::of(&terms),
-        room: Address::of_any(room.as_ref()),
-        losses: Address::mut_of(&losses),
-        by_theta: Address::mut_of(&by_theta),
+        library: Address::from_tensor(&batch.library),
+        terms: Address::from_tensor(&terms),
+        room: Address::from_optional(room.as_ref()),
+        losses: Address::from_tensor_mut(&losses),
+        by_theta: Address::from_tensor_mut(&by_theta),
         count: cells,
         genes,
     };
     run(&arguments, logits, blocks, THREADS, shared_bytes);
     let (loss, by_dispersion) = (empty(logits, &[]), empty(logits, &[genes]));
     let arguments = NegativeBinomialSumsArguments {
-        losses: Address::of(&losses),
-        by_theta: Address::of(&by_theta),
-        terms: Address::of(&terms),
-        loss: Address::mut_of(&loss),
-        by_dispersion: Address::mut_of(&by_dispersion),
+        losses: Address::from_tensor(&losses),
+        by_theta: Address::from_tensor(&by_theta),
+        terms: Address::from_tensor(&terms),
+        loss: Address::from_tensor_mut(&loss),
+        by_dispersion: Address::from_tensor_mut(&by_dispersion),
         blocks: i64::from(blocks),
         count: cells,
         genes,

@@ -56,18 +56,22 @@ pub struct DeviceDownwardGradients {
 
 /// The downward pass of a layer. `above` is the gradient from the layer above, `[cells, width]` or, if it is
 /// the same for every cell, `[width]`; `weight` is that of batch norm.
-pub fn down(of: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> DeviceDownwardGradients {
-    let [cells, width] = shape(&of.output);
+pub fn down(layer: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> DeviceDownwardGradients {
+    let [cells, width] = shape(&layer.output);
     let rows_apart = if above.dim() == 1 { 0 } else { width };
-    let (passed, above) = (of.arguments(), AboveArguments { gradient: Address::of(above), rows_apart });
-    let found = empty(&of.output, &[cells, width]);
-    if of.statistics.is_none() {
-        run_numbers(&CutThroughArguments { passed, above, out: Address::mut_of(&found) }, &found, cells * width);
+    let (passed, above) = (layer.arguments(), AboveArguments { gradient: Address::from_tensor(above), rows_apart });
+    let found = empty(&layer.output, &[cells, width]);
+    if layer.statistics.is_none() {
+        run_numbers(
+            &CutThroughArguments { passed, above, out: Address::from_tensor_mut(&found) },
+            &found,
+            cells * width,
+        );
         return DeviceDownwardGradients { by_input: found.shallow_clone(), gradient: found };
     }
-    let by_input = empty(&of.output, &[cells, width]);
-    let (gradient, dx) = (Address::mut_of(&found), Address::mut_of(&by_input));
-    match weight.map(Address::of) {
+    let by_input = empty(&layer.output, &[cells, width]);
+    let (gradient, dx) = (Address::from_tensor_mut(&found), Address::from_tensor_mut(&by_input));
+    match weight.map(Address::from_tensor) {
         Some(weight) => {
             run_strips(&BatchNormDownArguments { passed, weight, above, gradient, by_input: dx }, &found, width);
         }
@@ -114,23 +118,27 @@ pub struct PenaltyTerms {
 /// The upward pass: turns `adjoint`, `[cells, width]`, of the gradient with respect to the linear layer's
 /// output into the adjoint of the gradient from above.
 pub fn up(
-    of: &LayerForward,
+    layer: &LayerForward,
     weight: Option<&Tensor>,
     down: &DeviceDownwardGradients,
     adjoint: &Tensor,
 ) -> Option<PenaltyTerms> {
     let [cells, width] = shape(adjoint);
-    let (passed, v) = (of.arguments(), Address::mut_of(adjoint));
-    if of.statistics.is_none() {
-        let above = AboveArguments { gradient: Address::of(adjoint), rows_apart: width };
+    let (passed, v) = (layer.arguments(), Address::from_tensor_mut(adjoint));
+    if layer.statistics.is_none() {
+        let above = AboveArguments { gradient: Address::from_tensor(adjoint), rows_apart: width };
         run_numbers(&CutThroughArguments { passed, above, out: v }, adjoint, cells * width);
         return None;
     }
     let onto = empty(adjoint, &[cells, width]);
-    let up = UpArguments { gradient: Address::of(&down.gradient), adjoint: v, onto: Address::mut_of(&onto) };
+    let up = UpArguments {
+        gradient: Address::from_tensor(&down.gradient),
+        adjoint: v,
+        onto: Address::from_tensor_mut(&onto),
+    };
     let by_weight = weight.map(|weight| {
         let by_weight = empty(adjoint, &[width]);
-        let (weight, of_weight) = (Address::of(weight), Address::mut_of(&by_weight));
+        let (weight, of_weight) = (Address::from_tensor(weight), Address::from_tensor_mut(&by_weight));
         run_strips(&BatchNormUpArguments { passed, weight, up, of_weight }, adjoint, width);
         by_weight
     });
@@ -167,10 +175,14 @@ pub fn value(slopes: &Tensor, weight: f64, penalty: &Tensor) -> Tensor {
     let blocks = blocks.min(BLOCKS_EACH * multiprocessors(slopes.device()));
     let parts = Tensor::empty([i64::from(blocks)], (Kind::Double, slopes.device()));
     let adjoint = empty(slopes, &[cells, latent]);
-    let (e, v, to) = (Address::of(slopes), Address::mut_of(&adjoint), Address::mut_of(&parts));
+    let (e, v, to) =
+        (Address::from_tensor(slopes), Address::from_tensor_mut(&adjoint), Address::from_tensor_mut(&parts));
     run(&PenaltyValueArguments { e, adjoint: v, parts: to, numbers, weight }, slopes, blocks, ROW_THREADS, 0);
-    let arguments =
-        SumOfPartsArguments { parts: Address::of(&parts), count: i64::from(blocks), sum: Address::mut_of(penalty) };
+    let arguments = SumOfPartsArguments {
+        parts: Address::from_tensor(&parts),
+        count: i64::from(blocks),
+        sum: Address::from_tensor_mut(penalty),
+    };
     run(&arguments, slopes, 1, ROW_THREADS, 0);
     adjoint
 }
@@ -187,6 +199,7 @@ arguments! {
 /// Adds a row, `[width]`, to every row of a matrix.
 pub fn add_row(matrix: &Tensor, row: &Tensor) {
     let [rows, width] = shape(matrix);
-    let arguments = AddRowArguments { matrix: Address::mut_of(matrix), row: Address::of(row), rows, width };
+    let arguments =
+        AddRowArguments { matrix: Address::from_tensor_mut(matrix), row: Address::from_tensor(row), rows, width };
     run_numbers(&arguments, matrix, rows * width);
 }

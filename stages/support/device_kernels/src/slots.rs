@@ -27,9 +27,9 @@ pub fn take_batch(slots: &Tensor, place: &Tensor, taken: &Tensor) {
         "a batch is taken from two slots of its size, in pieces of {AT_ONCE} bytes"
     );
     let arguments = TakeBatchArguments {
-        slots: Address::of(slots),
-        place: Address::mut_of(place),
-        taken: Address::mut_of(taken),
+        slots: Address::from_tensor(slots),
+        place: Address::from_tensor_mut(place),
+        taken: Address::from_tensor_mut(taken),
         count: bytes / AT_ONCE,
     };
     run_numbers(&arguments, place, bytes / AT_ONCE);

@@ -12,7 +12,7 @@ use torch::launch::with_host_threads;
 use super::{
     adam::{self, AdamParameter, AdamStepSettings},
     expected::add_expected,
-    guess::{ClassificationTargets, judge},
+    guess::{ClassificationTargets, losses_and_accuracy},
     latent::{DoseCurve, LatentTerms, basal_back},
     layer::{
         BatchNormParameters, DeviceDropout, LayerForward, batch_norm, batch_norm_back, column_sums, cut, cut_back,
@@ -181,8 +181,8 @@ fn likelihoods_are_computed_with_their_gradients() {
             let batch = batch(is_mixed);
             let (logits, table) = (drawn(&[CELLS, GENES]), drawn(&[3, GENES]));
             let rows = whole(3, &[CELLS], Kind::Int64);
-            let of = negative_binomial(&logits, &drawn(&[GENES]), Some((&table, &rows)), &batch, &drawn(&[GENES]));
-            vec![logits, of.loss, of.by_dispersion]
+            let result = negative_binomial(&logits, &drawn(&[GENES]), Some((&table, &rows)), &batch, &drawn(&[GENES]));
+            vec![logits, result.loss, result.by_dispersion]
         });
     }
 }
@@ -201,7 +201,7 @@ fn guesses_are_judged() {
                 is_focal,
                 by_class: true,
             };
-            let accuracy = judge(&logits, judged, &batch, &loss);
+            let accuracy = losses_and_accuracy(&logits, judged, &batch, &loss);
             vec![logits, loss, accuracy]
         });
     }

@@ -50,7 +50,7 @@ use std::{fs::File, path::Path};
 use ::arrays::place::ObjectPlace;
 use schemas::{Error, Result};
 
-use self::{bytes::Flaw, walk::Walk};
+use self::{bytes::StructureError, walk::Walk};
 
 /// Walks the structure of a file.
 ///
@@ -60,20 +60,20 @@ use self::{bytes::Flaw, walk::Walk};
 pub(super) fn check(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();
-    let error_of = |object: &str, flaw: Flaw| {
+    let error_of = |object: &str, flaw: StructureError| {
         let place =
             object.split('/').filter(|name| !name.is_empty()).fold(ObjectPlace::root(path), |at, name| at.child(name));
         match flaw {
-            Flaw::Damaged { at, what } => place.error(
+            StructureError::Damaged { at, what } => place.error(
                 format!("is damaged at byte {at} ({what})"),
                 "restore the file from a copy, or download it again",
             ),
-            Flaw::Unread { at, what } => place.error(
+            StructureError::Unread { at, what } => place.error(
                 format!("holds something that is not supported, at byte {at}: {what}"),
                 "write the file again without it, with anndata or h5py",
             ),
-            Flaw::Io(source) => Error::io("read", path)(source),
-            Flaw::NoHdf5 { why } => place.error(
+            StructureError::Io(source) => Error::io("read", path)(source),
+            StructureError::NoHdf5 { why } => place.error(
                 format!("is not an HDF5 file, or is cut short ({why})"),
                 "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
             ),

@@ -99,21 +99,21 @@ mod tests {
             cells in prop::collection::vec((prop::collection::vec(-5.0..5.0_f64, 7), 0.0..900.0_f64), 1..60),
             bias in prop::collection::vec(-2.0..2.0_f64, 7),
         ) {
-            let mut wanted = [vec![1.0; 7], vec![2.0; 7], Vec::new()];
+            let mut expected = [vec![1.0; 7], vec![2.0; 7], Vec::new()];
             for (logits, library) in &cells {
                 let exponentials: Vec<f64> = logits.iter().zip(&bias).map(|(logit, bias)| (logit + bias).exp()).collect();
                 let whole: f64 = exponentials.iter().sum();
                 for (gene, exponential) in exponentials.iter().enumerate() {
                     let mean = library * exponential / whole;
-                    wanted[0][gene] += mean;
-                    wanted[1][gene] += mean * mean;
-                    wanted[2].push(mean);
+                    expected[0][gene] += mean;
+                    expected[1][gene] += mean * mean;
+                    expected[2].push(mean);
                 }
             }
             let (logits, library): (Vec<Vec<f64>>, Vec<f64>) = cells.into_iter().unzip();
             for found in every_instruction_set(|| Owned(logits.concat(), bias.clone(), library.clone())) {
-                for (found, wanted) in found.iter().flatten().zip(wanted.iter().flatten()) {
-                    prop_assert!((found - wanted).abs() <= 1e-9 * wanted.abs(), "{found} is not {wanted}");
+                for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                    prop_assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{found} is not {expected}");
                 }
             }
         }

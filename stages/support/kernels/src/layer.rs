@@ -46,7 +46,7 @@ impl Dropout {
     /// Applies ReLU and this dropout to the activations of one row.
     #[inline(always)]
     fn cut<T: Real>(self, row: usize, activations: &mut [T]) {
-        let scale = T::of(self.scale);
+        let scale = T::from_f64(self.scale);
         if self.threshold == 0 {
             for activation in activations {
                 *activation = if T::default() < *activation { *activation } else { T::default() };
@@ -114,7 +114,7 @@ impl<T: Real> Kernel for BatchNormForward<'_, T> {
         }
         let [sums] = sums.finish();
         for (mean, sum) in means.iter_mut().zip(&sums) {
-            *mean = T::of(sum / cells);
+            *mean = T::from_f64(sum / cells);
         }
         let mut squares = ColumnSums::<T, 1>::new(width);
         for row in input.chunks_exact(width) {
@@ -126,8 +126,8 @@ impl<T: Real> Kernel for BatchNormForward<'_, T> {
         }
         let [squares] = squares.finish();
         for ((variance, inverse), square) in variances.iter_mut().zip(&mut *inverses).zip(&squares) {
-            *variance = T::of(square / cells);
-            *inverse = T::of(1.0 / (square / cells + epsilon).sqrt());
+            *variance = T::from_f64(square / cells);
+            *inverse = T::from_f64(1.0 / (square / cells + epsilon).sqrt());
         }
         let slopes: Vec<T> = weight.iter().zip(&*inverses).map(|(weight, inverse)| *weight * *inverse).collect();
         let (slopes, means, bias) = (&slopes[..width], &means[..width], &bias[..width]);
@@ -171,7 +171,7 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         let (mean, inverse) = (&mean[..width], &inverse[..width]);
         let mut both = ColumnSums::<T, 2>::new(width);
         for (slope, x) in gradient.chunks_exact(width).zip(input.chunks_exact(width)) {
@@ -184,13 +184,13 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
         }
         let [sums, products] = both.finish();
         for at in 0..width {
-            of_bias[at] = T::of(sums[at]);
-            of_weight[at] = T::of(products[at]);
+            of_bias[at] = T::from_f64(sums[at]);
+            of_weight[at] = T::from_f64(products[at]);
         }
         // dx = w/s (e − Σe/n − x̂ Σ(e x̂)/n): linear in e and x for each feature.
         let scale: Vec<T> = (0..width).map(|at| weight[at] * inverse[at]).collect();
-        let tilt: Vec<T> = (0..width).map(|at| T::of(inverse[at].wide() * products[at] / cells)).collect();
-        let shift: Vec<T> = sums.iter().map(|sum| T::of(sum / cells)).collect();
+        let tilt: Vec<T> = (0..width).map(|at| T::from_f64(inverse[at].wide() * products[at] / cells)).collect();
+        let shift: Vec<T> = sums.iter().map(|sum| T::from_f64(sum / cells)).collect();
         let (scale, tilt, shift) = (&scale[..width], &tilt[..width], &shift[..width]);
         for (slope, x) in gradient.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
             for at in 0..width {
@@ -229,12 +229,12 @@ impl<T: Real> Kernel for LayerNormForward<'_, T> {
         let mut squares = vec![T::default(); width];
         for (at, (row, out)) in input.chunks_exact_mut(width).zip(output.chunks_exact_mut(width)).enumerate() {
             add(row, bias);
-            let mean = T::of(sum(row) / features);
+            let mean = T::from_f64(sum(row) / features);
             for (square, x) in squares.iter_mut().zip(&*row) {
                 let off = *x - mean;
                 *square = off * off;
             }
-            let inverse = T::of(1.0 / (sum(&squares) / features + epsilon).sqrt());
+            let inverse = T::from_f64(1.0 / (sum(&squares) / features + epsilon).sqrt());
             for (out, x) in out.iter_mut().zip(row) {
                 *out = (*x - mean) * inverse;
             }
@@ -268,7 +268,7 @@ impl<T: Real> Kernel for LayerNormBackward<'_, T> {
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
         let Self { input, output, width, mean, inverse, dropout, gradient } = self;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         #[expect(clippy::cast_precision_loss, reason = "no layer is 2^52 wide")]
         let features = width as f64;
         let mut products = vec![T::default(); width];
@@ -277,7 +277,8 @@ impl<T: Real> Kernel for LayerNormBackward<'_, T> {
             for column in 0..width {
                 products[column] = slope[column] * (x[column] - mean) * inverse;
             }
-            let (shift, tilt) = (T::of(sum(slope) / features), T::of(sum(&products) / features * inverse.wide()));
+            let (shift, tilt) =
+                (T::from_f64(sum(slope) / features), T::from_f64(sum(&products) / features * inverse.wide()));
             for column in 0..width {
                 let level = (x[column] - mean).mul_add::<W>(-tilt, slope[column] - shift);
                 slope[column] = level * inverse;
@@ -324,7 +325,7 @@ impl<T: Real> Kernel for CutBackward<'_, T> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        through_cut(self.gradient, self.output, self.dropout);
+        through_dropout(self.gradient, self.output, self.dropout);
     }
 }
 
@@ -337,8 +338,8 @@ fn add<T: Real>(row: &mut [T], bias: &[T]) {
 
 /// Turns the gradient after ReLU and dropout into the one before them.
 #[inline(always)]
-pub(super) fn through_cut<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
-    let scale = T::of(dropout.scale);
+pub(super) fn through_dropout<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
+    let scale = T::from_f64(dropout.scale);
     for (slope, output) in gradient.iter_mut().zip(output) {
         *slope = if T::default() < *output { *slope * scale } else { T::default() };
     }

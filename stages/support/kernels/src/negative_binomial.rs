@@ -52,13 +52,13 @@ struct Dispersion<T> {
 impl<T: Real> Dispersion<T> {
     /// Computed in float64, since lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small differences of large numbers.
     fn new(logarithms: &[T]) -> Self {
-        let theta: Vec<f64> = logarithms.iter().map(|r| T::of(r.wide().exp()).wide()).collect();
-        let of = |f: &dyn Fn(f64) -> f64| theta.iter().map(|theta| T::of(f(*theta))).collect();
+        let theta: Vec<f64> = logarithms.iter().map(|r| T::from_f64(r.wide().exp()).wide()).collect();
+        let for_each_theta = |f: &dyn Fn(f64) -> f64| theta.iter().map(|theta| T::from_f64(f(*theta))).collect();
         Self {
-            inverse: of(&|theta| 1.0 / (theta + EPSILON)),
-            log_gamma: of(&|theta| theta.log_gamma_and_slope::<Portable>()[0]),
-            digamma: of(&|theta| theta.log_gamma_and_slope::<Portable>()[1]),
-            theta: of(&|theta| theta),
+            inverse: for_each_theta(&|theta| 1.0 / (theta + EPSILON)),
+            log_gamma: for_each_theta(&|theta| theta.log_gamma_and_slope::<Portable>()[0]),
+            digamma: for_each_theta(&|theta| theta.log_gamma_and_slope::<Portable>()[1]),
+            theta: for_each_theta(&|theta| theta),
         }
     }
 }
@@ -102,7 +102,7 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
         let mut by_theta = ColumnSums::<T, 1>::new(genes);
         let mut total = 0.0;
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
-        let scale = T::of(-1.0 / cells.count() as f64);
+        let scale = T::from_f64(-1.0 / cells.count() as f64);
         for (at, logits) in logits.chunks_exact_mut(genes).enumerate() {
             let [by_theta] = by_theta.next_row();
             let share = softmax::<T, W>(logits, bias, library[at], &mut scratch.mean);
@@ -110,7 +110,7 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
             total += sum(&scratch.terms);
             total += on_non_zeros::<T, W>(cells.row(at), logits, &of_genes, &mut scratch, by_theta);
             if slopes.is_some() {
-                let all = T::of(sum(logits) * share);
+                let all = T::from_f64(sum(logits) * share);
                 for (logit, mean) in logits.iter_mut().zip(&scratch.mean) {
                     *logit = (*logit - *mean * all) * scale;
                 }
@@ -119,7 +119,7 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
         let [by_theta] = by_theta.finish();
         if let Some(slopes) = slopes {
             for ((slope, sum), theta) in slopes.iter_mut().zip(&by_theta).zip(&of_genes.theta) {
-                *slope = T::of(sum * theta.wide() * scale.wide());
+                *slope = T::from_f64(sum * theta.wide() * scale.wide());
             }
         }
         total * scale.wide()
@@ -138,7 +138,7 @@ pub(super) fn softmax<T: Real, W: InstructionSet>(logits: &mut [T], bias: &[T], 
     for (mean, logit) in mean.iter_mut().zip(&*logits) {
         *mean = (*logit - most).exp_of_negative::<W>();
     }
-    let scale = T::of(library.wide() / sum(mean));
+    let scale = T::from_f64(library.wide() / sum(mean));
     for mean in mean {
         *mean = *mean * scale;
     }
@@ -190,7 +190,7 @@ fn on_non_zeros<T: Real, W: InstructionSet>(
     let (mean, inverse, theta) = (&mut mean[..count], &inverse[..count], &theta[..count]);
     let (log_gamma, digamma, values) = (&log_gamma[..count], &digamma[..count], &values[..count]);
     let (terms, slopes) = (&mut scratch.terms[..count], &mut scratch.by_theta[..count]);
-    let (one, epsilon) = (T::of(1.0), T::of(EPSILON));
+    let (one, epsilon) = (T::from_f64(1.0), T::from_f64(EPSILON));
     for at in 0..count {
         let x = values[at];
         let guarded = mean[at] + epsilon;
@@ -278,12 +278,13 @@ mod tests {
 
     impl<T: Real> Owned<T> {
         fn new(logits: &[f64], counts: &[f64], library: &[f64], dispersion: &[f64]) -> Self {
-            let narrow = |numbers: &[f64]| numbers.iter().map(|number| T::of(*number)).collect::<Vec<T>>();
+            let narrow = |numbers: &[f64]| numbers.iter().map(|number| T::from_f64(*number)).collect::<Vec<T>>();
             let counts = narrow(counts);
             // A part of the logits that float32 adds and subtracts without rounding.
-            let bias: Vec<T> = (0..dispersion.len()).map(|gene| T::of(gene as f64 % 7.0 / 8.0)).collect();
+            let bias: Vec<T> = (0..dispersion.len()).map(|gene| T::from_f64(gene as f64 % 7.0 / 8.0)).collect();
             let rows = logits.chunks(dispersion.len());
-            let logits = rows.flat_map(|row| row.iter().zip(&bias).map(|(logit, bias)| T::of(logit - bias.wide())));
+            let logits =
+                rows.flat_map(|row| row.iter().zip(&bias).map(|(logit, bias)| T::from_f64(logit - bias.wide())));
             let logits = logits.collect();
             Self {
                 logits,
@@ -323,13 +324,13 @@ mod tests {
         (1_usize..70, 1_usize..40).prop_flat_map(|(cells, genes)| {
             let count = prop_oneof![4 => Just(0.0), 2 => (1_u16..6).prop_map(f64::from), 1 => 0.0_f64..900.0];
             // Numbers that float32 represents exactly, so that both types compute with the same ones.
-            let narrow = |low: f64, high: f64| (low..high).prop_map(|number| f32::of(number).wide());
+            let narrow = |low: f64, high: f64| (low..high).prop_map(|number| f32::from_f64(number).wide());
             (
                 prop::collection::vec(
                     (-393_216..393_216).prop_map(|number| f64::from(number) / 65_536.0),
                     cells * genes,
                 ),
-                prop::collection::vec(count.prop_map(|number| f32::of(number).wide()), cells * genes),
+                prop::collection::vec(count.prop_map(|number| f32::from_f64(number).wide()), cells * genes),
                 prop::collection::vec(prop_oneof![9 => narrow(1.0, 5000.0), 1 => Just(0.0)], cells),
                 prop::collection::vec(narrow(-4.0, 5.0), genes),
             )

@@ -16,7 +16,7 @@
 use simd::{InstructionSet, Kernel};
 
 use super::{
-    layer::{Dropout, through_cut},
+    layer::{Dropout, through_dropout},
     real::Real,
     sums::{ColumnSums, sum},
 };
@@ -58,7 +58,7 @@ impl<T: Real> Kernel for BatchNormDown<'_, T> {
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         let (mean, inverse) = (&mean[..width], &inverse[..width]);
         let mut sums = ColumnSums::<T, 2>::new(width);
         for (d, x) in gradient.chunks_exact(width).zip(input.chunks_exact(width)) {
@@ -69,7 +69,8 @@ impl<T: Real> Kernel for BatchNormDown<'_, T> {
                 tilts[at] = ((x[at] - mean[at]) * inverse[at]).mul_add::<W>(d[at], tilts[at]);
             }
         }
-        let [level, tilt] = sums.finish().map(|sums| sums.iter().map(|sum| T::of(sum / cells)).collect::<Vec<T>>());
+        let [level, tilt] =
+            sums.finish().map(|sums| sums.iter().map(|sum| T::from_f64(sum / cells)).collect::<Vec<T>>());
         let slope: Vec<T> = weight.iter().zip(inverse).map(|(weight, inverse)| *weight * *inverse).collect();
         let (level, tilt, slope) = (&level[..width], &tilt[..width], &slope[..width]);
         let rows = gradient.chunks_exact(width).zip(input.chunks_exact(width));
@@ -127,8 +128,8 @@ impl Means {
         let shift = self.v * self.d_normal + self.d * self.v_normal;
         let of_normal = self.core() - 2.0 * self.d_normal * self.v_normal;
         UpwardCoefficients {
-            onto: [k * self.d_normal, k * self.v_normal, k * of_normal, -k * shift].map(T::of),
-            adjoint: [slope, -slope * self.v_normal, -slope * self.v].map(T::of),
+            onto: [k * self.d_normal, k * self.v_normal, k * of_normal, -k * shift].map(T::from_f64),
+            adjoint: [slope, -slope * self.v_normal, -slope * self.v].map(T::from_f64),
         }
     }
 }
@@ -163,7 +164,7 @@ impl<T: Real> Kernel for BatchNormUp<'_, T> {
         for at in 0..width {
             let [d, d_normal, v, v_normal, v_d] = sums.each_ref().map(|sums| sums[at] / cells);
             let (means, one_over) = (Means { d, d_normal, v, v_normal, v_d }, inverse[at].wide());
-            of_weight[at] = T::of(cells * means.core() * one_over);
+            of_weight[at] = T::from_f64(cells * means.core() * one_over);
             let lines = means.lines::<T>(weight[at].wide() * one_over, one_over);
             onto_by.iter_mut().zip(lines.onto).for_each(|(by, number)| by[at] = number);
             adjoint_by.iter_mut().zip(lines.adjoint).for_each(|(by, number)| by[at] = number);
@@ -179,7 +180,7 @@ impl<T: Real> Kernel for BatchNormUp<'_, T> {
                 v[at] = v_slope[at].mul_add::<W>(v[at], normal.mul_add::<W>(v_normal[at], v_shift[at]));
             }
         }
-        through_cut(adjoint, output, dropout);
+        through_dropout(adjoint, output, dropout);
     }
 }
 
@@ -202,12 +203,12 @@ impl<T: Real> Kernel for LayerNormDown<'_, T> {
     fn run<W: InstructionSet>(self) {
         let Self { passed: LayerActivations { input, output, mean, inverse, dropout }, width, gradient, by_input } =
             self;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         let (mut normal, mut room) = (vec![T::default(); width], vec![T::default(); width]);
         let rows = gradient.chunks_exact(width).zip(input.chunks_exact(width)).zip(by_input.chunks_exact_mut(width));
         for (at, ((d, x), dx)) in rows.enumerate() {
             normalise(&mut normal, x, mean[at], inverse[at]);
-            let (level, tilt) = (T::of(average(d)), T::of(average_of_products(d, &normal, &mut room)));
+            let (level, tilt) = (T::from_f64(average(d)), T::from_f64(average_of_products(d, &normal, &mut room)));
             for column in 0..width {
                 dx[column] = normal[column].mul_add::<W>(-tilt, d[column] - level) * inverse[at];
             }
@@ -257,7 +258,7 @@ impl<T: Real> Kernel for LayerNormUp<'_, T> {
                 v[column] = v_slope.mul_add::<W>(v[column], normal.mul_add::<W>(v_normal, v_shift));
             }
         }
-        through_cut(adjoint, output, dropout);
+        through_dropout(adjoint, output, dropout);
     }
 }
 

@@ -23,7 +23,7 @@ pub trait Real:
     + 'static
 {
     /// The nearest number of this type.
-    fn of(number: f64) -> Self;
+    fn from_f64(number: f64) -> Self;
 
     /// The same number in float64.
     fn wide(self) -> f64;
@@ -73,7 +73,7 @@ const HALF_LN_TWO_PI: f32 = 0.918_938_5;
 impl Real for f32 {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the nearest number is asked for")]
-    fn of(number: f64) -> Self {
+    fn from_f64(number: f64) -> Self {
         number as f32
     }
 
@@ -162,7 +162,7 @@ impl Real for f32 {
 
 impl Real for f64 {
     #[inline(always)]
-    fn of(number: f64) -> Self {
+    fn from_f64(number: f64) -> Self {
         number
     }
 
@@ -230,7 +230,7 @@ mod tests {
     proptest! {
         #[test]
         fn functions_are_the_standard_librarys(power in -9.0_f64..9.0) {
-            let x = f32::of(power.exp());
+            let x = f32::from_f64(power.exp());
             let wide = x.wide();
             for [exp, ln, log_gamma, digamma_found, ln_1p, slope] in every_instruction_set(|| All(x)) {
                 prop_assert!(far(exp, (-wide).exp(), (-wide).exp().max(1e-30)) < 3e-7, "exp of {}", -x);

@@ -57,25 +57,25 @@ const BLOCK_ROWS: usize = 24;
 
 impl<T: Real> BlockedRows<T> {
     /// Sorts the non-zeros of rows with this many columns.
-    pub fn new(of: CsrView<'_, T>, columns: usize) -> Self {
-        let rows = of.count();
+    pub fn new(matrix: CsrView<'_, T>, columns: usize) -> Self {
+        let rows = matrix.count();
         let mut starts = Vec::with_capacity(rows.div_ceil(BLOCK_ROWS) * (columns + 1));
-        let (mut rows_within, mut values) = (vec![0; of.values.len()], vec![T::default(); of.values.len()]);
+        let (mut rows_within, mut values) = (vec![0; matrix.values.len()], vec![T::default(); matrix.values.len()]);
         let mut next = vec![0; columns];
         for first in (0..rows).step_by(BLOCK_ROWS) {
             let block = first..rows.min(first + BLOCK_ROWS);
             next.fill(0);
             for row in block.clone() {
-                of.row(row).0.iter().for_each(|column| next[index(*column)] += 1);
+                matrix.row(row).0.iter().for_each(|column| next[index(*column)] += 1);
             }
-            let mut start = index(of.pointers[first]);
+            let mut start = index(matrix.pointers[first]);
             for next in &mut next {
                 starts.push(start);
                 start += std::mem::replace(next, start);
             }
             starts.push(start);
             for (within, row) in (0..).zip(block) {
-                let (columns, row_values) = of.row(row);
+                let (columns, row_values) = matrix.row(row);
                 for (column, value) in columns.iter().zip(row_values) {
                     let next = &mut next[index(*column)];
                     (rows_within[*next], values[*next]) = (within, *value);

@@ -35,7 +35,7 @@ pub fn sum<T: Real>(numbers: &[T]) -> f64 {
 #[inline(always)]
 pub fn largest<T: Real>(numbers: &[T]) -> T {
     let larger = |a: T, b: T| if a < b { b } else { a };
-    let mut lanes = [T::of(f64::MIN); LANES];
+    let mut lanes = [T::from_f64(f64::MIN); LANES];
     let (chunks, rest) = numbers.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
@@ -45,7 +45,7 @@ pub fn largest<T: Real>(numbers: &[T]) -> T {
     for (lane, number) in lanes.iter_mut().zip(rest) {
         *lane = larger(*lane, *number);
     }
-    lanes.into_iter().fold(T::of(f64::MIN), larger)
+    lanes.into_iter().fold(T::from_f64(f64::MIN), larger)
 }
 
 /// Several sums by column at once: in their own type for a block of rows, then in float64.

@@ -52,12 +52,12 @@ impl Interrupt {
 
 /// A helper process; a request kills it as long as this value exists.
 #[derive(Debug)]
-pub struct Helper(rustix::process::Pid, Interrupt);
+pub struct ChildGuard(rustix::process::Pid, Interrupt);
 
-impl Helper {
+impl ChildGuard {
     /// Kills `child` when the end of the work is requested.
     #[must_use]
-    pub fn of(child: &std::process::Child, interrupt: &Interrupt) -> Self {
+    pub fn new(child: &std::process::Child, interrupt: &Interrupt) -> Self {
         let pid = rustix::process::Pid::from_child(child);
         interrupt.helpers().push(pid);
         // A request may have come before the process was registered.
@@ -68,7 +68,7 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         // This happens before anyone waits for the process, after which its id may belong to another one.
         self.1.helpers().retain(|helper| *helper != self.0);
@@ -95,9 +95,9 @@ mod tests {
         let sleeper = || Command::new("sleep").arg("60").spawn().expect("a process");
         let (one, other) = (Interrupt::default(), Interrupt::default());
         let mut sleepers = [sleeper(), sleeper(), sleeper()];
-        let _kept = [Helper::of(&sleepers[0], &one), Helper::of(&sleepers[1], &other)];
+        let _kept = [ChildGuard::new(&sleepers[0], &one), ChildGuard::new(&sleepers[1], &other)];
         one.request();
-        let _late = Helper::of(&sleepers[2], &one);
+        let _late = ChildGuard::new(&sleepers[2], &one);
         for ended in [0, 2] {
             assert_eq!(sleepers[ended].wait().expect("it ends").signal(), Some(9));
         }

@@ -47,7 +47,7 @@ pub struct Phases(Option<Arc<dyn Fn(Phase) + Send + Sync>>);
 impl Phases {
     /// Reports phases to a listener, on the thread that enters them.
     #[must_use]
-    pub fn told(listener: impl Fn(Phase) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(listener: impl Fn(Phase) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(listener)))
     }
 

@@ -1,6 +1,6 @@
-//! The space in which clouds of cells are compared: principal components of training cells.
+//! The space in which sets of cells are compared: principal components of training cells.
 
-use super::clouds::Cloud;
+use super::point_sets::PointSet;
 
 /// Maximum number of components.
 pub const MOST_COMPONENTS: usize = 50;
@@ -64,10 +64,10 @@ impl Axes {
         self.scale
     }
 
-    /// A cloud without cells.
+    /// A point set without cells.
     #[must_use]
-    pub fn cloud(&self) -> Cloud {
-        Cloud::new(self.components)
+    pub fn empty_point_set(&self) -> PointSet {
+        PointSet::new(self.components)
     }
 
     /// Projects a cell, given by its non-zero genes and their values as stored in the atlas.
@@ -104,10 +104,10 @@ mod tests {
     #[test]
     fn a_cell_is_put_on_the_scale_before_it_is_projected() {
         let loadings = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
-        let of = |scale| Axes::new(scale, 2, loadings.clone()).project(&[0, 2], vec![3.0, 1.0]);
-        assert_eq!(of(CellScale::Values), [3.0, 0.0]);
-        assert_eq!(of(CellScale::Log1p), [4.0_f32.ln(), 0.0]);
-        assert_eq!(of(CellScale::Scaled(8.0)), [7.0_f32.ln(), 0.0]);
+        let projected = |scale| Axes::new(scale, 2, loadings.clone()).project(&[0, 2], vec![3.0, 1.0]);
+        assert_eq!(projected(CellScale::Values), [3.0, 0.0]);
+        assert_eq!(projected(CellScale::Log1p), [4.0_f32.ln(), 0.0]);
+        assert_eq!(projected(CellScale::Scaled(8.0)), [7.0_f32.ln(), 0.0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Statistics, independent of files and networks.
 //!
 //! [`moments`] of a stream of cells; [`differential`] tests of one group against another; [`metrics`] of one vector against
-//! another; [`bootstrap`] intervals; [`axes`] of a space with few dimensions and the distances of [`clouds`] in it; [`solve`]:
+//! another; [`bootstrap`] intervals; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
 //! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
 //!
 //! ```
@@ -14,10 +14,10 @@
 
 pub mod axes;
 pub mod bootstrap;
-pub mod clouds;
 pub mod differential;
 pub mod loess;
 pub mod metrics;
 pub mod moments;
+pub mod point_sets;
 pub mod scale;
 pub mod solve;

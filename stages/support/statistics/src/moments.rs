@@ -69,8 +69,8 @@ impl Moments {
     /// If a gene is beyond the last one.
     #[must_use]
     pub fn only(&self, genes: &[usize]) -> Self {
-        let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
-        Self { cells: self.cells, sums: of(&self.sums), squares: of(&self.squares) }
+        let chosen = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
+        Self { cells: self.cells, sums: chosen(&self.sums), squares: chosen(&self.squares) }
     }
 
     /// Number of cells seen.

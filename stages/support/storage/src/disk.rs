@@ -357,18 +357,18 @@ mod tests {
     #[test]
     fn what_a_killed_process_left_goes_with_the_next_try_and_what_is_alike_stays() {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let of = |name: &str| home.path().join(name);
+        let path = |name: &str| home.path().join(name);
         for left in [".a.atlas.tmp-1", ".a.atlas.tmp-99-3"] {
-            fs::create_dir(of(left)).expect("a folder");
-            fs::write(of(left).join("matrix.bin"), b"half").expect("a file");
+            fs::create_dir(path(left)).expect("a folder");
+            fs::write(path(left).join("matrix.bin"), b"half").expect("a file");
         }
         for mine in [".a.atlas.tmp-mine", ".a.atlas.tmp-", ".b.atlas.tmp-1", "a.atlas.tmp-1"] {
-            fs::create_dir(of(mine)).expect("a folder");
+            fs::create_dir(path(mine)).expect("a folder");
         }
-        StagedFolder::create(&of("a.atlas")).expect("a folder").commit().expect("a rename");
+        StagedFolder::create(&path("a.atlas")).expect("a folder").commit().expect("a rename");
         assert_eq!(names(home.path()), 5);
-        fs::write(of(".c.json.tmp-7"), b"half").expect("a file");
-        write_atomically(&of("c.json"), b"whole").expect("a file");
+        fs::write(path(".c.json.tmp-7"), b"half").expect("a file");
+        write_atomically(&path("c.json"), b"whole").expect("a file");
         assert_eq!(names(home.path()), 6);
     }
 
@@ -377,8 +377,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary folder");
         let target = home.path().join("a.atlas");
         let first = StagedFolder::create(&target).expect("a folder");
-        let told = StagedFolder::create(&target).expect_err("it is being written").to_string();
-        assert!(told.contains("another process is writing") && told.contains("a.atlas"), "{told}");
+        let message = StagedFolder::create(&target).expect_err("it is being written").to_string();
+        assert!(message.contains("another process is writing") && message.contains("a.atlas"), "{message}");
         assert!(first.file("").exists(), "the first one is left alone");
         first.commit().expect("a rename");
         assert_eq!(names(home.path()), 1);

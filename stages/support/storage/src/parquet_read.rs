@@ -45,11 +45,11 @@ pub fn decoded<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, 
     DECODING.set(before);
     match done {
         Ok(done) => done.map_err(|error| Undecodable(error.to_string())),
-        Err(panic) => Err(Undecodable(format!("it contradicts itself: {}", said(panic.as_ref())))),
+        Err(panic) => Err(Undecodable(format!("it contradicts itself: {}", panic_message(panic.as_ref())))),
     }
 }
 
-fn said(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no details")
 }
@@ -80,7 +80,7 @@ impl Batches {
     ///
     /// # Errors
     /// A damaged file.
-    pub fn of(builder: ParquetRecordBatchReaderBuilder<Pages>) -> Result<Self, Undecodable> {
+    pub fn new(builder: ParquetRecordBatchReaderBuilder<Pages>) -> Result<Self, Undecodable> {
         decoded(|| builder.build()).map(Self)
     }
 }

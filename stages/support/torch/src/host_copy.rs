@@ -9,7 +9,7 @@ use crate::CudaStream;
 const ALIGNMENT: usize = 64;
 
 /// A matrix, or its transpose.
-pub fn lying(matrix: &Tensor, is_turned: bool) -> Tensor {
+pub fn transposed_if(matrix: &Tensor, is_turned: bool) -> Tensor {
     if is_turned { matrix.tr() } else { matrix.shallow_clone() }
 }
 
@@ -32,7 +32,7 @@ pub fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     for tensor in tensors {
         // Weights stored by input are contiguous when transposed, so they need no copy on the device first.
         let is_turned = !tensor.is_contiguous() && tensor.dim() == 2;
-        let source = lying(tensor, is_turned);
+        let source = transposed_if(tensor, is_turned);
         let place = memory.narrow(0, to_i64(from), to_i64(bytes_of(tensor)));
         let mut copy = place.view_dtype(tensor.kind()).view(source.size().as_slice());
         crate::copy(&mut copy, &source)?;

@@ -53,20 +53,20 @@ pub struct Address<'a>(*mut c_void, PhantomData<&'a Tensor>);
 impl<'a> Address<'a> {
     /// The address of numbers that a kernel reads. The tensor must be contiguous; it may be a view of another
     /// one.
-    pub fn of(tensor: &'a Tensor) -> Self {
+    pub fn from_tensor(tensor: &'a Tensor) -> Self {
         assert!(tensor.is_contiguous(), "kernels take contiguous tensors");
         Self(tensor.data_ptr(), PhantomData)
     }
 
-    /// The address of numbers that a kernel writes; otherwise like [`Self::of`]. A shared reference is enough,
+    /// The address of numbers that a kernel writes; otherwise like [`Self::from_tensor`]. A shared reference is enough,
     /// because libtorch's tensors share their numbers freely.
-    pub fn mut_of(tensor: &'a Tensor) -> Self {
-        Self::of(tensor)
+    pub fn from_tensor_mut(tensor: &'a Tensor) -> Self {
+        Self::from_tensor(tensor)
     }
 
-    /// Like [`Self::of`], for an optional tensor.
-    pub fn of_any(tensor: Option<&'a Tensor>) -> Self {
-        tensor.map_or_else(Self::none, Self::of)
+    /// Like [`Self::from_tensor`], for an optional tensor.
+    pub fn from_optional(tensor: Option<&'a Tensor>) -> Self {
+        tensor.map_or_else(Self::none, Self::from_tensor)
     }
 
     /// A null address.
@@ -151,7 +151,7 @@ pub fn launch<A: Arguments>(
             Ok(())
         }
         Device::Cuda(device) => {
-            let module = Module::of(device).map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
+            let module = Module::for_device(device).map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
             module.launch(name, arguments, grid, threads, shared_bytes)
         }
         Device::Mps | Device::Vulkan => Err(Error::Bug(format!("there are no kernels for {device:?}"))),
@@ -176,7 +176,7 @@ pub fn with_host_threads<T>(threads: u32, work: impl FnOnce() -> T) -> T {
 pub fn lacks_kernels(device: Device) -> Option<String> {
     match device {
         Device::Cpu => None,
-        Device::Cuda(device) => Module::of(device).err(),
+        Device::Cuda(device) => Module::for_device(device).err(),
         Device::Mps | Device::Vulkan => Some(format!("there are no kernels for {device:?}")),
     }
 }
@@ -184,7 +184,7 @@ pub fn lacks_kernels(device: Device) -> Option<String> {
 /// Minimum number of blocks that a device runs concurrently: its multiprocessors; elsewhere that of an H100.
 pub fn multiprocessors(device: Device) -> u32 {
     let module = match device {
-        Device::Cuda(device) => Module::of(device).ok(),
+        Device::Cuda(device) => Module::for_device(device).ok(),
         Device::Cpu | Device::Mps | Device::Vulkan => None,
     };
     module.map_or(MULTIPROCESSORS, |module| module.multiprocessors)
@@ -274,7 +274,7 @@ pub(super) struct KernelFunctions {
 
 impl KernelFunctions {
     /// Looks the functions up in the library, which has to stay loaded as long as they are used.
-    pub(super) fn of(library: &Library) -> Result<Self, libloading::Error> {
+    pub(super) fn load(library: &Library) -> Result<Self, libloading::Error> {
         // SAFETY: the functions are of the types that the library declares.
         unsafe {
             Ok(Self {
@@ -308,7 +308,7 @@ struct Module {
 
 impl Module {
     /// The kernels of a device, loaded once; later calls return the result of the first.
-    fn of(device: usize) -> Result<&'static Self, String> {
+    fn for_device(device: usize) -> Result<&'static Self, String> {
         type LoadedModule = &'static Result<Module, String>;
         static MODULES: Mutex<BTreeMap<usize, LoadedModule>> = Mutex::new(BTreeMap::new());
         let mut all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);

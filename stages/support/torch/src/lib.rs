@@ -58,7 +58,7 @@ struct Opaque([u8; 0]);
 // SAFETY: these are the functions of `shim/torch.cpp`, as it declares them.
 unsafe extern "C" {
     fn perturbine_error() -> *const c_char;
-    fn perturbine_on_terminate(told: extern "C" fn(*const c_char) -> c_int);
+    fn perturbine_on_terminate(on_message: extern "C" fn(*const c_char) -> c_int);
     fn perturbine_pinned(bytes: usize, out: *mut *mut C_tensor) -> c_int;
     fn perturbine_copy(to: *mut C_tensor, from: *const C_tensor) -> c_int;
     fn perturbine_stream(index: c_int, out: *mut *mut Opaque) -> c_int;
@@ -102,7 +102,7 @@ fn int(index: usize) -> c_int {
 }
 
 /// Calls a function that returns its result through a pointer.
-fn made<T>(f: impl FnOnce(*mut *mut T) -> c_int) -> Result<*mut T> {
+fn out_pointer<T>(f: impl FnOnce(*mut *mut T) -> c_int) -> Result<*mut T> {
     let mut out = std::ptr::null_mut();
     done(f(&mut out))?;
     Ok(out)
@@ -185,7 +185,7 @@ fn open(path: &Path) -> Result<(), String> {
 /// lost, libtorch's destructors throw while freeing memory. `report` shows the error.
 pub fn exit_where_device_is_lost(report: fn(&Error)) {
     static REPORT: OnceLock<fn(&Error)> = OnceLock::new();
-    extern "C" fn told(text: *const c_char) -> c_int {
+    extern "C" fn on_message(text: *const c_char) -> c_int {
         // SAFETY: the text belongs to the exception, is valid for the call, and ends with a zero.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         match (device_failure(&text), REPORT.get()) {
@@ -198,7 +198,7 @@ pub fn exit_where_device_is_lost(report: fn(&Error)) {
     }
     if REPORT.set(report).is_ok() {
         // SAFETY: the function is valid as long as the process, and no panic leaves it: code that shows errors does not panic.
-        unsafe { perturbine_on_terminate(told) }
+        unsafe { perturbine_on_terminate(on_message) }
     }
 }
 
@@ -208,7 +208,7 @@ pub fn exit_where_device_is_lost(report: fn(&Error)) {
 /// Out of memory.
 pub fn pinned(bytes: usize) -> Result<Tensor> {
     // SAFETY: a fresh tensor is returned, which the wrapper frees.
-    unsafe { made(|out| perturbine_pinned(bytes, out)).map(|tensor| Tensor::from_ptr(tensor)) }
+    unsafe { out_pointer(|out| perturbine_pinned(bytes, out)).map(|tensor| Tensor::from_ptr(tensor)) }
 }
 
 /// Copies on this thread's stream, asynchronously if the source is [`pinned`].
@@ -236,7 +236,7 @@ impl CudaStream {
     /// No such device.
     pub fn of_pool(device: usize) -> Result<Self> {
         // SAFETY: a fresh stream is returned, which `Drop` frees; likewise below.
-        made(|out| unsafe { perturbine_stream(int(device), out) }).map(Self)
+        out_pointer(|out| unsafe { perturbine_stream(int(device), out) }).map(Self)
     }
 
     /// This thread's current stream.
@@ -245,7 +245,7 @@ impl CudaStream {
     /// No such device.
     pub fn current(device: usize) -> Result<Self> {
         // SAFETY: as above.
-        made(|out| unsafe { perturbine_current_stream(int(device), out) }).map(Self)
+        out_pointer(|out| unsafe { perturbine_current_stream(int(device), out) }).map(Self)
     }
 
     /// Makes this the thread's current stream; returns the previous one.
@@ -254,7 +254,7 @@ impl CudaStream {
     /// A lost device.
     pub fn enter(&self) -> Result<Self> {
         // SAFETY: the stream is valid for the call; as above.
-        made(|before| unsafe { perturbine_exchange_stream(self.0, before) }).map(Self)
+        out_pointer(|before| unsafe { perturbine_exchange_stream(self.0, before) }).map(Self)
     }
 
     /// Records that this stream uses a tensor, whose memory is not reused until the stream is done with it.
@@ -272,7 +272,7 @@ impl CudaStream {
     /// A lost device.
     pub fn event(&self) -> Result<CudaEvent> {
         // SAFETY: a fresh event is returned, which `Drop` frees.
-        made(|out| unsafe { perturbine_event(self.0, out) }).map(CudaEvent)
+        out_pointer(|out| unsafe { perturbine_event(self.0, out) }).map(CudaEvent)
     }
 
     /// Makes later work on this stream wait for an event; the caller does not wait.
@@ -323,8 +323,8 @@ impl Drop for CudaEvent {
 /// # Errors
 /// A device that can't be used.
 pub fn initialise(device: usize) -> Result<()> {
-    let made = Tensor::f_empty([1], (Kind::Uint8, Device::Cuda(device)));
-    made.map(drop).map_err(|error| error_of(&error.to_string()))
+    let tensor = Tensor::f_empty([1], (Kind::Uint8, Device::Cuda(device)));
+    tensor.map(drop).map_err(|error| error_of(&error.to_string()))
 }
 
 /// Memory of a device, as reported by libtorch's allocator, in bytes.
@@ -349,10 +349,10 @@ pub struct DeviceMemory {
 /// # Errors
 /// No such device.
 pub fn device_memory(device: usize) -> Result<DeviceMemory> {
-    let mut told = [0_u64; 6];
+    let mut counts = [0_u64; 6];
     // SAFETY: six numbers are written, and there is room for six.
-    done(unsafe { perturbine_memory(int(device), told.as_mut_ptr()) })?;
-    let [tensors, tensors_peak, kept, kept_peak, free, total] = told;
+    done(unsafe { perturbine_memory(int(device), counts.as_mut_ptr()) })?;
+    let [tensors, tensors_peak, kept, kept_peak, free, total] = counts;
     Ok(DeviceMemory { tensors, tensors_peak, kept, kept_peak, free, total })
 }
 
@@ -468,7 +468,7 @@ impl CudaFunctions {
                 end: *library.get(b"perturbine_graph_end\0")?,
                 replay: *library.get(b"perturbine_graph_replay\0")?,
                 free: *library.get(b"perturbine_graph_free\0")?,
-                kernels: launch::KernelFunctions::of(&library)?,
+                kernels: launch::KernelFunctions::load(&library)?,
                 _library: library,
             })
         }
@@ -524,15 +524,15 @@ impl CudaGraph {
         // SAFETY: both graphs are valid for the call, or the second is null.
         functions.done(unsafe { (functions.begin)(graph.graph, like) })?;
         // A panic in `f` must not leave the stream capturing.
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
         // SAFETY: the graph is valid, and capturing.
         let ended = functions.done(unsafe { (functions.end)(graph.graph) });
-        let made = made.map_err(|panic| {
+        let result = result.map_err(|panic| {
             let text = panic.downcast_ref::<String>().map_or("an operation failed", String::as_str);
             let text = text.lines().next().unwrap_or_default();
             of_panic(&*panic).unwrap_or_else(|| Error::Bug(format!("a step can't be captured as a graph: {text}")))
         })??;
-        ended.map(|()| (graph, made))
+        ended.map(|()| (graph, result))
     }
 
     /// Runs the work again on this thread's stream.

@@ -1,7 +1,7 @@
 //! The steps of training: the batches that each step learns from, and the engine that computes it.
 
 use model::{
-    accumulate::Share,
+    accumulate::BatchShare,
     average::Average,
     draws::StepDraws,
     fused::Fused,
@@ -39,11 +39,11 @@ impl Trainer {
         let position = Position { epoch, batch: last.index + 1 };
         let index = first.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
-        let of = u64::from(self.length.epochs) * self.steps_an_epoch();
-        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
+        let all_steps = u64::from(self.length.epochs) * self.steps_an_epoch();
+        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of: all_steps };
         let schedule = Schedule::at(&self.settings.plan, clock);
         let classes: Vec<&[u32]> = batches.iter().map(|arrived| &*arrived.batch.labels.combinations).collect();
-        let shares = Share::of(&self.learner.adversaries, &classes);
+        let shares = BatchShare::for_batches(&self.learner.adversaries, &classes);
         let mut learned = false;
         for (batch, share) in batches.into_iter().zip(shares) {
             learned = self.learn(batch, share, schedule)?;
@@ -68,13 +68,13 @@ impl Trainer {
     }
 
     /// Learns from one batch of a step; returns whether the autoencoder took a step with it.
-    fn learn(&mut self, arrived: TrainingBatch, share: Share, schedule: Schedule) -> Result<bool> {
+    fn learn(&mut self, arrived: TrainingBatch, share: BatchShare, schedule: Schedule) -> Result<bool> {
         let TrainingBatch { batch, packed, sources } = arrived;
         // Dropout draws come from libtorch's generator: with a seed from the position, a resumed run draws the same
         // numbers.
         let seed = seed_of(self.settings.plan.seed, &batch.plan);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let draws = StepDraws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
+        let draws = StepDraws::from_seed(seed, schedule.mixup_alpha, batch.plan.cells.len());
         self.learner.takes(share);
         let losses = match packed {
             Some(mut packed) => {
@@ -105,7 +105,7 @@ impl Trainer {
             Some(packed) => packed.input(Kind::Float, self.settings.device)?,
             None => self.input(batch),
         };
-        let offset = self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups));
+        let offset = self.offsets.as_ref().map(|offsets| offsets.for_groups(&batch.labels.groups));
         Ok(Input { offset, ..input })
     }
 
@@ -140,12 +140,12 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
         _ => {}
     }
     let train = &learner.plan.train;
-    let asked = [
+    let obstacles = [
         (train.checkpointing, "train.checkpointing recomputes what libtorch computed"),
         (train.precision == MatrixPrecision::Bf16, "its kernels compute in float32, and train.precision = bf16"),
     ];
-    let asked = asked.into_iter().find_map(|(asked, why)| asked.then_some(why));
-    let lacks = asked.or_else(|| Fused::lacks(&learner.network));
+    let obstacle = obstacles.into_iter().find_map(|(obstacle, why)| obstacle.then_some(why));
+    let lacks = obstacle.or_else(|| Fused::lacks(&learner.network));
     if let (EngineChoice::Auto, Some(lacks)) = (train.engine, lacks) {
         tracing::info!("train.engine = plain: of the fused one, {lacks}");
     }

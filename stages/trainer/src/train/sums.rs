@@ -8,15 +8,23 @@ use schemas::{Error, Result, numbers::bounded};
 use tch::{Device, Kind, Tensor};
 use torch::memory::numbers;
 
+/// Sums of the same measurements of several steps, on the device.
+#[derive(Debug)]
+struct UnreadSums {
+    terms: Vec<LossTerm>,
+    /// The sum of each term.
+    sums: Tensor,
+    steps: u64,
+}
+
 /// Sums of losses and the number of summands, by name.
 #[derive(Debug, Default)]
 pub(super) struct LossTotals {
     /// The sums that were read.
     pub(super) sums: BTreeMap<String, (f64, u64)>,
-    /// Sums still on the device, for each set of measurements: the terms, their sums in one tensor, and the
-    /// number of steps.
-    unread: Vec<(Vec<LossTerm>, Tensor, u64)>,
-    /// The first unread batch with a measurement that is not finite, or a number that is no batch's. It is found
+    /// Sums still on the device, for each set of measurements.
+    unread: Vec<UnreadSums>,
+    /// The first unread batch with a measurement that is not finite, or a number that is not a batch's. It is found
     /// on the device, since a sum over several batches does not show which one was bad.
     first_bad: Option<Tensor>,
     /// Sums to which steps themselves add, for each set of measurements.
@@ -45,12 +53,12 @@ impl LossTotals {
         let finite = all.isfinite().all().to_kind(Kind::Int64);
         let bad = finite * (i64::MAX - batch) + batch;
         self.first_bad = Some(self.first_bad.as_ref().map_or_else(|| bad.shallow_clone(), |first| first.minimum(&bad)));
-        match self.unread.iter_mut().find(|(known, ..)| *known == terms) {
-            Some((_, sum, count)) => {
-                *sum += all;
-                *count += 1;
+        match self.unread.iter_mut().find(|known| known.terms == terms) {
+            Some(known) => {
+                known.sums += all;
+                known.steps += 1;
             }
-            None => self.unread.push((terms, all, 1)),
+            None => self.unread.push(UnreadSums { terms, sums: all, steps: 1 }),
         }
     }
 
@@ -61,9 +69,9 @@ impl LossTotals {
     pub(super) fn read(&mut self, epoch: u32) -> Result<()> {
         let mut first_bad = f64::INFINITY;
         let mut read = Vec::new();
-        for (terms, sums, count) in std::mem::take(&mut self.unread) {
+        for UnreadSums { terms, sums, steps } in std::mem::take(&mut self.unread) {
             let sums = sums.to_kind(Kind::Double).to_device(Device::Cpu);
-            read.push((terms, numbers::<f64>(&sums).to_vec(), count));
+            read.push((terms, numbers::<f64>(&sums).to_vec(), steps));
         }
         if let Some(batch) =
             self.first_bad.take().map(|batch| batch.int64_value(&[])).filter(|batch| *batch != i64::MAX)

@@ -30,10 +30,10 @@ pub struct Trend {
 impl Trend {
     /// The trend among the genes that vary at all.
     #[must_use]
-    pub fn of(sums: &GeneSums) -> Self {
+    pub fn fit(sums: &GeneSums) -> Self {
         let (mean, variance) = (sums.mean(), sums.variance());
         let varying: Vec<usize> = (0..mean.len()).filter(|gene| variance[*gene] > 0.0).collect();
-        let logs = |of: &[f64]| varying.iter().map(|gene| of[*gene].log10()).collect::<Vec<f64>>();
+        let logs = |numbers: &[f64]| varying.iter().map(|gene| numbers[*gene].log10()).collect::<Vec<f64>>();
         let fitted = statistics::loess::smooth(&logs(&mean), &logs(&variance), SPAN);
         let mut deviation = vec![1.0; mean.len()];
         for (gene, fitted) in varying.into_iter().zip(fitted) {

@@ -3,7 +3,7 @@
 use schemas::numbers::to_usize;
 
 use super::{
-    bytes::{CheckResult, Fields, FileSection, Flaw},
+    bytes::{CheckResult, Fields, FileSection, StructureError},
     chunks,
     walk::{StructureKind, Walk},
 };
@@ -48,7 +48,7 @@ fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option
     let owner = if array.is_some() { fields.address()? } else { None };
     match found == client && owner == array {
         true => Ok(()),
-        false => Err(Flaw::damaged(at, "a part of another array of chunks")),
+        false => Err(StructureError::damaged(at, "a part of another array of chunks")),
     }
 }
 
@@ -73,13 +73,14 @@ pub(super) fn fixed(
         || count != chunks
     {
         let what = format!("an array of {count} elements of {bytes} bytes, for {chunks} chunks");
-        return Err(Flaw::damaged(header.at, what));
+        return Err(StructureError::damaged(header.at, what));
     }
     let Some(block) = fields.address()? else { return Ok(()) };
     walk.claim_once(block, StructureKind::ChunkArray, header.at)?;
     let page = 1_u64 << page_bits;
     let prefix = (6 + widths.address) as u64;
-    let whole = count.checked_mul(bytes as u64).ok_or_else(|| Flaw::damaged(header.at, "an array without end"))?;
+    let whole =
+        count.checked_mul(bytes as u64).ok_or_else(|| StructureError::damaged(header.at, "an array without end"))?;
     if count <= page {
         let block = walk.image.block(block, whole.saturating_add(prefix + 4))?;
         let mut fields = block.summed()?;
@@ -154,7 +155,7 @@ pub(super) fn extensible(
     if !sound || !are_the_same {
         let what =
             format!("an array of elements of {bytes} bytes, {bits} bits, {first}, {smallest}, {pointers}, {page_bits}");
-        return Err(Flaw::damaged(header.at, what));
+        return Err(StructureError::damaged(header.at, what));
     }
     let supers = 1 + u32::from(bits) - smallest.ilog2();
     // Four numbers for the numbers of blocks, one for the number of set elements, one for the capacity.
@@ -162,7 +163,7 @@ pub(super) fn extensible(
     let set = fields.length()?;
     let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);
     if room < u128::from(set) {
-        return Err(Flaw::damaged(header.at, format!("{set} elements of an array that has room for {room}")));
+        return Err(StructureError::damaged(header.at, format!("{set} elements of an array that has room for {room}")));
     }
     fields.skip(widths.length)?;
     let Some(index) = fields.address()? else { return Ok(()) };

@@ -4,7 +4,7 @@ use schemas::numbers::to_usize;
 
 use super::{
     btree2,
-    bytes::{CheckResult, Fields, FileSection, Flaw},
+    bytes::{CheckResult, Fields, FileSection, StructureError},
     datatype::{self, Content, Datatype},
     fractal::FractalHeap,
     global_heap,
@@ -28,7 +28,7 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<
     fields.skip(if version == 3 { 1 } else { 0 })?;
     let name = padded(&mut fields, version, name)?.rest();
     if name.len() < 2 || name.iter().position(|byte| *byte == 0) != Some(name.len() - 1) {
-        return Err(Flaw::damaged(at, "an attribute's name that does not end where it should"));
+        return Err(StructureError::damaged(at, "an attribute's name that does not end where it should"));
     }
     let datatype = padded(&mut fields, version, datatype)?;
     let datatype = match version != 1 && flags & TYPE_IS_SHARED != 0 {
@@ -37,11 +37,11 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<
     };
     let space = padded(&mut fields, version, space)?;
     let space = match version != 1 && flags & SPACE_IS_SHARED != 0 {
-        true => Dataspace::of(&walk.shared(DATASPACE, space)?)?,
+        true => Dataspace::parse(&walk.shared(DATASPACE, space)?)?,
         false => Dataspace::read(space)?,
     };
     let bytes = space.values.checked_mul(datatype.size.into()).map(to_usize);
-    let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "an attribute of more bytes than can be counted"))?;
+    let bytes = bytes.ok_or_else(|| StructureError::damaged(at, "an attribute of more bytes than can be counted"))?;
     let mut values = fields.within(bytes)?;
     if matches!(datatype.content, Content::Plain) {
         return Ok(());
@@ -82,7 +82,7 @@ fn value(walk: &mut Walk<'_>, datatype: &Datatype, fields: &mut Fields<'_>) -> C
             };
             let (start, bytes) = global_heap::value(walk, address, index, at)?;
             if length.checked_mul(base.size.into()).is_none_or(|expected| bytes < expected) {
-                return Err(Flaw::damaged(at, format!("{length} values in {bytes} bytes of the heap")));
+                return Err(StructureError::damaged(at, format!("{length} values in {bytes} bytes of the heap")));
             }
             if matches!(base.content, Content::Plain) {
                 return Ok(());
@@ -115,13 +115,13 @@ pub(super) fn dense(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<(
     let heap = FractalHeap::read(walk, heap, message.at)?;
     let id_bytes = heap.id_bytes;
     let Some(names) = names else {
-        return Err(Flaw::damaged(message.at, "attributes without an index of their names"));
+        return Err(StructureError::damaged(message.at, "attributes without an index of their names"));
     };
     let find = |walk: &mut Walk<'_>, record: &mut Fields<'_>| -> CheckResult<FileSection> {
         let id = record.within(id_bytes)?;
         match record.u8()? & IS_SHARED {
             0 => heap.object(walk, &mut { id }),
-            _ => Err(Flaw::unread(record.at(), "attributes that objects share")),
+            _ => Err(StructureError::unread(record.at(), "attributes that objects share")),
         }
     };
     btree2::records(walk, names, btree2::ATTRIBUTE_NAMES, id_bytes + 9, message.at, &mut |walk, record| {

@@ -1,7 +1,7 @@
 //! B-trees of version 1: of the symbols of a group, or of the chunks of a dataset (specification, III.A.1).
 
 use super::{
-    bytes::{CheckResult, Fields, Flaw},
+    bytes::{CheckResult, Fields, StructureError},
     local_heap::LocalHeap,
     walk::{StructureKind, Walk},
 };
@@ -61,14 +61,20 @@ pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: ChunkShape<'_>, r
         for dimension in chunk.dimensions {
             let offset = key.number(8)?;
             if offset % dimension != 0 && child.is_some() {
-                return Err(Flaw::damaged(at, format!("a chunk at {offset}, which is not a multiple of {dimension}")));
+                return Err(StructureError::damaged(
+                    at,
+                    format!("a chunk at {offset}, which is not a multiple of {dimension}"),
+                ));
             }
         }
         let Some(child) = child else { return Ok(()) };
         walk.image.inside(child, bytes, at)?;
         let are_all_left_out = (0..chunk.filters).all(|filter| filter < 32 && left_out >> filter & 1 == 1);
         match are_all_left_out && bytes != chunk.bytes {
-            true => Err(Flaw::damaged(at, format!("a chunk of {bytes} bytes, where {} are expected", chunk.bytes))),
+            true => Err(StructureError::damaged(
+                at,
+                format!("a chunk of {bytes} bytes, where {} are expected", chunk.bytes),
+            )),
             false => Ok(()),
         }
     })
@@ -95,11 +101,14 @@ fn follow(
         fields.signature(b"TREE", "B-tree node")?;
         let (kind, level, used) = (fields.u8()?, fields.u8()?, fields.u16()?);
         if kind != shape.kind || level > MOST_LEVELS || expected.is_some_and(|expected| expected != level) {
-            return Err(Flaw::damaged(node.at, format!("a B-tree node of kind {kind} at level {level}")));
+            return Err(StructureError::damaged(node.at, format!("a B-tree node of kind {kind} at level {level}")));
         }
         if shape.children < used {
             let most = shape.children;
-            return Err(Flaw::damaged(node.at, format!("a B-tree node of {used} children, where {most} fit")));
+            return Err(StructureError::damaged(
+                node.at,
+                format!("a B-tree node of {used} children, where {most} fit"),
+            ));
         }
         for _ in 0..2 {
             let at = fields.at();

@@ -1,7 +1,7 @@
 //! B-trees of version 2: of links, attributes, large objects of a heap, or chunks (specification, III.A.2).
 
 use super::{
-    bytes::{CheckResult, Fields, Flaw},
+    bytes::{CheckResult, Fields, StructureError},
     walk::{StructureKind, Walk},
 };
 
@@ -30,9 +30,23 @@ struct Level {
     below_bytes: usize,
 }
 
-/// A node to read: its address, its level, its number of records, and the number of records in it and all
-/// nodes below it.
-type TreeNode = (u64, u16, u64, Option<u64>);
+/// A node to read.
+struct TreeNode {
+    address: u64,
+    level: u16,
+    /// Number of its records.
+    records: u64,
+    /// Number of records in it and all nodes below it.
+    below: Option<u64>,
+}
+
+/// The format of a tree's nodes and records.
+#[derive(Clone, Copy)]
+struct NodeFormat {
+    kind: u8,
+    node_bytes: u32,
+    record_bytes: usize,
+}
 
 /// Calls `show` with every record of a tree, whose records must have this many bytes.
 pub(super) fn records(
@@ -54,23 +68,26 @@ pub(super) fn records(
     if found != kind || usize::from(found_bytes) != record_bytes {
         let what =
             format!("a B-tree of kind {found} with records of {found_bytes} bytes, not {kind} with {record_bytes}");
-        return Err(Flaw::damaged(header.at, what));
+        return Err(StructureError::damaged(header.at, what));
     }
     let splits = (1..=100).contains(&split) && (1..=100).contains(&merge) && merge < split;
     if !splits || depth > MOST_LEVELS || node_bytes > MOST_NODE_BYTES {
         let what =
             format!("a B-tree of {depth} levels whose nodes of {node_bytes} bytes split at {split}% and {merge}%");
-        return Err(Flaw::damaged(header.at, what));
+        return Err(StructureError::damaged(header.at, what));
     }
-    let levels = levels(node_bytes, record_bytes, depth, widths.address)
-        .ok_or_else(|| Flaw::damaged(header.at, format!("B-tree nodes of {node_bytes} bytes, where nothing fits")))?;
+    let levels = levels(node_bytes, record_bytes, depth, widths.address).ok_or_else(|| {
+        StructureError::damaged(header.at, format!("B-tree nodes of {node_bytes} bytes, where nothing fits"))
+    })?;
     let (root, root_records, all) = (fields.address()?, fields.u16()?, fields.length()?);
     let Some(root) = root else {
-        return if all == 0 { Ok(()) } else { Err(Flaw::damaged(header.at, "a B-tree without a root")) };
+        return if all == 0 { Ok(()) } else { Err(StructureError::damaged(header.at, "a B-tree without a root")) };
     };
-    let mut nodes: Vec<TreeNode> = vec![(root, depth, root_records.into(), Some(all))];
+    let mut nodes: Vec<TreeNode> =
+        vec![TreeNode { address: root, level: depth, records: root_records.into(), below: Some(all) }];
+    let format = NodeFormat { kind, node_bytes, record_bytes };
     while let Some(node) = nodes.pop() {
-        node_records(walk, node, &levels, (kind, node_bytes, record_bytes), header.at, show, &mut nodes)?;
+        node_records(walk, &node, &levels, format, header.at, show, &mut nodes)?;
     }
     Ok(())
 }
@@ -98,56 +115,59 @@ fn bytes_of(number: u64) -> usize {
 
 fn node_records(
     walk: &mut Walk<'_>,
-    (address, level, count, below): TreeNode,
+    node: &TreeNode,
     levels: &[Level],
-    (kind, node_bytes, record_bytes): (u8, u32, usize),
+    format: NodeFormat,
     referrer: u64,
     show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> CheckResult<()>,
     nodes: &mut Vec<TreeNode>,
 ) -> CheckResult<()> {
+    let TreeNode { address, level, records: count, below } = *node;
     walk.claim_once(address, StructureKind::Tree2Node, referrer)?;
     let known = levels.get(usize::from(level)).copied();
     let known = known.filter(|known| count <= known.most_records && (count > 0 || level == 0));
     let Some(known) = known else {
-        return Err(Flaw::damaged(referrer, format!("a B-tree node of {count} records")));
+        return Err(StructureError::damaged(referrer, format!("a B-tree node of {count} records")));
     };
     if below.is_some_and(|below| known.most_below < below || below < count || (level == 0 && below != count)) {
-        return Err(Flaw::damaged(referrer, format!("{below:?} records from a B-tree node of {count} on")));
+        return Err(StructureError::damaged(referrer, format!("{below:?} records from a B-tree node of {count} on")));
     }
     let count_bytes = bytes_of(levels[0].most_records);
     let inner =
         levels.get(usize::from(level).wrapping_sub(1)).filter(|_| level > 1).map_or(0, |inner| inner.below_bytes);
     let pointer = walk.image.widths.address + count_bytes + inner;
-    walk.image.inside(address, node_bytes.into(), referrer)?;
+    walk.image.inside(address, format.node_bytes.into(), referrer)?;
     let pointers = if level == 0 { 0 } else { (count + 1) * pointer as u64 };
     // Bytes after the checksum are unused.
-    let block = walk.image.block(address, NODE_FRAME + count * record_bytes as u64 + pointers)?;
+    let block = walk.image.block(address, NODE_FRAME + count * format.record_bytes as u64 + pointers)?;
     let mut fields = block.summed()?;
     match level {
         0 => fields.signature(b"BTLF", "leaf of a B-tree")?,
         _ => fields.signature(b"BTIN", "inner node of a B-tree")?,
     }
     fields.version(0..=0, "a B-tree node")?;
-    if fields.u8()? != kind {
-        return Err(Flaw::damaged(block.at, "a B-tree node of another kind than its tree"));
+    if fields.u8()? != format.kind {
+        return Err(StructureError::damaged(block.at, "a B-tree node of another kind than its tree"));
     }
     for _ in 0..count {
         walk.step(fields.at())?;
-        show(walk, &mut fields.within(record_bytes)?)?;
+        show(walk, &mut fields.within(format.record_bytes)?)?;
     }
     if level == 0 {
         return Ok(());
     }
     let mut all = count;
     for _ in 0..=count {
-        let child = fields.some_address()?;
+        let address = fields.some_address()?;
         let records = fields.number(count_bytes)?;
         let below = if level > 1 { Some(fields.number(inner)?) } else { None };
         all = all.saturating_add(below.unwrap_or(records));
-        nodes.push((child, level - 1, records, below));
+        nodes.push(TreeNode { address, level: level - 1, records, below });
     }
     match below {
-        Some(below) if below != all => Err(Flaw::damaged(block.at, format!("{all} records in a B-tree of {below}"))),
+        Some(below) if below != all => {
+            Err(StructureError::damaged(block.at, format!("{all} records in a B-tree of {below}")))
+        }
         _ => Ok(()),
     }
 }

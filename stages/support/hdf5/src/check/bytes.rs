@@ -19,7 +19,7 @@ const LONGEST_TEXT: usize = 1 << 16;
 
 /// A problem in a file.
 #[derive(Debug)]
-pub(super) enum Flaw {
+pub(super) enum StructureError {
     /// The bytes contradict the format, or each other.
     Damaged { at: u64, what: Cow<'static, str> },
     /// The file may be valid, but contains something that is not supported here.
@@ -30,9 +30,9 @@ pub(super) enum Flaw {
     NoHdf5 { why: String },
 }
 
-pub(super) type CheckResult<T> = Result<T, Flaw>;
+pub(super) type CheckResult<T> = Result<T, StructureError>;
 
-impl Flaw {
+impl StructureError {
     pub(super) fn damaged(at: u64, what: impl Into<Cow<'static, str>>) -> Self {
         Self::Damaged { at, what: what.into() }
     }
@@ -95,7 +95,7 @@ impl Image<'_> {
     pub(super) fn inside(&self, address: u64, length: u64, referrer: u64) -> CheckResult<()> {
         match address.checked_add(length) {
             Some(end) if end <= self.end => Ok(()),
-            _ => Err(Flaw::damaged(referrer, format!("{length} bytes at {address} are outside of the file"))),
+            _ => Err(StructureError::damaged(referrer, format!("{length} bytes at {address} are outside of the file"))),
         }
     }
 
@@ -104,14 +104,14 @@ impl Image<'_> {
         let at = self.base.saturating_add(address);
         self.inside(address, length, at)?;
         if length > MOST_BLOCK_BYTES {
-            return Err(Flaw::damaged(at, format!("a structure of {length} bytes")));
+            return Err(StructureError::damaged(at, format!("a structure of {length} bytes")));
         }
         self.spent.set(self.spent.get() + length);
         if MOST_BYTES.min((self.end.saturating_mul(MOST_TIMES)).saturating_add(SLACK)) < self.spent.get() {
-            return Err(Flaw::unread(at, "structure that leads to the same places over and over"));
+            return Err(StructureError::unread(at, "structure that leads to the same places over and over"));
         }
         let mut bytes = vec![0; to_usize(length)];
-        self.file.read_exact_at(&mut bytes, at).map_err(Flaw::Io)?;
+        self.file.read_exact_at(&mut bytes, at).map_err(StructureError::Io)?;
         Ok(FileSection { bytes, at, widths: self.widths })
     }
 
@@ -138,10 +138,10 @@ impl FileSection {
 
     /// The fields of the block without the checksum at its end, after verifying it.
     pub(super) fn summed(&self) -> CheckResult<Fields<'_>> {
-        let cut = || Flaw::damaged(self.at, "too short for its checksum");
+        let cut = || StructureError::damaged(self.at, "too short for its checksum");
         let (body, sum) = self.bytes.split_last_chunk::<4>().ok_or_else(cut)?;
         if super::checksum::lookup3(body) != u32::from_le_bytes(*sum) {
-            return Err(Flaw::damaged(self.at, "its checksum does not match"));
+            return Err(StructureError::damaged(self.at, "its checksum does not match"));
         }
         Ok(Fields { bytes: body, next: 0, at: self.at, widths: self.widths })
     }
@@ -176,8 +176,8 @@ impl<'a> Fields<'a> {
         Self { widths, ..self }
     }
 
-    pub(super) fn damaged(&self, what: impl Into<Cow<'static, str>>) -> Flaw {
-        Flaw::damaged(self.at(), what)
+    pub(super) fn damaged(&self, what: impl Into<Cow<'static, str>>) -> StructureError {
+        StructureError::damaged(self.at(), what)
     }
 
     /// The remaining bytes.
@@ -243,12 +243,12 @@ impl<'a> Fields<'a> {
     /// Takes an address that must be defined.
     pub(super) fn some_address(&mut self) -> CheckResult<u64> {
         let at = self.at();
-        self.address()?.ok_or_else(|| Flaw::damaged(at, "an address is missing"))
+        self.address()?.ok_or_else(|| StructureError::damaged(at, "an address is missing"))
     }
 
     pub(super) fn signature(&mut self, expected: &[u8; 4], what: &'static str) -> CheckResult<()> {
         let at = self.at();
-        if self.take(4)? == expected { Ok(()) } else { Err(Flaw::damaged(at, format!("no {what} is there"))) }
+        if self.take(4)? == expected { Ok(()) } else { Err(StructureError::damaged(at, format!("no {what} is there"))) }
     }
 
     /// Takes a version, which must be in a range.
@@ -257,7 +257,7 @@ impl<'a> Fields<'a> {
         let version = self.u8()?;
         match known.contains(&version) {
             true => Ok(version),
-            false => Err(Flaw::damaged(at, format!("version {version} of {what} is not known"))),
+            false => Err(StructureError::damaged(at, format!("version {version} of {what} is not known"))),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     arrays,
     btree1::{self, ChunkShape},
     btree2,
-    bytes::{CheckResult, Fields, Flaw},
+    bytes::{CheckResult, Fields, StructureError},
     datatype::Datatype,
     filters::FilterId,
     layout::{ChunkIndex, DataLayout},
@@ -26,30 +26,34 @@ pub(super) fn check(
     filters: &[FilterId],
 ) -> CheckResult<()> {
     let bytes = space.values.checked_mul(datatype.size.into());
-    let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "more bytes of values than can be counted"))?;
+    let bytes = bytes.ok_or_else(|| StructureError::damaged(at, "more bytes of values than can be counted"))?;
     match layout {
         DataLayout::Compact(size) if *size < bytes => {
-            Err(Flaw::damaged(at, format!("{size} bytes of values, where {bytes} are expected")))
+            Err(StructureError::damaged(at, format!("{size} bytes of values, where {bytes} are expected")))
         }
         DataLayout::Compact(_) | DataLayout::Contiguous { address: None, .. } => Ok(()),
         DataLayout::Contiguous { address: Some(address), size } => {
             if size.is_some_and(|size| size < bytes) {
-                return Err(Flaw::damaged(at, format!("{size:?} bytes of values, where {bytes} are expected")));
+                return Err(StructureError::damaged(
+                    at,
+                    format!("{size:?} bytes of values, where {bytes} are expected"),
+                ));
             }
             walk.image.inside(*address, size.unwrap_or(bytes).max(bytes), at)
         }
         DataLayout::Chunked { chunk, address, index, size_bytes, .. } => {
             let Some((value, dimensions)) = chunk.split_last() else {
-                return Err(Flaw::damaged(at, "chunks without dimensions"));
+                return Err(StructureError::damaged(at, "chunks without dimensions"));
             };
             if *value != u64::from(datatype.size) || dimensions.len() != space.dimensions.len() {
                 let what =
                     format!("chunks of {chunk:?} among values of {} bytes in {:?}", datatype.size, space.dimensions);
-                return Err(Flaw::damaged(at, what));
+                return Err(StructureError::damaged(at, what));
             }
             let bytes = chunk.iter().try_fold(1_u64, |product, dimension| product.checked_mul(*dimension));
             let bytes = bytes.filter(|bytes| *bytes <= MOST_CHUNK_BYTES);
-            let bytes = bytes.ok_or_else(|| Flaw::damaged(at, format!("chunks of {chunk:?} are too large")))?;
+            let bytes =
+                bytes.ok_or_else(|| StructureError::damaged(at, format!("chunks of {chunk:?} are too large")))?;
             let chunk = ChunkShape { dimensions: chunk, bytes, filters: filters.len() };
             let Some(address) = *address else { return Ok(()) };
             indexed(walk, at, address, *index, chunk, size_bytes.unwrap_or_else(|| width_of_size(bytes)), space)
@@ -77,19 +81,21 @@ fn indexed(
         let product = along.try_fold(1_u64, |product, chunks| product.checked_mul(chunks));
         product.filter(|_| !extent.contains(&UNLIMITED))
     };
-    let chunks = count(&space.dimensions).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"))?;
+    let chunks =
+        count(&space.dimensions).ok_or_else(|| StructureError::damaged(at, "more chunks than can be counted"))?;
     // libhdf5 numbers chunks as if the dataset had its maximum size.
-    let numbers = || count(&space.most).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"));
+    let numbers = || count(&space.most).ok_or_else(|| StructureError::damaged(at, "more chunks than can be counted"));
     let filtered = (chunk.filters != 0).then_some(size_bytes);
     match index {
         ChunkIndex::Tree1 => btree1::chunks(walk, address, chunk, at),
         ChunkIndex::Single(size) => match chunks {
             0 | 1 => walk.image.inside(address, size.unwrap_or(chunk.bytes), at),
-            _ => Err(Flaw::damaged(at, format!("{chunks} chunks, where there is one"))),
+            _ => Err(StructureError::damaged(at, format!("{chunks} chunks, where there is one"))),
         },
         ChunkIndex::Implicit => {
             let bytes = numbers()?.checked_mul(chunk.bytes).filter(|_| filtered.is_none());
-            let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "filtered chunks, whose sizes are not known"))?;
+            let bytes =
+                bytes.ok_or_else(|| StructureError::damaged(at, "filtered chunks, whose sizes are not known"))?;
             walk.image.inside(address, bytes, at)
         }
         ChunkIndex::Fixed { page_bits } => {

@@ -1,6 +1,6 @@
 //! Datatypes: what the bytes of a value mean (specification, IV.A.2.d).
 
-use super::bytes::{CheckResult, Fields, FileSection, Flaw};
+use super::bytes::{CheckResult, Fields, FileSection, StructureError};
 
 /// Maximum depth of nested types, such as lists of records of lists; no real type is nested deeper.
 const MOST_DEPTH: usize = 16;
@@ -101,7 +101,7 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> CheckResu
             fields.skip(tag)?;
             Content::Plain
         }
-        COMPOUND => compound(&start, fields, (version, size, bits & 0xffff), inner)?,
+        COMPOUND => compound(&start, fields, RecordHeader { version, size, members: bits & 0xffff }, inner)?,
         REFERENCE => match (bits & 15, size as usize) {
             (0, size) if size == fields.widths().address => Content::Object,
             (0, _) => return Err(start.damaged(format!("references to objects of {size} bytes"))),
@@ -172,11 +172,20 @@ fn float(start: &Fields<'_>, fields: &mut Fields<'_>, size: u32, bits: u32) -> C
     Ok(())
 }
 
+/// Properties of a type of records.
+struct RecordHeader {
+    version: u8,
+    /// In bytes.
+    size: u32,
+    /// Number of members.
+    members: u32,
+}
+
 /// Records: named members that are within the value and do not overlap.
 fn compound(
     start: &Fields<'_>,
     fields: &mut Fields<'_>,
-    (version, size, members): (u8, u32, u32),
+    RecordHeader { version, size, members }: RecordHeader,
     mut inner: impl FnMut(&mut Fields<'_>) -> CheckResult<Datatype>,
 ) -> CheckResult<Content> {
     if members == 0 {
@@ -210,7 +219,7 @@ fn compound(
     }
     taken.sort_unstable();
     match taken.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-        Some(pair) => Err(Flaw::damaged(pair[1].2, "members of a record that overlap")),
+        Some(pair) => Err(StructureError::damaged(pair[1].2, "members of a record that overlap")),
         None if leading.is_empty() => Ok(Content::Plain),
         None => Ok(Content::Compound(leading)),
     }

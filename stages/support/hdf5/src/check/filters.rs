@@ -1,6 +1,6 @@
 //! Filters: how chunks were transformed when they were written (specification, IV.A.2.l).
 
-use super::bytes::{CheckResult, FileSection, Flaw};
+use super::bytes::{CheckResult, FileSection, StructureError};
 
 /// Filter ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +32,21 @@ pub(super) fn read(block: &FileSection) -> CheckResult<Vec<FilterId>> {
         let name = if version == 1 || id >= FIRST_FOREIGN { usize::from(fields.u16()?) } else { 0 };
         let (_flags, parameters) = (fields.u16()?, fields.u16()?);
         if version == 1 && name % 8 != 0 {
-            return Err(Flaw::damaged(at, format!("a filter's name of {name} bytes, which is not a multiple of 8")));
+            return Err(StructureError::damaged(
+                at,
+                format!("a filter's name of {name} bytes, which is not a multiple of 8"),
+            ));
         }
         if name > 0 && !fields.take(name)?.contains(&0) {
-            return Err(Flaw::damaged(at, "a filter's name that does not end"));
+            return Err(StructureError::damaged(at, "a filter's name that does not end"));
         }
         if parameters > MOST_PARAMETERS || (id == FLETCHER32 && parameters != 0) || (id == SHUFFLE && parameters > 1) {
-            return Err(Flaw::damaged(at, format!("filter {id} with {parameters} parameters")));
+            return Err(StructureError::damaged(at, format!("filter {id} with {parameters} parameters")));
         }
         fields.skip(4 * usize::from(parameters))?;
         fields.skip(if version == 1 && parameters % 2 == 1 { 4 } else { 0 })?;
         if let Some((_, name)) = NOT_READ.iter().find(|(number, _)| *number == id) {
-            return Err(Flaw::unread(at, format!("values packed with {name}")));
+            return Err(StructureError::unread(at, format!("values packed with {name}")));
         }
         filters.push(FilterId(id));
     }

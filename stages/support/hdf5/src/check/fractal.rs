@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     btree2,
-    bytes::{CheckResult, Fields, FileSection, Flaw},
+    bytes::{CheckResult, Fields, FileSection, StructureError},
     walk::{StructureKind, Walk},
 };
 
@@ -63,7 +63,7 @@ impl FractalHeap {
         fields.version(0..=0, "a fractal heap")?;
         let id_bytes = usize::from(fields.u16()?);
         if fields.u16()? != 0 {
-            return Err(Flaw::unread(prefix.at, "links or attributes that are filtered"));
+            return Err(StructureError::unread(prefix.at, "links or attributes that are filtered"));
         }
         let mut fields = prefix.summed()?;
         fields.skip(9)?;
@@ -85,7 +85,7 @@ impl FractalHeap {
         table.check(most_managed, rows, prefix.at)?;
         let length_bytes = bytes_below(most_direct).min(bytes_of(most_managed));
         if id_bytes < 1 + offset_bytes + length_bytes || id_bytes > 64 {
-            return Err(Flaw::damaged(prefix.at, format!("a fractal heap whose ids have {id_bytes} bytes")));
+            return Err(StructureError::damaged(prefix.at, format!("a fractal heap whose ids have {id_bytes} bytes")));
         }
         let mut blocks = Vec::new();
         match root {
@@ -107,7 +107,7 @@ impl FractalHeap {
     fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, referrer: u64) -> CheckResult<()> {
         let widths = walk.image.widths;
         if widths.address + widths.length < self.id_bytes {
-            return Err(Flaw::unread(referrer, "a heap whose ids are addresses"));
+            return Err(StructureError::unread(referrer, "a heap whose ids are addresses"));
         }
         let record_bytes = widths.address + 2 * widths.length;
         let large = &mut self.large;
@@ -126,7 +126,7 @@ impl FractalHeap {
         let at = id.at();
         let kind = id.u8()?;
         if kind >> 6 != 0 {
-            return Err(Flaw::damaged(at, format!("version {} of an id is not known", kind >> 6)));
+            return Err(StructureError::damaged(at, format!("version {} of an id is not known", kind >> 6)));
         }
         match kind >> 4 & 3 {
             MANAGED => {
@@ -140,21 +140,23 @@ impl FractalHeap {
                 });
                 match place {
                     Some(place) => walk.image.block(place, length),
-                    None => Err(Flaw::damaged(at, format!("{length} bytes at {offset} of a heap do not exist"))),
+                    None => {
+                        Err(StructureError::damaged(at, format!("{length} bytes at {offset} of a heap do not exist")))
+                    }
                 }
             }
             LARGE => {
                 let number = id.number((self.id_bytes - 1).min(8))?;
                 match self.large.get(&number) {
                     Some((address, length)) => walk.image.block(*address, *length),
-                    None => Err(Flaw::damaged(at, format!("object {number} of a heap does not exist"))),
+                    None => Err(StructureError::damaged(at, format!("object {number} of a heap does not exist"))),
                 }
             }
             TINY if self.id_bytes <= 17 => {
                 let (at, length) = (id.at(), usize::from(kind & 15) + 1);
                 Ok(FileSection { bytes: id.take(length)?.to_vec(), at, widths: walk.image.widths })
             }
-            kind => Err(Flaw::damaged(at, format!("an id of kind {kind}"))),
+            kind => Err(StructureError::damaged(at, format!("an id of kind {kind}"))),
         }
     }
 }
@@ -178,7 +180,7 @@ impl DoublingTable {
                 let what = format!(
                     "a fractal heap of 2^{bits} bytes, {rows} rows of {width} blocks, from {start} to {most_direct} bytes"
                 );
-                Err(Flaw::damaged(at, what))
+                Err(StructureError::damaged(at, what))
             }
         }
     }
@@ -200,7 +202,7 @@ impl DoublingTable {
         walk.image.inside(address, size, referrer)?;
         let prefix = 5 + walk.image.widths.address + self.offset_bytes + if self.has_checksums { 4 } else { 0 };
         if size < prefix as u64 {
-            return Err(Flaw::damaged(referrer, format!("a block of a heap of {size} bytes")));
+            return Err(StructureError::damaged(referrer, format!("a block of a heap of {size} bytes")));
         }
         let mut block = walk.image.block(address, if self.has_checksums { size } else { prefix as u64 })?;
         self.frame(&mut block.fields(), b"FHDB", offset)?;
@@ -208,7 +210,7 @@ impl DoublingTable {
             // The checksum covers the whole block, with zeros in its own place.
             let sum: Vec<u8> = block.bytes.splice(prefix - 4..prefix, [0; 4]).collect();
             if super::checksum::lookup3(&block.bytes).to_le_bytes() != *sum {
-                return Err(Flaw::damaged(block.at, "its checksum does not match"));
+                return Err(StructureError::damaged(block.at, "its checksum does not match"));
             }
         }
         Ok(DirectBlock { offset, address, size, prefix: prefix as u64 })
@@ -222,7 +224,7 @@ impl DoublingTable {
         let (heap, found) = (fields.some_address()?, fields.number(self.offset_bytes)?);
         match heap == self.heap && found == offset {
             true => Ok(()),
-            false => Err(Flaw::damaged(at, "a block of another heap, or from elsewhere in this one")),
+            false => Err(StructureError::damaged(at, "a block of another heap, or from elsewhere in this one")),
         }
     }
 
@@ -254,13 +256,14 @@ impl DoublingTable {
                             false => {
                                 let row_bytes = self.start * self.width;
                                 let fits = size.checked_div(row_bytes).filter(|rows| *rows > 0);
-                                let rows = fits.ok_or_else(|| Flaw::damaged(at, "a block of a heap without rows"))?;
+                                let rows =
+                                    fits.ok_or_else(|| StructureError::damaged(at, "a block of a heap without rows"))?;
                                 open.push((child, u64::from(rows.ilog2()) + 1, offset, at));
                             }
                         }
                     }
                     let next = offset.checked_add(size);
-                    offset = next.ok_or_else(|| Flaw::damaged(at, "a heap larger than any disk"))?;
+                    offset = next.ok_or_else(|| StructureError::damaged(at, "a heap larger than any disk"))?;
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use schemas::numbers::to_usize;
 
 use super::{
-    bytes::{CheckResult, Flaw},
+    bytes::{CheckResult, StructureError},
     walk::{StructureKind, Walk},
 };
 
@@ -24,7 +24,8 @@ pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, referrer: u64
     }
     let collection = walk.collections.get(&address).map(|collection| &collection.0);
     let found = u16::try_from(index).ok().and_then(|index| collection?.get(&index));
-    let missing = || Flaw::damaged(referrer, format!("value {index} of the heap at {address} does not exist"));
+    let missing =
+        || StructureError::damaged(referrer, format!("value {index} of the heap at {address} does not exist"));
     found.copied().ok_or_else(missing)
 }
 
@@ -40,7 +41,7 @@ impl Collection {
         fields.skip(3)?;
         let size = fields.length()?;
         if size < header_bytes as u64 || size > MOST_COLLECTION_BYTES {
-            return Err(Flaw::damaged(header.at, format!("a collection of values of {size} bytes")));
+            return Err(StructureError::damaged(header.at, format!("a collection of values of {size} bytes")));
         }
         let block = walk.image.block(address, size)?;
         let mut fields = block.fields();
@@ -53,11 +54,11 @@ impl Collection {
             fields.skip(6)?;
             let length = fields.length()?;
             let fits = Some(to_usize(length)).filter(|length| *length <= block.bytes.len());
-            let length_here = fits.ok_or_else(|| Flaw::damaged(at, "a value that leaves its collection"))?;
+            let length_here = fits.ok_or_else(|| StructureError::damaged(at, "a value that leaves its collection"))?;
             if index == 0 {
                 // This is free space; its length includes its header. More objects may follow.
                 if length_here < value_header {
-                    return Err(Flaw::damaged(at, format!("{length} free bytes in a collection")));
+                    return Err(StructureError::damaged(at, format!("{length} free bytes in a collection")));
                 }
                 fields.skip(length_here - value_header)?;
                 continue;
@@ -65,7 +66,7 @@ impl Collection {
             let place = address + fields.taken() as u64;
             fields.skip(length_here)?;
             if values.insert(index, (place, length)).is_some() {
-                return Err(Flaw::damaged(at, format!("a collection has two values {index}")));
+                return Err(StructureError::damaged(at, format!("a collection has two values {index}")));
             }
             let filled = (fields.taken() - start).next_multiple_of(8) - (fields.taken() - start);
             fields.skip(filled)?;

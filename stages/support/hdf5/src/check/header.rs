@@ -1,7 +1,7 @@
 //! Object headers: a list of messages, in one piece or several (specification, IV.A.1).
 
 use super::{
-    bytes::{CheckResult, Fields, FileSection, Flaw},
+    bytes::{CheckResult, Fields, FileSection, StructureError},
     walk::{StructureKind, Walk},
 };
 
@@ -80,7 +80,7 @@ fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> CheckResult<Vec<
             walk.claim_once(address, StructureKind::ObjectPart, at)?;
         }
         if next > MOST_PIECES || known.contains(&address) {
-            return Err(Flaw::damaged(at, "an object header that goes on without end"));
+            return Err(StructureError::damaged(at, "an object header that goes on without end"));
         }
         known.push(address);
         let block = walk.image.block(address, length)?;
@@ -147,11 +147,14 @@ fn parse(
         let (length, flags) = (fields.u16()?, fields.u8()?);
         fields.skip(prefix - if matches!(style, Style::Old) { 5 } else { 4 })?;
         if matches!(style, Style::Old) && length % 8 != 0 {
-            return Err(Flaw::damaged(at, format!("a message of {length} bytes, which is not a multiple of 8")));
+            return Err(StructureError::damaged(
+                at,
+                format!("a message of {length} bytes, which is not a multiple of 8"),
+            ));
         }
         let shared = flags & IS_SHARED != 0;
         if shared && !SHAREABLE.contains(&kind) {
-            return Err(Flaw::damaged(at, format!("a shared message of kind {kind}, which can't be shared")));
+            return Err(StructureError::damaged(at, format!("a shared message of kind {kind}, which can't be shared")));
         }
         let mut body = fields.within(length.into())?;
         match kind {

@@ -1,7 +1,7 @@
 //! Data layouts: where the values of a dataset are stored (specification, IV.A.2.i).
 
 use super::{
-    bytes::{CheckResult, Fields, FileSection, Flaw},
+    bytes::{CheckResult, Fields, FileSection, StructureError},
     space::MOST_DIMENSIONS,
 };
 
@@ -101,7 +101,7 @@ fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> CheckResult<DataLa
             let address = fields.address()?;
             chunked(fields, dimensions, address, index, size_bytes)
         }
-        VIRTUAL => Err(Flaw::unread(fields.at(), "values in other datasets (a virtual dataset)")),
+        VIRTUAL => Err(StructureError::unread(fields.at(), "values in other datasets (a virtual dataset)")),
         class => Err(fields.damaged(format!("class {class} of a layout is not known"))),
     }
 }

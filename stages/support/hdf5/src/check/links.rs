@@ -5,7 +5,7 @@ use schemas::numbers::to_usize;
 
 use super::{
     btree1, btree2,
-    bytes::{CheckResult, Fields, FileSection, Flaw},
+    bytes::{CheckResult, Fields, FileSection, StructureError},
     fractal::FractalHeap,
     local_heap::LocalHeap,
     walk::{self, StructureKind, Walk},
@@ -42,7 +42,10 @@ pub(super) fn symbol_table(walk: &mut Walk<'_>, message: &FileSection) -> CheckR
         fields.skip(1)?;
         let used = usize::from(fields.u16()?);
         if most < used {
-            return Err(Flaw::damaged(node.at, format!("a symbol table node of {used} entries, where {most} fit")));
+            return Err(StructureError::damaged(
+                node.at,
+                format!("a symbol table node of {used} entries, where {most} fit"),
+            ));
         }
         for _ in 0..used {
             entry(walk, &heap, fields.within(entry_bytes)?)?;
@@ -64,10 +67,10 @@ fn entry(walk: &mut Walk<'_>, heap: &LocalHeap, mut fields: Fields<'_>) -> Check
                     walk.image.inside(fields.some_address()?, 8, at)?;
                 }
             }
-            walk.enter(object.ok_or_else(|| Flaw::damaged(at, "a symbol that leads nowhere"))?, name, at)
+            walk.enter(object.ok_or_else(|| StructureError::damaged(at, "a symbol that leads nowhere"))?, name, at)
         }
         SOFT_LINK => heap.text(fields.u32()?.into(), at).map(|_| ()),
-        _ => Err(Flaw::damaged(at, format!("a symbol of kind {known}"))),
+        _ => Err(StructureError::damaged(at, format!("a symbol of kind {known}"))),
     }
 }
 
@@ -77,33 +80,33 @@ pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<(
     fields.version(1..=1, "a link")?;
     let flags = fields.u8()?;
     if flags & 0xe0 != 0 {
-        return Err(Flaw::damaged(at, format!("a link with flags {flags}")));
+        return Err(StructureError::damaged(at, format!("a link with flags {flags}")));
     }
     let kind = if flags & HAS_KIND == 0 { HARD } else { fields.u8()? };
     fields.skip(if flags & HAS_ORDER == 0 { 0 } else { 8 })?;
     if flags & HAS_CHARACTER_SET != 0 && fields.u8()? > 1 {
-        return Err(Flaw::damaged(at, "a link's name in an unknown character set"));
+        return Err(StructureError::damaged(at, "a link's name in an unknown character set"));
     }
     let length = fields.number(1 << (flags & 3))?;
     let length = to_usize(length);
     let name = fields.take(length)?;
     if name.is_empty() {
-        return Err(Flaw::damaged(at, "a link without a name"));
+        return Err(StructureError::damaged(at, "a link without a name"));
     }
     match kind {
         HARD => walk.enter(fields.some_address()?, name, at),
         SOFT => {
             let length = fields.u16()?;
             match fields.take(length.into())? {
-                [] => Err(Flaw::damaged(at, "a soft link that leads nowhere")),
+                [] => Err(StructureError::damaged(at, "a soft link that leads nowhere")),
                 _ => Ok(()),
             }
         }
         EXTERNAL => {
             let what = format!("`{}` is a link to another file", walk::printable(name));
-            Err(Flaw::unread(at, what))
+            Err(StructureError::unread(at, what))
         }
-        2..EXTERNAL => Err(Flaw::damaged(at, format!("a link of kind {kind}"))),
+        2..EXTERNAL => Err(StructureError::damaged(at, format!("a link of kind {kind}"))),
         _ => {
             let length = fields.u16()?;
             fields.skip(length.into())
@@ -123,7 +126,9 @@ pub(super) fn dense(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<(
     let Some(heap) = heap else { return Ok(()) };
     let heap = FractalHeap::read(walk, heap, message.at)?;
     let id_bytes = heap.id_bytes;
-    let Some(names) = names else { return Err(Flaw::damaged(message.at, "links without an index of their names")) };
+    let Some(names) = names else {
+        return Err(StructureError::damaged(message.at, "links without an index of their names"));
+    };
     btree2::records(walk, names, btree2::LINK_NAMES, 4 + id_bytes, message.at, &mut |walk, record| {
         record.skip(4)?;
         link(walk, heap.object(walk, record)?.fields())

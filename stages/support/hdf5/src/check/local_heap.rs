@@ -3,7 +3,7 @@
 use schemas::numbers::to_usize;
 
 use super::{
-    bytes::{CheckResult, FileSection, Flaw},
+    bytes::{CheckResult, FileSection, StructureError},
     walk::{StructureKind, Walk},
 };
 
@@ -26,7 +26,7 @@ impl LocalHeap {
         fields.skip(3)?;
         let (size, mut free, data) = (fields.length()?, fields.length()?, fields.some_address()?);
         if size == 0 {
-            return Err(Flaw::damaged(prefix.at, "a local heap without room"));
+            return Err(StructureError::damaged(prefix.at, "a local heap without room"));
         }
         walk.claim_once(data, StructureKind::LocalHeapData, prefix.at)?;
         let data = walk.image.block(data, size)?;
@@ -36,7 +36,7 @@ impl LocalHeap {
             if free == NO_FREE_BLOCK {
                 return Ok(Self(data));
             }
-            let leaves = || Flaw::damaged(prefix.at, format!("free space at {free} leaves the local heap"));
+            let leaves = || StructureError::damaged(prefix.at, format!("free space at {free} leaves the local heap"));
             let start = to_usize(free);
             let mut fields = data.fields();
             fields.skip(start).map_err(|_| leaves())?;
@@ -46,12 +46,12 @@ impl LocalHeap {
             }
             free = next;
         }
-        Err(Flaw::damaged(prefix.at, "the free space of a local heap leads in circles"))
+        Err(StructureError::damaged(prefix.at, "the free space of a local heap leads in circles"))
     }
 
     /// The text at an offset.
     pub(super) fn text(&self, offset: u64, referrer: u64) -> CheckResult<&[u8]> {
-        let leaves = || Flaw::damaged(referrer, format!("the name at {offset} leaves its heap"));
+        let leaves = || StructureError::damaged(referrer, format!("the name at {offset} leaves its heap"));
         let mut fields = self.0.fields();
         fields.skip(to_usize(offset)).map_err(|_| leaves())?;
         fields.text().map_err(|_| leaves())

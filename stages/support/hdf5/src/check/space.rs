@@ -24,7 +24,7 @@ pub(super) struct Dataspace {
 }
 
 impl Dataspace {
-    pub(super) fn of(block: &FileSection) -> CheckResult<Self> {
+    pub(super) fn parse(block: &FileSection) -> CheckResult<Self> {
         Self::read(block.fields())
     }
 

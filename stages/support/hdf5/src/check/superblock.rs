@@ -4,7 +4,7 @@ use std::{cell::Cell, fs::File, os::unix::fs::FileExt};
 
 use schemas::numbers::to_usize;
 
-use super::bytes::{CheckResult, Fields, FileSection, Flaw, Image, Nodes, Widths};
+use super::bytes::{CheckResult, Fields, FileSection, Image, Nodes, StructureError, Widths};
 
 const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 /// The longest superblock: version 1 with addresses of 8 bytes.
@@ -20,9 +20,9 @@ pub(super) fn read(file: &File, length: u64) -> CheckResult<Image<'_>> {
         let mut found = [0; 8];
         file.read_exact_at(&mut found, *place).is_ok() && found == *SIGNATURE
     };
-    let base = places.find(begins).ok_or_else(|| Flaw::no_hdf5("it has no HDF5 signature"))?;
+    let base = places.find(begins).ok_or_else(|| StructureError::no_hdf5("it has no HDF5 signature"))?;
     let mut bytes = vec![0; to_usize(MOST_BYTES.min(length - base))];
-    file.read_exact_at(&mut bytes, base).map_err(Flaw::Io)?;
+    file.read_exact_at(&mut bytes, base).map_err(StructureError::Io)?;
     let block = FileSection { bytes, at: base, widths: Widths { address: 8, length: 8 } };
     let mut fields = block.fields();
     fields.skip(SIGNATURE.len())?;
@@ -70,7 +70,8 @@ fn new<'a>(block: &FileSection, file: &'a File, base: u64, length: u64) -> Check
     let widths = widths(&mut fields)?;
     fields.skip(1)?;
     let size = fields.taken() + 4 * widths.address + 4;
-    let bytes = block.bytes.get(..size).ok_or_else(|| Flaw::no_hdf5("it ends within its superblock"))?.to_vec();
+    let bytes =
+        block.bytes.get(..size).ok_or_else(|| StructureError::no_hdf5("it ends within its superblock"))?.to_vec();
     let whole = FileSection { bytes, at: block.at, widths };
     let mut fields = whole.summed()?;
     fields.skip(SIGNATURE.len() + 4)?;
@@ -87,19 +88,22 @@ fn widths(fields: &mut Fields<'_>) -> CheckResult<Widths> {
     let widths = Widths { address: fields.u8()?.into(), length: fields.u8()?.into() };
     match [widths.address, widths.length].into_iter().all(|width| matches!(width, 2 | 4 | 8)) {
         true => Ok(widths),
-        false => {
-            Err(Flaw::damaged(at, format!("addresses of {} and lengths of {} bytes", widths.address, widths.length)))
-        }
+        false => Err(StructureError::damaged(
+            at,
+            format!("addresses of {} and lengths of {} bytes", widths.address, widths.length),
+        )),
     }
 }
 
 /// The end of the space in use, counted from the base. A file that was moved behind a user block still states
 /// its former base and end.
 fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> CheckResult<u64> {
-    let end = stated_end.checked_sub(stated_base).ok_or_else(|| Flaw::damaged(at, "the file ends before it begins"))?;
+    let end = stated_end
+        .checked_sub(stated_base)
+        .ok_or_else(|| StructureError::damaged(at, "the file ends before it begins"))?;
     if end <= length - base {
         return Ok(end);
     }
     let expected = base.saturating_add(end);
-    Err(Flaw::no_hdf5(format!("it has {length} bytes, where {expected} are expected")))
+    Err(StructureError::no_hdf5(format!("it has {length} bytes, where {expected} are expected")))
 }

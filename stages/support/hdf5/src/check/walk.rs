@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     attribute,
-    bytes::{CheckResult, Fields, FileSection, Flaw, Image, Nodes},
+    bytes::{CheckResult, Fields, FileSection, Image, Nodes, StructureError},
     chunks,
     datatype::{self, Datatype},
     fill, filters,
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
         self.steps += 1;
         match self.steps <= MOST_STEPS {
             true => Ok(()),
-            false => Err(Flaw::unread(at, format!("more than {MOST_STEPS} objects, nodes and values"))),
+            false => Err(StructureError::unread(at, format!("more than {MOST_STEPS} objects, nodes and values"))),
         }
     }
 
@@ -144,12 +144,12 @@ impl<'a> Walk<'a> {
     pub(super) fn claim(&mut self, address: u64, kind: StructureKind, referrer: u64) -> CheckResult<bool> {
         self.step(referrer)?;
         if address == 0 {
-            return Err(Flaw::damaged(referrer, "an address leads back to the start of the file"));
+            return Err(StructureError::damaged(referrer, "an address leads back to the start of the file"));
         }
         match self.kinds.insert(address, kind) {
             None => Ok(true),
             Some(before) if before == kind => Ok(false),
-            Some(before) => Err(Flaw::damaged(
+            Some(before) => Err(StructureError::damaged(
                 referrer,
                 format!("a {kind} at {address}, where there is already something else ({before})"),
             )),
@@ -161,7 +161,7 @@ impl<'a> Walk<'a> {
     pub(super) fn claim_once(&mut self, address: u64, kind: StructureKind, referrer: u64) -> CheckResult<()> {
         match self.claim(address, kind, referrer)? {
             true => Ok(()),
-            false => Err(Flaw::damaged(referrer, format!("the {kind} at {address} is reached twice"))),
+            false => Err(StructureError::damaged(referrer, format!("the {kind} at {address} is reached twice"))),
         }
     }
 
@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
         let depth = self.current.and_then(|at| self.objects.get(at)).map_or(0, |parent| parent.depth + 1);
         if depth > MOST_NESTING || self.objects.len() >= MOST_OBJECTS {
             let what = format!("more than {MOST_OBJECTS} objects, or {MOST_NESTING} within one another");
-            return Err(Flaw::unread(referrer, what));
+            return Err(StructureError::unread(referrer, what));
         }
         let name = printable(name).into();
         self.queue.push(self.objects.len());
@@ -188,14 +188,14 @@ impl<'a> Walk<'a> {
         let mut dataset = DatasetMessages::default();
         for message in &messages {
             match message.kind {
-                header::DATASPACE => keep(&mut dataset.space, Dataspace::of(&self.resolve(message)?)?),
+                header::DATASPACE => keep(&mut dataset.space, Dataspace::parse(&self.resolve(message)?)?),
                 header::DATATYPE => keep(&mut dataset.datatype, datatype::read(&self.resolve(message)?)?),
                 header::FILL_OLD => keep(&mut dataset.fill, fill::old(&self.resolve(message)?)?),
                 header::FILL => keep(&mut dataset.fill, fill::new(&self.resolve(message)?)?),
                 header::FILTERS => keep(&mut dataset.filters, filters::read(&self.resolve(message)?)?),
                 header::LAYOUT => keep(&mut dataset.layout, (message.block.at, layout::read(&message.block)?)),
                 header::EXTERNAL_FILES => {
-                    return Err(Flaw::unread(message.block.at, "values in other files"));
+                    return Err(StructureError::unread(message.block.at, "values in other files"));
                 }
                 header::LINK_INFO => links::dense(self, &message.block)?,
                 header::LINK => links::link(self, message.block.fields())?,
@@ -207,12 +207,15 @@ impl<'a> Walk<'a> {
         }
         let Some((at, layout)) = dataset.layout else { return Ok(()) };
         let (Some(datatype), Some(space)) = (&dataset.datatype, &dataset.space) else {
-            return Err(Flaw::damaged(at, "values without a type or without dimensions"));
+            return Err(StructureError::damaged(at, "values without a type or without dimensions"));
         };
         if let Some(Some((at, size))) = dataset.fill.as_ref()
             && *size != u64::from(datatype.size)
         {
-            return Err(Flaw::damaged(*at, format!("a fill value of {size} bytes among values of {}", datatype.size)));
+            return Err(StructureError::damaged(
+                *at,
+                format!("a fill value of {size} bytes among values of {}", datatype.size),
+            ));
         }
         let filters = dataset.filters.unwrap_or_default();
         chunks::check(self, at, &layout, datatype, space, &filters)
@@ -228,11 +231,11 @@ impl<'a> Walk<'a> {
                     fields.version(0..=0, "sizes of nodes")?;
                     let [chunks, symbol_nodes, symbols] = [fields.u16()?, fields.u16()?, fields.u16()?];
                     let nodes = Nodes::of_halves([symbols, symbol_nodes, chunks]);
-                    self.nodes = nodes.ok_or_else(|| Flaw::damaged(at, "nodes without room"))?;
+                    self.nodes = nodes.ok_or_else(|| StructureError::damaged(at, "nodes without room"))?;
                 }
-                header::SHARED_TABLE => return Err(Flaw::unread(at, "messages that objects share")),
-                header::DRIVER => return Err(Flaw::unread(at, "a driver, as files of several parts have")),
-                header::CACHE_IMAGE => return Err(Flaw::unread(at, "an image of the metadata cache")),
+                header::SHARED_TABLE => return Err(StructureError::unread(at, "messages that objects share")),
+                header::DRIVER => return Err(StructureError::unread(at, "a driver, as files of several parts have")),
+                header::CACHE_IMAGE => return Err(StructureError::unread(at, "an image of the metadata cache")),
                 _ => {}
             }
         }
@@ -254,9 +257,9 @@ impl<'a> Walk<'a> {
         let place = fields.u8()?;
         match (version, place) {
             (1, _) => fields.skip(6 + fields.widths().length)?,
-            (3, 1) => return Err(Flaw::unread(at, "messages that objects share")),
+            (3, 1) => return Err(StructureError::unread(at, "messages that objects share")),
             (3, 2) | (2, _) => {}
-            _ => return Err(Flaw::damaged(at, format!("a shared message of kind {place}"))),
+            _ => return Err(StructureError::damaged(at, format!("a shared message of kind {place}"))),
         }
         let address = fields.some_address()?;
         if let Some(block) = self.shared.get(&(address, kind)) {
@@ -269,8 +272,8 @@ impl<'a> Walk<'a> {
                 self.shared.insert((address, kind), block.clone());
                 Ok(block)
             }
-            Some(_) => Err(Flaw::damaged(at, "a shared message that is shared itself")),
-            None => Err(Flaw::damaged(at, format!("the message shared from {address} does not exist"))),
+            Some(_) => Err(StructureError::damaged(at, "a shared message that is shared itself")),
+            None => Err(StructureError::damaged(at, format!("the message shared from {address} does not exist"))),
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct DenseFrame {
     /// Names of matrices besides `X`.
     pub layers: Vec<String>,
     /// A dictionary of texts in `uns`: its name, and pairs of a key and a text.
-    pub told: Option<(String, Vec<(String, String)>)>,
+    pub uns_texts: Option<(String, Vec<(String, String)>)>,
 }
 
 impl DenseH5adWriter {
@@ -63,7 +63,7 @@ impl DenseH5adWriter {
                 encode(&*file.create_group(name)?, Encoding::Dict)?;
             }
             write_var(&file, &frame.genes, options.gzip)?;
-            tell(&file, frame.told.as_ref())?;
+            write_uns(&file, frame.uns_texts.as_ref())?;
             let mut matrices = vec![DenseMatrixWriter::create(&file, "X", frame.genes.len(), options.gzip)?];
             let layers = file.create_group("layers")?;
             encode(&layers, Encoding::Dict)?;
@@ -122,10 +122,10 @@ impl DenseH5adWriter {
     }
 }
 
-fn tell(file: &File, told: Option<&(String, Vec<(String, String)>)>) -> hdf5_metno::Result<()> {
+fn write_uns(file: &File, uns_texts: Option<&(String, Vec<(String, String)>)>) -> hdf5_metno::Result<()> {
     let uns = file.create_group("uns")?;
     encode(&uns, Encoding::Dict)?;
-    let Some((name, texts)) = told else { return Ok(()) };
+    let Some((name, texts)) = uns_texts else { return Ok(()) };
     let group = uns.create_group(name)?;
     encode(&group, Encoding::Dict)?;
     for (key, text) in texts {

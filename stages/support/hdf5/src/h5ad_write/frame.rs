@@ -100,8 +100,8 @@ impl ObsFrame {
                     obs.schema().fields().iter().map(|field| field.name().as_str()),
                 ));
             };
-            let wanted = column.data_type();
-            let values = compute::cast(values, &wanted).map_err(|error| place.error(error.to_string(), ""))?;
+            let data_type = column.data_type();
+            let values = compute::cast(values, &data_type).map_err(|error| place.error(error.to_string(), ""))?;
             match column {
                 ObsColumn::Category(category) => category.append(values.as_string::<i32>(), file)?,
                 ObsColumn::Text(vector) => vector.append_texts(present(values.as_string(), &place)?).map_err(failed)?,

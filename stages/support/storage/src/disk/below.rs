@@ -39,17 +39,18 @@ mod tests {
     #[test]
     fn links_that_lead_in_circles_are_followed_once() {
         let home = tempfile::tempdir().expect("a folder");
-        let of = |name: &str| home.path().join(name);
-        fs::create_dir_all(of("a/b")).expect("folders");
-        fs::create_dir(of("elsewhere")).expect("a folder");
+        let home_path = |name: &str| home.path().join(name);
+        fs::create_dir_all(home_path("a/b")).expect("folders");
+        fs::create_dir(home_path("elsewhere")).expect("a folder");
         for file in ["a/b/1", "a/2", "elsewhere/3"] {
-            fs::write(of(file), b"x").expect("a file");
+            fs::write(home_path(file), b"x").expect("a file");
         }
         for (link, to) in [("a/b/up", ".."), ("a/link", "../elsewhere"), ("a/self", "."), ("a/dangling", "nowhere")] {
-            std::os::unix::fs::symlink(to, of(link)).expect("a link");
+            std::os::unix::fs::symlink(to, home_path(link)).expect("a link");
         }
-        let found = files_below(&of("a")).expect("a folder");
-        let names: Vec<_> = found.iter().map(|path| path.strip_prefix(of("a")).expect("below").to_path_buf()).collect();
+        let found = files_below(&home_path("a")).expect("a folder");
+        let names: Vec<_> =
+            found.iter().map(|path| path.strip_prefix(home_path("a")).expect("below").to_path_buf()).collect();
         assert_eq!(names, ["2", "b/1", "dangling", "link/3"].map(PathBuf::from));
     }
 }

@@ -79,7 +79,7 @@ impl DiskFile {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut self.file).map(drop)
             }
-            taken => taken.map_err(|error| self.told(error.into(), bytes)),
+            taken => taken.map_err(|error| self.with_needed_room(error.into(), bytes)),
         }
     }
 
@@ -98,7 +98,7 @@ impl DiskFile {
                     bytes = &bytes[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.told(error, bytes.len() as u64)),
+                Err(error) => return Err(self.with_needed_room(error, bytes.len() as u64)),
             }
         }
         Ok(())
@@ -111,11 +111,11 @@ impl DiskFile {
     pub fn sync(&self) -> Result<()> {
         faults::before(Call::Sync, &self.path)
             .and_then(|()| self.file.sync_all())
-            .map_err(|error| Error::io("write", &self.path)(self.told(error, 0)))
+            .map_err(|error| Error::io("write", &self.path)(self.with_needed_room(error, 0)))
     }
 
     /// Adds the size of the write and the free space to an error of a full disk.
-    fn told(&self, error: io::Error, wanted: u64) -> io::Error {
+    fn with_needed_room(&self, error: io::Error, needed: u64) -> io::Error {
         if error.kind() != io::ErrorKind::StorageFull {
             return error;
         }
@@ -123,7 +123,7 @@ impl DiskFile {
         let written = self.written;
         io::Error::new(
             error.kind(),
-            format!("no space left: {wanted} more bytes were to be written after {written}, but {free} are free"),
+            format!("no space left: {needed} more bytes were to be written after {written}, but {free} are free"),
         )
     }
 }
@@ -136,7 +136,7 @@ impl Write for DiskFile {
                 self.written += written as u64;
                 Ok(written)
             }
-            Err(error) => Err(self.told(error, bytes.len() as u64)),
+            Err(error) => Err(self.with_needed_room(error, bytes.len() as u64)),
         }
     }
 

@@ -44,7 +44,7 @@ mod tests {
         check_room(&target, 1).expect("a byte");
         let error = check_room(&target, u64::MAX).expect_err("no disk is as large");
         assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
-        let told = error.to_string();
-        assert!(told.contains("yet.atlas") && told.contains("18446744073709551615 bytes"), "{told}");
+        let message = error.to_string();
+        assert!(message.contains("yet.atlas") && message.contains("18446744073709551615 bytes"), "{message}");
     }
 }

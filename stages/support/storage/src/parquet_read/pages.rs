@@ -107,7 +107,7 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("written");
         file.rewind().expect("rewound");
-        let batches = parquet(file).and_then(Batches::of).map_err(|error| error.to_string())?;
+        let batches = parquet(file).and_then(Batches::new).map_err(|error| error.to_string())?;
         let rows = batches.map(|batch| batch.map(|batch| batch.num_rows()));
         rows.sum::<std::result::Result<_, _>>().map_err(|error| error.to_string())
     }

@@ -31,7 +31,7 @@ arguments! {
 /// The arguments that add a row of ones to every row of a matrix, `[rows, width]`.
 fn add_ones<'a>(matrix: &'a Tensor, ones: &'a Tensor) -> AddRow<'a> {
     let [rows, width] = matrix.size()[..] else { panic!("not a matrix") };
-    AddRow { matrix: Address::mut_of(matrix), row: Address::of(ones), rows, width }
+    AddRow { matrix: Address::from_tensor_mut(matrix), row: Address::from_tensor(ones), rows, width }
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn several_threads_launch_at_once() {
 #[test]
 fn a_launch_that_can_not_be_right_is_an_error() {
     let matrix = Tensor::zeros([1, 2], (Kind::Double, Device::Cpu));
-    let address = Address::of(&matrix);
+    let address = Address::from_tensor(&matrix);
     let message = |result: Result<()>| result.expect_err("it can't be right").to_string();
     let unknown = message(launch(&Unknown { numbers: address }, Kind::Double, Device::Cpu, [1, 1], 32, 0));
     assert!(unknown.contains("there is no kernel `no_such_kernel`"), "{unknown}");
@@ -86,7 +86,7 @@ fn no_blocks_are_no_work() {
 #[should_panic(expected = "kernels take contiguous tensors")]
 fn a_transposed_tensor_has_no_address() {
     let transposed = Tensor::ones([2, 3], (Kind::Float, Device::Cpu)).tr();
-    let _ = Address::of(&transposed);
+    let _ = Address::from_tensor(&transposed);
 }
 
 #[test]

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// Whether all adversaries are supported.
-pub(super) fn can(adversaries: &Adversaries) -> bool {
-    adversaries.classifiers().all(|of| FusedForwardPass::can(&of.classifier.hidden))
+pub(super) fn supports(adversaries: &Adversaries) -> bool {
+    adversaries.classifiers().all(|task| FusedForwardPass::supports(&task.classifier.hidden))
 }
 
 /// The adversaries' results for basal latents, including penalties, and the gradients of loss + `weight` ·
 /// penalty with respect to their parameters.
-pub(super) fn judge<T: TensorNumber>(
+pub(super) fn results_with_gradients<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
     input: &Input,
@@ -30,17 +30,17 @@ pub(super) fn judge<T: TensorNumber>(
 ) -> (AdversaryResults, Gradients) {
     let (mut seeds, basal) = (DropoutSeeds::drawn(), basal.contiguous());
     let (mut verdict, mut found) = (adversaries.verdict(true), Gradients::none());
-    for of in adversaries.classifiers() {
-        let guess = FusedClassifierPass::new::<T>(adversaries, &of, &basal, (input, mixup), &mut seeds);
-        let penalty = penalise::<T>(&guess.pass, &of.classifier.to_classes, weight, &mut found);
-        guess.backward::<T>(&of, &penalty.onto, &mut found);
-        verdict.add(of.name, guess.loss, guess.right, Some(penalty.value));
+    for task in adversaries.classifiers() {
+        let guess = FusedClassifierPass::new::<T>(adversaries, &task, &basal, (input, mixup), &mut seeds);
+        let penalty = penalise::<T>(&guess.pass, &task.classifier.to_classes, weight, &mut found);
+        guess.backward::<T>(&task, &penalty.onto, &mut found);
+        verdict.add(task.name, guess.loss, guess.right, Some(penalty.value));
     }
     (verdict, found)
 }
 
 /// The adversaries' results for basal latents, differentiable only with respect to these.
-pub(super) fn oppose<T: TensorNumber>(
+pub(super) fn results_for_latents<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
     input: &Input,
@@ -48,13 +48,13 @@ pub(super) fn oppose<T: TensorNumber>(
 ) -> AdversaryResults {
     let (mut seeds, given) = (DropoutSeeds::drawn(), basal.detach().contiguous());
     let mut verdict = adversaries.verdict(false);
-    for of in adversaries.classifiers() {
-        let guess = FusedClassifierPass::new::<T>(adversaries, &of, &given, (input, mixup), &mut seeds);
-        let slope = guess.backward::<T>(&of, &[], &mut Gradients::unwanted());
+    for task in adversaries.classifiers() {
+        let guess = FusedClassifierPass::new::<T>(adversaries, &task, &given, (input, mixup), &mut seeds);
+        let slope = guess.backward::<T>(&task, &[], &mut Gradients::unwanted());
         // Its gradient is that of the loss, its value is 0.
         let line = slope.map(|slope| (basal * slope).sum(T::KIND));
         let loss = line.map_or_else(|| guess.loss.shallow_clone(), |line| &guess.loss + &line - line.detach());
-        verdict.add(of.name, loss, guess.right, None);
+        verdict.add(task.name, loss, guess.right, None);
     }
     verdict
 }
@@ -70,15 +70,15 @@ struct FusedClassifierPass<'a> {
 impl<'a> FusedClassifierPass<'a> {
     fn new<T: TensorNumber>(
         adversaries: &Adversaries,
-        of: &ClassifierTask<'a>,
+        task: &ClassifierTask<'a>,
         basal: &Tensor,
         (input, mixup): (&Input, Option<&Mixup>),
         seeds: &mut DropoutSeeds,
     ) -> Self {
         let pass =
-            FusedForwardPass::forward::<T>(&of.classifier.hidden, HiddenInput::Dense(basal.shallow_clone()), seeds);
-        let logits = tch::no_grad(|| of.classifier.to_classes.forward(pass.output())).set_requires_grad(true);
-        let (loss, right) = adversaries.guess(of, &logits, input, mixup);
+            FusedForwardPass::forward::<T>(&task.classifier.hidden, HiddenInput::Dense(basal.shallow_clone()), seeds);
+        let logits = tch::no_grad(|| task.classifier.to_classes.forward(pass.output())).set_requires_grad(true);
+        let (loss, right) = adversaries.guess(task, &logits, input, mixup);
         let by_logits = Tensor::run_backward(&[&loss], &[&logits], false, false).remove(0);
         Self { pass, loss: loss.detach(), right, by_logits }
     }
@@ -86,11 +86,11 @@ impl<'a> FusedClassifierPass<'a> {
     /// Records the gradients with respect to the parameters; returns the one with respect to the latents.
     fn backward<T: TensorNumber>(
         &self,
-        of: &ClassifierTask<'_>,
+        task: &ClassifierTask<'_>,
         onto: &[Option<Tensor>],
         found: &mut Gradients,
     ) -> Option<Tensor> {
-        let last = &of.classifier.to_classes;
+        let last = &task.classifier.to_classes;
         let by_hidden = tch::no_grad(|| linear_back(last, self.pass.output(), &self.by_logits, found));
         self.pass.backward_with::<T>(by_hidden, onto, found)
     }

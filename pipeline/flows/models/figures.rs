@@ -1,4 +1,4 @@
-//! Pictures of a report: cells in latent space, and dose responses.
+//! Figures of a report: cells in latent space, and dose responses.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,8 +17,8 @@ use stages::{
 use tch::Tensor;
 
 use super::{
+    dose_response::{ResponseQuery, respond},
     embedding::embed_every,
-    responding::{ResponseQuery, respond},
 };
 use crate::flows::{Resources, completed};
 
@@ -33,32 +33,32 @@ const DOSES: u32 = 10;
 /// Number of cells from which a curve is predicted.
 const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 
-/// Pictures of a model on an atlas.
+/// Figures of a model on an atlas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pictures {
+pub struct Figures {
     /// Cells in latent space.
     pub latents: Latents,
     /// Dose responses; empty if no perturbation was trained at several doses.
     pub responses: Vec<DoseResponse>,
 }
 
-/// Computes the pictures.
+/// Computes the figures.
 ///
 /// # Errors
 /// An atlas that lacks a gene of the model or has other covariates, or data that can't be read.
-pub fn pictures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Pictures> {
-    Ok(Pictures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
+pub fn figures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Figures> {
+    Ok(Figures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
 }
 
 /// Numbers names in order of appearance.
 #[derive(Default)]
-struct Places {
+struct NameCodes {
     names: Vec<String>,
     at: HashMap<String, u32>,
 }
 
-impl Places {
-    fn of(&mut self, name: String) -> u32 {
+impl NameCodes {
+    fn code_for(&mut self, name: String) -> u32 {
         let next = bounded(self.names.len());
         *self.at.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
@@ -70,7 +70,7 @@ impl Places {
 fn latents(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Latents> {
     let step = atlas.cells().div_ceil(MOST_CELLS).max(1);
     let (_, pipeline) = embed_every(atlas, model, step, resources)?;
-    let (mut conditions, mut contexts) = (Places::default(), Places::default());
+    let (mut conditions, mut contexts) = (NameCodes::default(), NameCodes::default());
     let mut found = Latents::default();
     let mut numbers: [Vec<f32>; 2] = Default::default();
     for batch in pipeline.stream() {
@@ -83,9 +83,9 @@ fn latents(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Latent
         // Cells with labels unknown to the model are in neither map.
         for row in (0..batch.num_rows()).filter(|row| !after.is_null(*row)) {
             let text = |column: usize| batch.column(column).as_string::<i32>().value(row);
-            found.condition_of.push(conditions.of(text(1).to_owned()));
+            found.condition_of.push(conditions.code_for(text(1).to_owned()));
             let values: Vec<&str> = (0..covariates).map(|at| text(3 + at)).collect();
-            found.context_of.push(contexts.of(values.join(", ")));
+            found.context_of.push(contexts.code_for(values.join(", ")));
             for (numbers, column) in numbers.iter_mut().zip(["basal", "after"]) {
                 numbers.extend(list(&batch, column, row)?);
             }

@@ -1,13 +1,13 @@
-//! Distances between two clouds of cells: energy distance and maximum mean discrepancy.
+//! Distances between two sets of cells: energy distance and maximum mean discrepancy.
 
 /// Cells as points in a space with few dimensions, one after another.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Cloud {
+pub struct PointSet {
     dimensions: usize,
     points: Vec<f32>,
 }
 
-/// Means over the pairs of cells of two clouds.
+/// Means over the pairs of cells of two point sets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pairs {
     /// Mean Euclidean distance.
@@ -18,14 +18,14 @@ struct Pairs {
 
 /// Real cells that predicted ones are compared with.
 #[derive(Clone, Debug)]
-pub struct TargetCloud<'a> {
-    cloud: &'a Cloud,
+pub struct TargetPointSet<'a> {
+    point_set: &'a PointSet,
     gamma: f64,
     within: Pairs,
 }
 
-impl Cloud {
-    /// An empty cloud.
+impl PointSet {
+    /// An empty point set.
     #[must_use]
     pub fn new(dimensions: usize) -> Self {
         Self { dimensions, points: Vec::new() }
@@ -56,7 +56,7 @@ impl Cloud {
         Self { points, ..*self }
     }
 
-    /// The cells of both clouds.
+    /// The cells of both point sets.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         Self { points: [self.points.as_slice(), other.points.as_slice()].concat(), ..*self }
@@ -66,7 +66,7 @@ impl Cloud {
         self.points.chunks_exact(self.dimensions.max(1))
     }
 
-    /// Means over all pairs of a cell of this cloud and a cell of the other.
+    /// Means over all pairs of a cell of this point set and a cell of the other.
     fn pairs(&self, other: &Self, gamma: f64) -> Pairs {
         let (mut distance, mut kernel) = (0.0, 0.0);
         for a in self.all() {
@@ -80,7 +80,7 @@ impl Cloud {
         Pairs { distance: distance / pairs, kernel: kernel / pairs }
     }
 
-    /// Means over all pairs of two cells of this cloud, including each cell with itself.
+    /// Means over all pairs of two cells of this point set, including each cell with itself.
     fn within(&self, gamma: f64) -> Pairs {
         let (mut distance, mut kernel) = (0.0, 0.0);
         for (at, a) in self.all().enumerate() {
@@ -109,14 +109,14 @@ impl Cloud {
     }
 }
 
-impl<'a> TargetCloud<'a> {
+impl<'a> TargetPointSet<'a> {
     /// Cells to compare with; the kernel's γ is 1 / the median squared distance between two of them.
     ///
     /// `None` if this median is zero or not finite, or there are fewer than two cells.
     #[must_use]
-    pub fn new(cloud: &'a Cloud) -> Option<Self> {
-        let gamma = 1.0 / cloud.median_squared_distance().filter(|median| *median > 0.0 && median.is_finite())?;
-        Some(Self { cloud, gamma, within: cloud.within(gamma) })
+    pub fn new(point_set: &'a PointSet) -> Option<Self> {
+        let gamma = 1.0 / point_set.median_squared_distance().filter(|median| *median > 0.0 && median.is_finite())?;
+        Some(Self { point_set, gamma, within: point_set.within(gamma) })
     }
 
     /// The γ of the kernel exp(−γ ‖x − y‖²).
@@ -127,8 +127,8 @@ impl<'a> TargetCloud<'a> {
 
     /// The means over pairs of predicted cells, which do not change if all cells are shifted.
     #[must_use]
-    pub fn apart(&self, predicted: &Cloud) -> Apart {
-        Apart(predicted.within(self.gamma))
+    pub fn apart(&self, predicted: &PointSet) -> WithinPairs {
+        WithinPairs(predicted.within(self.gamma))
     }
 
     /// E-distance and MMD of predicted cells; `own` holds the means over their own pairs.
@@ -137,8 +137,8 @@ impl<'a> TargetCloud<'a> {
     /// former is 2 E‖x − y‖ − E‖x − x′‖ − E‖y − y′‖ and the latter E k(x, x′) + E k(y, y′) − 2 E k(x, y), where
     /// k(x, y) = exp(−γ ‖x − y‖²). Undefined without cells, or if one is not finite.
     #[must_use]
-    pub fn distances(&self, predicted: &Cloud, Apart(own): Apart) -> (Option<f64>, Option<f64>) {
-        let across = predicted.pairs(self.cloud, self.gamma);
+    pub fn distances(&self, predicted: &PointSet, WithinPairs(own): WithinPairs) -> (Option<f64>, Option<f64>) {
+        let across = predicted.pairs(self.point_set, self.gamma);
         let defined = |value: f64| Some(value).filter(|value| value.is_finite());
         (
             defined(2.0 * across.distance - own.distance - self.within.distance),
@@ -147,9 +147,9 @@ impl<'a> TargetCloud<'a> {
     }
 }
 
-/// The pair means within one cloud.
+/// The pair means within one point set.
 #[derive(Clone, Copy, Debug)]
-pub struct Apart(Pairs);
+pub struct WithinPairs(Pairs);
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     /// Number of sums computed side by side: a processor adds this many at once.
@@ -169,21 +169,21 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
-    fn cloud(points: &[f32]) -> Cloud {
-        let mut cloud = Cloud::new(2);
-        cloud.extend(points);
-        cloud
+    fn point_set(points: &[f32]) -> PointSet {
+        let mut point_set = PointSet::new(2);
+        point_set.extend(points);
+        point_set
     }
 
-    fn between(predicted: &Cloud, real: &Cloud) -> (f64, f64) {
-        let target = TargetCloud::new(real).expect("its cells lie apart");
+    fn between(predicted: &PointSet, real: &PointSet) -> (f64, f64) {
+        let target = TargetPointSet::new(real).expect("its cells lie apart");
         let (e_distance, mmd) = target.distances(predicted, target.apart(predicted));
         (e_distance.expect("finite"), mmd.expect("finite"))
     }
 
     #[test]
     fn a_small_case_by_hand() {
-        let (real, predicted) = (cloud(&[0.0, 0.0, 0.0, 2.0]), cloud(&[3.0, 0.0]));
+        let (real, predicted) = (point_set(&[0.0, 0.0, 0.0, 2.0]), point_set(&[3.0, 0.0]));
         // Pairs: real 0, 2, 2, 0; across 3 and √13; γ is 1 / 4.
         let (e_distance, mmd) = between(&predicted, &real);
         assert!((e_distance - (3.0 + 13.0_f64.sqrt() - 1.0)).abs() < 1e-12);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_same_cells_are_at_no_distance_and_moved_ones_at_some() {
-        let real = cloud(&[0.0, 0.0, 1.0, 2.0, -1.0, 0.5]);
+        let real = point_set(&[0.0, 0.0, 1.0, 2.0, -1.0, 0.5]);
         let (e_distance, mmd) = between(&real, &real);
         assert!(e_distance.abs() < 1e-12 && mmd.abs() < 1e-12);
         let (near, far) = (between(&real.moved(&[0.5, 0.0]), &real), between(&real.moved(&[2.0, 0.0]), &real));
@@ -202,27 +202,27 @@ mod tests {
 
     #[test]
     fn moving_all_cells_leaves_what_is_between_them() {
-        let (real, other) = (cloud(&[0.0, 0.0, 1.0, 2.0]), cloud(&[0.5, 0.0, 1.5, 1.0]));
-        let target = TargetCloud::new(&real).expect("its cells lie apart");
+        let (real, other) = (point_set(&[0.0, 0.0, 1.0, 2.0]), point_set(&[0.5, 0.0, 1.5, 1.0]));
+        let target = TargetPointSet::new(&real).expect("its cells lie apart");
         let moved = other.moved(&[1.0, -2.0]);
         assert_eq!(target.distances(&moved, target.apart(&other)), target.distances(&moved, target.apart(&moved)));
     }
 
     #[test]
     fn cells_that_do_not_lie_apart_have_no_scale_to_measure_by() {
-        assert!(TargetCloud::new(&cloud(&[1.0, 1.0, 1.0, 1.0])).is_none());
-        assert!(TargetCloud::new(&cloud(&[1.0, 1.0])).is_none());
-        let real = cloud(&[0.0, 0.0, 1.0, 2.0]);
-        let target = TargetCloud::new(&real).expect("its cells lie apart");
-        assert_eq!(target.distances(&cloud(&[]), target.apart(&cloud(&[]))), (None, None));
-        let broken = cloud(&[f32::NAN, 0.0]);
+        assert!(TargetPointSet::new(&point_set(&[1.0, 1.0, 1.0, 1.0])).is_none());
+        assert!(TargetPointSet::new(&point_set(&[1.0, 1.0])).is_none());
+        let real = point_set(&[0.0, 0.0, 1.0, 2.0]);
+        let target = TargetPointSet::new(&real).expect("its cells lie apart");
+        assert_eq!(target.distances(&point_set(&[]), target.apart(&point_set(&[]))), (None, None));
+        let broken = point_set(&[f32::NAN, 0.0]);
         assert_eq!(target.distances(&broken, target.apart(&broken)), (None, None));
     }
 
     #[test]
     fn the_median_is_between_the_two_in_the_middle() {
-        assert_eq!(cloud(&[0.0, 0.0, 1.0, 0.0]).median_squared_distance(), Some(1.0));
-        let line = cloud(&[0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 7.0, 0.0]);
+        assert_eq!(point_set(&[0.0, 0.0, 1.0, 0.0]).median_squared_distance(), Some(1.0));
+        let line = point_set(&[0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 7.0, 0.0]);
         // 1, 3, 7, 2, 6, 4 squared and sorted: 1, 4, 9, 16, 36, 49.
         assert_eq!(line.median_squared_distance(), Some(12.5));
     }

@@ -37,31 +37,44 @@ pub fn choose_genes(
     data: &DataSettings,
     resources: &Resources,
 ) -> Result<(Atlas, GeneSelection)> {
-    let of = atlas.genes().len() as u64;
+    let gene_count = atlas.genes().len() as u64;
     let mut genes = ChosenGenes::none(atlas);
     let mut cells = 0;
     let method = match &data.genes {
-        GeneChoice::All => return Ok((atlas.clone(), GeneSelection { of, chosen: of, ..GeneSelection::default() })),
+        GeneChoice::All => {
+            return Ok((
+                atlas.clone(),
+                GeneSelection { of: gene_count, chosen: gene_count, ..GeneSelection::default() },
+            ));
+        }
         GeneChoice::Listed(file) => {
             genes.add_listed(file)?;
             Method::List
         }
         GeneChoice::Variable(count) => {
             let ranking = Ranking { atlas, split, resources };
-            let (method, scores, looked_at) = match atlas.manifest().values {
+            let ranked = match atlas.manifest().values {
                 ValueKind::Counts => ranking.of_counts()?,
                 ValueKind::Continuous => ranking.of_logarithms()?,
             };
             let most = to_usize(*count);
-            genes.add(largest(&scores, most));
-            cells = looked_at;
-            method
+            genes.add(largest(&ranked.scores, most));
+            cells = ranked.cells;
+            ranked.method
         }
     };
     let chosen = genes.count();
     genes.keep(&data.genes_keep)?;
     let kept = genes.count() - chosen;
-    Ok((atlas.with_genes(&genes.names())?, GeneSelection { method, of, chosen, kept, cells }))
+    Ok((atlas.with_genes(&genes.names())?, GeneSelection { method, of: gene_count, chosen, kept, cells }))
+}
+
+/// Scores of all genes; the largest are chosen.
+struct RankedGenes {
+    method: Method,
+    scores: Vec<f64>,
+    /// Number of cells from which they were computed.
+    cells: u64,
 }
 
 struct Ranking<'a> {
@@ -71,14 +84,14 @@ struct Ranking<'a> {
 }
 
 impl Ranking<'_> {
-    fn of_counts(&self) -> Result<(Method, Vec<f64>, u64)> {
+    fn of_counts(&self) -> Result<RankedGenes> {
         let sums = self.sums(ValueTransform::Values)?;
-        let trend = Trend::of(&sums);
+        let trend = Trend::fit(&sums);
         let cut_off = self.sums(ValueTransform::AtMost(trend.bounds()))?;
-        Ok((Method::SeuratV3, trend.normalised(&cut_off), sums.cells))
+        Ok(RankedGenes { method: Method::SeuratV3, scores: trend.normalised(&cut_off), cells: sums.cells })
     }
 
-    fn of_logarithms(&self) -> Result<(Method, Vec<f64>, u64)> {
+    fn of_logarithms(&self) -> Result<RankedGenes> {
         let sums = self.sums(ValueTransform::Unlogged)?;
         if sums.any_negative || sums.squares.iter().any(|sum| !sum.is_finite()) {
             return Err(Error::data(
@@ -87,7 +100,7 @@ impl Ranking<'_> {
                 "ingest the layer that holds the raw counts, or name the genes in a file: --genes FILE",
             ));
         }
-        Ok((Method::Seurat, dispersions(&sums), sums.cells))
+        Ok(RankedGenes { method: Method::Seurat, scores: dispersions(&sums), cells: sums.cells })
     }
 
     fn sums(&self, summed: ValueTransform) -> Result<GeneSums> {

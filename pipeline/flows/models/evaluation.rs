@@ -7,7 +7,7 @@ use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     BoxError, Sink,
     evaluate::{
-        judge::{ControlProfile, EvaluationEvidence, Judge, ModelProfiles, Tabulate, Unscored},
+        evaluator::{ControlProfile, EvaluationEvidence, Evaluator, ModelProfiles, Tabulate, Unscored},
         prediction_set::{self, PredictionSelection},
     },
     model::saved::Model,
@@ -25,7 +25,7 @@ use stages::{
 };
 
 use super::{
-    judging_cells::{ModelCells, RealCells},
+    evaluation_cells::{ModelCells, RealCells},
     predicting::source_rows,
     stored_order::rows_as_stored,
 };
@@ -42,7 +42,7 @@ pub(super) const AGAIN: &str = "run the same command again";
 
 /// Options of an evaluation.
 #[derive(Clone, Debug, Default)]
-pub struct JudgeOptions {
+pub struct EvaluationOptions {
     /// The scale; by default that of the atlas's values.
     pub scale: Option<Scale>,
     /// The readout of the model's output: anchored by default; predictions from a file are always raw.
@@ -71,7 +71,7 @@ pub fn evaluate(
     atlas: &Atlas,
     model: &Model,
     split: Split,
-    options: &JudgeOptions,
+    options: &EvaluationOptions,
     resources: &Resources,
 ) -> Result<EvaluationOutcome> {
     let atlas = &atlas.with_genes(&model.card.genes)?;
@@ -85,8 +85,8 @@ pub fn evaluate(
     };
     let judged = judged_part(&split, options.on)?;
     let split = Arc::new(split);
-    let groups = Arc::new(Groups::of(atlas, Some(&split)));
-    let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
+    let groups = Arc::new(Groups::from_atlas(atlas, Some(&split)));
+    let (jobs, groups_of) = Jobs::for_evaluation(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
     let judged_groups: Vec<usize> = {
         let mut all: Vec<usize> = groups_of.iter().flatten().flatten().copied().collect();
         all.sort_unstable();
@@ -95,16 +95,16 @@ pub fn evaluate(
 
     let of_file = match &options.predictions {
         Some(path) => {
-            let wanted =
+            let selection =
                 PredictionSelection { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
-            Some(prediction_set::read(path, &wanted)?)
+            Some(prediction_set::read(path, &selection)?)
         }
         None => None,
     };
     let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
     let (profiles, _): (Vec<GroupProfiles>, _) =
         completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
-    let real = RealCells::of(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
+    let real = RealCells::prepare(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
     let (predictions, predicted) = match of_file {
         Some(predictions) => (predictions, HashMap::new()),
         None => {
@@ -114,11 +114,11 @@ pub fn evaluate(
         }
     };
 
-    let judge = Judge::new(atlas, groups, judged, scale, profiles, real.with_predicted(predicted));
+    let evaluator = Evaluator::new(atlas, groups, judged, scale, profiles, real.with_predicted(predicted));
     let conditions = predictions.into_iter().map(Ok::<ModelProfiles, Error>);
     let run = Pipeline::from_source("conditions", resources.edge(), conditions)
         .with_stop(resources.stop.clone())
-        .map("judge", resources.threads, move |prediction| Ok(judge.judge(&prediction)))
+        .map("judge", resources.threads, move |prediction| Ok(evaluator.evaluate(&prediction)))
         .run("table", Tabulate::new(scale, anchor));
     let (judgement, _) = completed(run, AGAIN)?;
     let mut skipped = jobs.skipped;
@@ -131,7 +131,7 @@ pub fn evaluate(
 }
 
 /// The requested scale, or the atlas's own; means of counts in a file don't determine the mean of logarithms.
-pub(super) fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> {
+pub(super) fn scale_for(atlas: &Atlas, options: &EvaluationOptions) -> Result<Scale> {
     match (options.scale, atlas.manifest().values) {
         (None, ValueKind::Counts) if options.predictions.is_some() => Ok(Scale::Pseudobulk),
         (None, ValueKind::Counts) => Ok(Scale::Log1p),

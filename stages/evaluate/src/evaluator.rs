@@ -18,20 +18,22 @@ use reader::{
 use schemas::conditions::CONTROL;
 use statistics::{
     bootstrap::{BootstrapDraws, GENE_DRAWS},
-    clouds,
     differential::{effect_size, top_genes},
     metrics,
     moments::{MeanProfile, Moments},
+    point_sets,
     scale::Scale,
 };
 
 pub use self::evidence::{
-    Clouds, ConditionJudgement, ControlProfile, EvaluationEvidence, GroupJudgement, ModelProfiles, Tabulate, Unscored,
+    ConditionEvaluation, ControlProfile, EvaluationEvidence, GroupEvaluation, ModelProfiles, PointSets, Tabulate,
+    Unscored,
 };
 use self::expressed::expressed;
 use crate::{
-    Baseline, BaselineScores, BaselineTarget, Comparison, ConditionScores, Contestant, Predicted, PredictionScores,
-    Scatter, ScoredGenes, TrainingProfile, TrainingProfiles, comparison::TRAIN_UNIVERSE, discrimination, versus,
+    Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, Predicted,
+    PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles, comparison::TRAIN_UNIVERSE,
+    discrimination, versus,
 };
 
 /// Why a condition can't be scored if its context has controls in one half alone.
@@ -41,13 +43,13 @@ const NO_SOURCE: &str = "no training control with these covariates is among thos
 const NAMED_GENES: usize = 10;
 
 /// Everything needed to evaluate conditions, separately and in any order.
-pub struct Judge {
+pub struct Evaluator {
     atlas: Atlas,
     groups: Arc<Groups>,
     judged: SplitPart,
     scale: Scale,
     profiles: Vec<GroupProfiles>,
-    clouds: Clouds,
+    point_sets: PointSets,
     contexts: HashMap<Vec<u32>, usize>,
     /// The control group of each context.
     controls: HashMap<Vec<u32>, usize>,
@@ -62,9 +64,9 @@ pub struct Judge {
     draws: BootstrapDraws,
 }
 
-impl std::fmt::Debug for Judge {
+impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Judge").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
+        f.debug_struct("Evaluator").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
     }
 }
 
@@ -78,8 +80,8 @@ struct Case<'a> {
     comparison: Comparison<'a>,
 }
 
-impl Judge {
-    /// Creates a judge for the `judged` cells of these groups, from the groups' profiles and clouds.
+impl Evaluator {
+    /// Creates an evaluator of the `judged` cells of these groups, from the groups' profiles and point sets.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -87,7 +89,7 @@ impl Judge {
         judged: SplitPart,
         scale: Scale,
         profiles: Vec<GroupProfiles>,
-        clouds: Clouds,
+        point_sets: PointSets,
     ) -> Self {
         let places = match scale {
             Scale::Pseudobulk => expressed(&profiles, atlas.genes().len()),
@@ -123,7 +125,7 @@ impl Judge {
             judged,
             scale,
             profiles,
-            clouds,
+            point_sets,
             contexts,
             controls,
             training,
@@ -134,14 +136,14 @@ impl Judge {
         }
     }
 
-    /// Judges the prediction of one group.
+    /// Evaluates the prediction of one group.
     ///
     /// # Panics
     /// If there is no such group.
     #[must_use]
-    pub fn judge(&self, model: &ModelProfiles) -> GroupJudgement {
+    pub fn evaluate(&self, model: &ModelProfiles) -> GroupEvaluation {
         let group = &self.groups.all()[model.group];
-        GroupJudgement(self.condition(model, group).map_err(|why| Unscored {
+        GroupEvaluation(self.condition(model, group).map_err(|why| Unscored {
             condition: self.atlas.manifest().conditions.name(group.condition).to_owned(),
             covariates: self.covariates(group),
             why,
@@ -149,7 +151,7 @@ impl Judge {
     }
 
     /// The scores of a group, or why it has none.
-    fn condition(&self, model: &ModelProfiles, group: &Group) -> Result<ConditionJudgement, &'static str> {
+    fn condition(&self, model: &ModelProfiles, group: &Group) -> Result<ConditionEvaluation, &'static str> {
         let model = &model.only(&self.places);
         let at = model.group;
         let halves = &self.profiles[at].halves;
@@ -159,12 +161,12 @@ impl Judge {
         let reference = controls.reference.as_ref().ok_or(NO_REFERENCE)?;
         let source = controls.training.as_ref().ok_or(NO_SOURCE)?;
         let (reference, source) = (on_scale(reference, self.scale), on_scale(source, self.scale));
-        let chosen = ScoredGenes::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
+        let chosen = ScoredGenes::choose(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
         let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
         let case = Case { at, group, control_at, source: &source, comparison };
 
         let contestants = self.contestants(&case, model);
-        let [Contestant { scores, predicted }, ..] = &contestants;
+        let [ComparedPrediction { scores, predicted }, ..] = &contestants;
         let ceiling = match halves {
             [Some(first), Some(second)] => {
                 self.ceiling(&case, &on_scale(first, self.scale), &on_scale(second, self.scale))
@@ -186,7 +188,7 @@ impl Judge {
             distance: model.distance,
             beyond_additive: beyond_additive(&case.comparison, predicted.as_ref(), &contestants),
             ceiling,
-            baselines: BaselineScores::of(|baseline| by_baseline[baseline.name()]),
+            baselines: BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]),
             versus: versus::of_condition(&comparison, &contestants, &self.draws),
         };
         let scatter = Scatter {
@@ -197,38 +199,38 @@ impl Judge {
             control: narrow_all(&source.mean),
             top: top_genes(&truth, &reference, NAMED_GENES),
         };
-        Ok(ConditionJudgement { scores: judged, scatter })
+        Ok(ConditionEvaluation { scores: judged, scatter })
     }
 
     /// The model and the baselines, each with its scores.
-    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [Contestant; 1 + Baseline::ALL.len()] {
+    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [ComparedPrediction; 1 + Baseline::ALL.len()] {
         let source = case.comparison.source;
-        let [first, second] = &self.clouds.real[case.at];
+        let [first, second] = &self.point_sets.real[case.at];
         let real = first.with(second);
-        let target = clouds::TargetCloud::new(&real);
-        let of = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
+        let target = point_sets::TargetPointSet::new(&real);
+        let scored = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
             let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
             let (e_distance, mmd) = distances;
             let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
-            Contestant { predicted: Some(predicted), scores }
+            ComparedPrediction { predicted: Some(predicted), scores }
         };
-        let of_model = target.as_ref().zip(self.clouds.predicted.get(&case.at));
-        let of_model = of_model.map(|(target, cloud)| target.distances(cloud, target.apart(cloud)));
-        let model = of(model.anchored_at(case.source), of_model.unwrap_or_default());
+        let of_model = target.as_ref().zip(self.point_sets.predicted.get(&case.at));
+        let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
+        let model = scored(model.anchored_at(case.source), of_model.unwrap_or_default());
 
-        let controls = &self.clouds.real[case.control_at][0];
+        let controls = &self.point_sets.real[case.control_at][0];
         let apart = target.as_ref().map(|target| target.apart(controls));
         let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
         let context = self.contexts[&case.group.covariates];
         let mut contestants = vec![model];
         contestants.extend(Baseline::ALL.map(|baseline| {
             let predicted = self.training.predict(baseline, BaselineTarget { parts: &parts, context, start: source });
-            let Some(mean) = predicted else { return Contestant::default() };
+            let Some(mean) = predicted else { return ComparedPrediction::default() };
             let distances = target.as_ref().zip(apart).map(|(target, apart)| {
-                let step = self.clouds.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
+                let step = self.point_sets.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
                 target.distances(&controls.moved(&step), apart)
             });
-            of(mean.into(), distances.unwrap_or_default())
+            scored(mean.into(), distances.unwrap_or_default())
         }));
         let mut contestants = contestants.into_iter();
         std::array::from_fn(|_| contestants.next().unwrap_or_default())
@@ -243,11 +245,11 @@ impl Judge {
 
     /// The scores of half of the evaluated cells as a prediction of the other half.
     fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> PredictionScores {
-        let chosen = ScoredGenes::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
+        let chosen = ScoredGenes::choose(first, case.comparison.reference, case.comparison.chosen.train.clone());
         let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
         let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean.clone() };
-        let [first_cells, second_cells] = &self.clouds.real[case.at];
-        let (e_distance, mmd) = clouds::TargetCloud::new(first_cells)
+        let [first_cells, second_cells] = &self.point_sets.real[case.at];
+        let (e_distance, mmd) = point_sets::TargetPointSet::new(first_cells)
             .map(|target| target.distances(second_cells, target.apart(second_cells)))
             .unwrap_or_default();
         let rank = self.rank(case, &second.mean, Some(&narrow_all(&first.mean)));
@@ -305,7 +307,7 @@ impl Judge {
 fn beyond_additive(
     comparison: &Comparison<'_>,
     predicted: Option<&Predicted>,
-    contestants: &[Contestant],
+    contestants: &[ComparedPrediction],
 ) -> Option<f64> {
     let at = Baseline::ALL.iter().position(|baseline| *baseline == Baseline::Additive)?;
     let (predicted, additive) = (predicted?, contestants.get(1 + at)?.predicted.as_ref()?);

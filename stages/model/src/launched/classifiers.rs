@@ -3,7 +3,7 @@
 //! The penalty's gradient is derived in [`crate::fused::penalty`], which computes it on the CPU.
 
 use device_kernels::{
-    guess::{ClassificationTargets, judge as judge_guesses},
+    guess::{ClassificationTargets, losses_and_accuracy},
     layer::column_sums,
     penalty::{PenaltyTerms, add_row, down, up, value},
     unpack::Unpacked,
@@ -36,7 +36,7 @@ pub(super) struct LaunchedAdversaryResults {
 
 impl LaunchedAdversaryResults {
     fn new(adversaries: &Adversaries, basal: &Tensor) -> Self {
-        let names: Vec<String> = adversaries.classifiers().map(|of| of.name.to_owned()).collect();
+        let names: Vec<String> = adversaries.classifiers().map(|task| task.name.to_owned()).collect();
         let losses = Tensor::empty([to_i64(names.len())], (basal.kind(), basal.device()));
         Self { losses, penalties: None, names, accuracies: Vec::new() }
     }
@@ -65,7 +65,7 @@ impl LaunchedAdversaryResults {
 
 /// The adversaries' results for basal latents `[cells, latent]`, including penalties; returns the gradients
 /// of loss + `weight` · penalty with respect to their parameters.
-pub(super) fn judge(
+pub(super) fn results_with_gradients(
     adversaries: &Adversaries,
     basal: &Tensor,
     batch: &Unpacked,
@@ -76,9 +76,9 @@ pub(super) fn judge(
     let (mut seeds, mut found) = (DeviceDropoutSeeds::new(seed, DropoutPass::Adversaries), Gradients::none());
     let mut judgement = LaunchedAdversaryResults::new(adversaries, basal);
     let penalties = judgement.losses.empty_like();
-    for (at, of) in adversaries.classifiers().enumerate() {
-        let guess = LaunchedClassifierPass::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
-        let last = &of.classifier.to_classes;
+    for (at, task) in adversaries.classifiers().enumerate() {
+        let guess = LaunchedClassifierPass::new(adversaries, &task, basal, batch, &mut seeds, judgement.place(at));
+        let last = &task.classifier.to_classes;
         let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, to_i64(at)), &mut found);
         let by_hidden = guess.last.backward(&guess.by_logits, &mut found);
         found.change(&last.weight, |gradient| add_row(gradient, &of_last));
@@ -91,7 +91,7 @@ pub(super) fn judge(
 
 /// The adversaries' results for basal latents `[cells, latent]`; returns each loss's gradient with respect to
 /// the latents, `[cells, latent]`.
-pub(super) fn oppose(
+pub(super) fn results_for_latents(
     adversaries: &Adversaries,
     basal: &Tensor,
     batch: &Unpacked,
@@ -101,8 +101,8 @@ pub(super) fn oppose(
     let mut seeds = DeviceDropoutSeeds::new(seed, DropoutPass::Opponents);
     let mut judgement = LaunchedAdversaryResults::new(adversaries, basal);
     let mut slopes = Vec::new();
-    for (at, of) in adversaries.classifiers().enumerate() {
-        let guess = LaunchedClassifierPass::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+    for (at, task) in adversaries.classifiers().enumerate() {
+        let guess = LaunchedClassifierPass::new(adversaries, &task, basal, batch, &mut seeds, judgement.place(at));
         let by_hidden = guess.last.backward(&guess.by_logits, &mut Gradients::unwanted());
         slopes.extend(guess.pass.backward(by_hidden, &[], true, &mut Gradients::unwanted()));
         judgement.accuracies.push(guess.accuracy);
@@ -122,17 +122,17 @@ struct LaunchedClassifierPass<'a> {
 impl<'a> LaunchedClassifierPass<'a> {
     fn new(
         adversaries: &Adversaries,
-        of: &ClassifierTask<'a>,
+        task: &ClassifierTask<'a>,
         basal: &Tensor,
         batch: &Unpacked,
         seeds: &mut DeviceDropoutSeeds<'_>,
         loss: Tensor,
     ) -> Self {
-        let pass = LaunchedForwardPass::forward(&of.classifier.hidden, basal, seeds);
-        let (last, logits) = OutputLayer::forward(&of.classifier.to_classes, pass.output(), true);
+        let pass = LaunchedForwardPass::forward(&task.classifier.hidden, basal, seeds);
+        let (last, logits) = OutputLayer::forward(&task.classifier.to_classes, pass.output(), true);
         let is_focal = adversaries.loss == AdversaryLoss::Focal;
-        let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
-        let judged = match (&of_covariate, of.guessed) {
+        let of_covariate = task.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
+        let judged = match (&of_covariate, task.guessed) {
             (None, Err(weights)) => ClassificationTargets {
                 classes: &batch.combinations,
                 weights: Some(weights),
@@ -150,7 +150,7 @@ impl<'a> LaunchedClassifierPass<'a> {
                 by_class: false,
             },
         };
-        let accuracy = judge_guesses(&logits, judged, batch, &loss);
+        let accuracy = losses_and_accuracy(&logits, judged, batch, &loss);
         Self { pass, last, by_logits: logits, accuracy }
     }
 }

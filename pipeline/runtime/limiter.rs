@@ -1,17 +1,17 @@
-//! The gate of an edge: it decides what may pass, so that an edge never holds more than its [`Capacity`].
+//! The limiter of an edge: it decides what may pass, so that an edge never holds more than its [`Capacity`].
 //!
 //! Everything that passes has a *place* in line, counted from 0, and is held from its admission until the
 //! receiver takes it. There are two kinds of senders:
 //!
-//! - one that has an item ready is [admitted](Gate::admit) with the item's bytes;
-//! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a
-//!   result as large as the latest one, and then [settles](Gate::settle) for the result's actual size.
+//! - one that has an item ready is [admitted](CapacityLimiter::admit) with the item's bytes;
+//! - a worker of a parallel map [reserves](CapacityLimiter::reserve) a place before it computes, for its input and for a
+//!   result as large as the latest one, and then [settles](CapacityLimiter::settle) for the result's actual size.
 //!   Therefore everything that a map has in flight counts against its edge.
 //!
 //! # Why no thread waits forever
 //!
 //! One rule admits whatever fits, and **the oldest thing held, whether it fits or not**. The oldest is the
-//! one whose place the receiver takes next. It never waits at the gate: if it waited for space held by
+//! one whose place the receiver takes next. It never waits at the limiter: if it waited for space held by
 //! younger ones, and the receiver for it, nothing would ever move. Places are given in the order of the
 //! inputs, one at a time. So the oldest has its place before any younger one; it is either being computed
 //! (which ends) or passes, and is then first in the channel, ready for the receiver. Along a chain of edges,
@@ -48,27 +48,27 @@ pub(super) struct Permit {
 
 /// The measurements of an edge so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct EdgeMeasurements {
     /// Items that were received.
     pub(super) items: u64,
     /// Their bytes.
     pub(super) bytes: u64,
     /// Peak of the bytes held.
     pub(super) peak_bytes: usize,
-    /// Total time that senders waited at the gate.
+    /// Total time that senders waited at the limiter.
     pub(super) waited_for_room: Duration,
     /// Total time that the receiver waited for an item.
     pub(super) waited_for_items: Duration,
 }
 
 /// Lets items onto an edge while there is space.
-pub(super) struct Gate<P: Primitives = Native> {
+pub(super) struct CapacityLimiter<P: Primitives = Native> {
     capacity: Capacity,
-    books: P::Monitor<GateState>,
+    state: P::Monitor<LimiterState>,
 }
 
 #[derive(Default)]
-struct GateState {
+struct LimiterState {
     /// Number of places given so far: the next one to give.
     admitted: u64,
     /// Number of items received so far, which is the place of the oldest thing held.
@@ -77,7 +77,7 @@ struct GateState {
     /// Bytes of the result that settled last, which is the best estimate for the next one.
     latest: usize,
     closed: Option<End>,
-    measured: Measured,
+    measured: EdgeMeasurements,
 }
 
 impl Permit {
@@ -90,9 +90,9 @@ impl Permit {
     }
 }
 
-impl<P: Primitives> Gate<P> {
+impl<P: Primitives> CapacityLimiter<P> {
     pub(super) fn new(capacity: Capacity) -> Self {
-        Self { capacity, books: P::Monitor::new(GateState::default()) }
+        Self { capacity, state: P::Monitor::new(LimiterState::default()) }
     }
 
     /// Waits for space for an item that is ready.
@@ -104,21 +104,21 @@ impl<P: Primitives> Gate<P> {
     ///
     /// Only one thread at a time may call this, so that places are given in the order of the inputs.
     pub(super) fn reserve(&self, input_bytes: usize) -> Result<Permit, Closed> {
-        self.enter(|books| input_bytes.saturating_add(books.latest))
+        self.enter(|state| input_bytes.saturating_add(state.latest))
     }
 
-    fn enter(&self, weigh: impl Fn(&GateState) -> usize) -> Result<Permit, Closed> {
+    fn enter(&self, weigh: impl Fn(&LimiterState) -> usize) -> Result<Permit, Closed> {
         let started = Instant::now();
-        self.books.update_when(
-            |books| books.closed.is_some() || books.has_room_for(weigh(books), self.capacity),
-            |books| {
-                books.measured.waited_for_room += started.elapsed();
-                if books.closed.is_some() {
+        self.state.update_when(
+            |state| state.closed.is_some() || state.has_room_for(weigh(state), self.capacity),
+            |state| {
+                state.measured.waited_for_room += started.elapsed();
+                if state.closed.is_some() {
                     return Err(Closed);
                 }
-                let permit = Permit { place: books.admitted, bytes: weigh(books) };
-                books.admitted += 1;
-                books.hold(permit.bytes);
+                let permit = Permit { place: state.admitted, bytes: weigh(state) };
+                state.admitted += 1;
+                state.hold(permit.bytes);
                 Ok(permit)
             },
         )
@@ -127,18 +127,18 @@ impl<P: Primitives> Gate<P> {
     /// Exchanges a reservation for the result's size; waits for space if that is larger.
     pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
         let Permit { place, bytes: reserved } = reserved;
-        let fits = |books: &GateState| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
+        let fits = |state: &LimiterState| (state.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
         let started = Instant::now();
-        self.books.update_when(
-            |books| books.closed.is_some() || bytes <= reserved || books.taken == place || fits(books),
-            |books| {
-                books.measured.waited_for_room += started.elapsed();
-                if books.closed.is_some() {
+        self.state.update_when(
+            |state| state.closed.is_some() || bytes <= reserved || state.taken == place || fits(state),
+            |state| {
+                state.measured.waited_for_room += started.elapsed();
+                if state.closed.is_some() {
                     return Err(Closed);
                 }
-                books.held_bytes -= reserved;
-                books.hold(bytes);
-                books.latest = bytes;
+                state.held_bytes -= reserved;
+                state.hold(bytes);
+                state.latest = bytes;
                 Ok(Permit { place, bytes })
             },
         )
@@ -147,39 +147,39 @@ impl<P: Primitives> Gate<P> {
     /// Records that the receiver took an item of this many bytes (`None`: the end), after waiting this long.
     /// Returns how the edge was closed, if it was.
     pub(super) fn take(&self, bytes: Option<usize>, waited: Duration) -> Option<End> {
-        self.books.update(|books| {
-            books.measured.waited_for_items += waited;
+        self.state.update(|state| {
+            state.measured.waited_for_items += waited;
             if let Some(bytes) = bytes {
-                books.taken += 1;
-                books.held_bytes -= bytes;
-                books.measured.items += 1;
-                books.measured.bytes += bytes as u64;
+                state.taken += 1;
+                state.held_bytes -= bytes;
+                state.measured.items += 1;
+                state.measured.bytes += bytes as u64;
             }
-            books.closed
+            state.closed
         })
     }
 
-    /// Stops admitting, and wakes everyone who waits; returns whether the gate was open.
+    /// Stops admitting, and wakes everyone who waits; returns whether the limiter was open.
     pub(super) fn close(&self, end: End) -> bool {
-        self.books.update(|books| {
-            let was_open = books.closed.is_none();
-            books.closed.get_or_insert(end);
+        self.state.update(|state| {
+            let was_open = state.closed.is_none();
+            state.closed.get_or_insert(end);
             was_open
         })
     }
 
     /// Number of places given.
     pub(super) fn admitted(&self) -> u64 {
-        self.books.update(|books| books.admitted)
+        self.state.update(|state| state.admitted)
     }
 
     /// The measurements so far.
-    pub(super) fn measured(&self) -> Measured {
-        self.books.update(|books| books.measured)
+    pub(super) fn measured(&self) -> EdgeMeasurements {
+        self.state.update(|state| state.measured)
     }
 }
 
-impl GateState {
+impl LimiterState {
     /// Whether the next place may be given to something of this size.
     fn has_room_for(&self, bytes: usize, capacity: Capacity) -> bool {
         let held = self.admitted - self.taken;

@@ -32,13 +32,14 @@ mod tests {
 
     #[test]
     fn a_gene_is_expressed_by_its_mean_over_training_cells_alone() {
-        let of = |cells: &[[f32; 3]]| {
+        let moments_of = |cells: &[[f32; 3]]| {
             let mut moments = Moments::new(3);
             cells.iter().for_each(|cell| moments.push_dense(cell));
             Some(moments)
         };
-        let trained = GroupProfiles { training: of(&[[0.0, 0.3, 0.0], [0.0, 0.0, 0.2]]), ..GroupProfiles::default() };
-        let judged = GroupProfiles { halves: [of(&[[9.0, 9.0, 9.0]]), None], ..GroupProfiles::default() };
+        let trained =
+            GroupProfiles { training: moments_of(&[[0.0, 0.3, 0.0], [0.0, 0.0, 0.2]]), ..GroupProfiles::default() };
+        let judged = GroupProfiles { halves: [moments_of(&[[9.0, 9.0, 9.0]]), None], ..GroupProfiles::default() };
         assert_eq!(expressed(&[trained.clone(), judged.clone(), trained], 3), [1, 2]);
         assert_eq!(expressed(&[judged], 3), [0, 1, 2]);
     }

@@ -33,8 +33,8 @@ fn use_model(gpu: &Gpu, what: &str) {
         "embed m s.atlas --out embeddings.parquet",
         "evaluate m s.atlas --on valid",
     ] {
-        let (_, seen) = gpu.json(&format!("{command} {GPU}"));
-        assert!(seen.counter("launches") > 0, "{what}: {command} launched nothing");
+        let (_, observed) = gpu.json(&format!("{command} {GPU}"));
+        assert!(observed.counter("launches") > 0, "{what}: {command} launched nothing");
     }
 }
 
@@ -42,10 +42,14 @@ fn use_model(gpu: &Gpu, what: &str) {
 fn every_preset_trains_and_its_model_is_used() {
     for preset in Preset::ALL.map(Preset::name) {
         let Some(gpu) = Gpu::with_atlas() else { return };
-        let (told, seen) = train(&gpu, &format!("--preset {preset}"));
-        assert_eq!((&told["epochs"], &told["device"]), (&6.into(), &"cuda:0 (Stand-in (sm_90))".into()), "{preset}");
-        assert!(told["peak_device_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{preset}: {told}");
-        assert!(seen.counter("graph_launches") > 0, "{preset}: nothing was replayed");
+        let (result, observed) = train(&gpu, &format!("--preset {preset}"));
+        assert_eq!(
+            (&result["epochs"], &result["device"]),
+            (&6.into(), &"cuda:0 (Stand-in (sm_90))".into()),
+            "{preset}"
+        );
+        assert!(result["peak_device_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{preset}: {result}");
+        assert!(observed.counter("graph_launches") > 0, "{preset}: nothing was replayed");
         use_model(&gpu, preset);
     }
 }
@@ -64,16 +68,16 @@ fn every_preset_goes_on_where_it_lost_the_device() {
     for preset in Preset::ALL.map(Preset::name) {
         let Some(mut gpu) = Gpu::with_atlas() else { return };
         let flags = format!("--preset {preset}");
-        let (_, seen) = train(&gpu, &flags);
+        let (_, observed) = train(&gpu, &flags);
         std::fs::remove_dir_all(gpu.home().path("m")).unwrap();
         // After the first epoch there is a checkpoint.
-        let launches = seen.counter("launches") + seen.counter("graph_launches");
+        let launches = observed.counter("launches") + observed.counter("graph_launches");
         gpu.set(&[("LOSE_AFTER", &(launches * 3 / 4).to_string())]);
         let (lost, _) = gpu.run(&format!("train s.atlas --out m --epochs 6 {SHORT} {flags}"));
         assert_eq!(lost.code, 74, "{preset}: {}", lost.stderr);
         gpu.set(&[]);
-        let (told, _) = train(&gpu, &format!("{flags} --resume"));
-        assert_eq!(told["epochs"], 6, "{preset}: {told}");
+        let (result, _) = train(&gpu, &format!("{flags} --resume"));
+        assert_eq!(result["epochs"], 6, "{preset}: {result}");
         let history = std::fs::read_to_string(gpu.home().path("m/history.jsonl")).unwrap();
         assert_eq!(history.lines().count(), 6, "{preset}: {history}");
     }
@@ -83,10 +87,10 @@ fn every_preset_goes_on_where_it_lost_the_device() {
 fn every_preset_is_cross_validated() {
     for preset in Preset::ALL.map(Preset::name) {
         let Some(gpu) = Gpu::with_atlas() else { return };
-        let (told, seen) = gpu.json(&format!(
+        let (result, observed) = gpu.json(&format!(
             "crossval s.atlas --scheme leave-out:cell_type --epochs 2 --preset {preset} {SHORT} --out folds"
         ));
-        assert!(told.is_object() && seen.counter("launches") > 0, "{preset}: {told}");
+        assert!(result.is_object() && observed.counter("launches") > 0, "{preset}: {result}");
         assert!(gpu.home().path("folds/crossval.json").exists(), "{preset}");
     }
 }

@@ -21,7 +21,7 @@ fn conditions(evaluation: &Value) -> &Vec<Value> {
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]
@@ -83,13 +83,13 @@ fn a_held_out_condition_is_scored_or_named_as_skipped() {
 #[test]
 fn an_evaluation_names_its_scale_and_its_readout() {
     let home = home();
-    let told = |line: &str| {
+    let scale_and_readout = |line: &str| {
         let evaluation = home.json(line);
         (evaluation["scale"].as_str().unwrap().to_owned(), evaluation["readout"].as_str().unwrap().to_owned())
     };
     let is = |scale: &str, readout: &str| (scale.to_owned(), readout.to_owned());
-    assert_eq!(told("evaluate m s.atlas"), is("log1p", "anchored"));
-    assert_eq!(told("evaluate m s.atlas --scale pseudobulk --readout raw"), is("pseudobulk", "raw"));
+    assert_eq!(scale_and_readout("evaluate m s.atlas"), is("log1p", "anchored"));
+    assert_eq!(scale_and_readout("evaluate m s.atlas --scale pseudobulk --readout raw"), is("pseudobulk", "raw"));
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn any_part_can_be_judged() {
         assert_eq!(summary.contains("none of the evaluated cells were held out"), part != "ood", "{summary}");
     }
     home.json("split s.atlas --name all --scheme random:0.2 --valid 0");
-    let told = home.refused(2, "evaluate m s.atlas --split all --on valid");
-    says(&told, &["valid"]);
+    let message = home.refused(2, "evaluate m s.atlas --split all --on valid");
+    says(&message, &["valid"]);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn written_predictions_are_judged_as_what_they_are() {
     let (wide, long, cells) = (judged("wide"), judged("long.parquet"), judged("cells"));
     assert_eq!((&wide["scale"], &wide["readout"]), (&"pseudobulk".into(), &"raw".into()));
     assert_eq!(wide, long);
-    assert_eq!(wide, judged("parted"), "folders tell what columns do");
+    assert_eq!(wide, judged("parted"), "folders show what columns do");
     let model = home.json("evaluate m s.atlas --scale pseudobulk --readout raw");
     assert_eq!(conditions(&wide).len(), conditions(&model).len());
     for ((written, of_cells), run) in conditions(&wide).iter().zip(conditions(&cells)).zip(conditions(&model)) {

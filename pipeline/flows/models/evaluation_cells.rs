@@ -17,12 +17,12 @@ use schemas::{
 use stages::{
     BoxError, Sink,
     evaluate::{
-        judge::Clouds,
+        evaluator::PointSets,
         sampled::{ProjectCells, SampledCells, cells_per_group, training_sample},
     },
     model::saved::Model,
     predictor::{
-        predict::{PredictClouds, TargetCells, batch_size},
+        predict::{PredictPointSets, TargetCells, batch_size},
         query::Jobs,
     },
     reader::{
@@ -33,14 +33,14 @@ use stages::{
     },
     statistics::{
         axes::{Axes, CellScale},
-        clouds::Cloud,
+        point_sets::PointSet,
         scale::{Anchor, Scale},
     },
     trainer::principal::{FindAxes, sample_size},
 };
 
 use super::{
-    judging::{AGAIN, TARGET_SUM},
+    evaluation::{AGAIN, TARGET_SUM},
     stored_order::rows_as_stored,
 };
 use crate::{
@@ -52,7 +52,7 @@ use crate::{
 pub(super) struct RealCells {
     axes: Arc<Axes>,
     sampled: Arc<SampledCells>,
-    clouds: Vec<[Cloud; 2]>,
+    point_sets: Vec<[PointSet; 2]>,
     /// The control group of each context.
     controls: HashMap<Vec<u32>, usize>,
 }
@@ -62,7 +62,7 @@ impl RealCells {
     ///
     /// # Errors
     /// Data that can't be read, or a run that was stopped.
-    pub(super) fn of(
+    pub(super) fn prepare(
         atlas: &Atlas,
         split: &Arc<Split>,
         groups: &Arc<Groups>,
@@ -86,24 +86,24 @@ impl RealCells {
         let is_judged: HashSet<usize> = judged_groups.iter().copied().collect();
         let group_of = |cell: CellIndex| {
             let group = groups.find(atlas.codes(cell))?;
-            let wanted = match atlas.condition(cell) == CONTROL {
+            let is_eligible = match atlas.condition(cell) == CONTROL {
                 true => split.part(cell) == SplitPart::Train && first_half(cell),
                 false => split.part(cell) == judged && is_judged.contains(&group),
             };
-            wanted.then_some(group)
+            is_eligible.then_some(group)
         };
         let most = cells_per_group(judged_groups.len());
         let sampled = Arc::new(SampledCells::choose(atlas.cells(), groups.all().len(), most, group_of));
         let sink = ProjectCells::new(Arc::clone(&axes), Arc::clone(&sampled), groups.all().len());
-        let (clouds, _) = completed(chosen_rows(atlas, &sampled, resources).run("project", sink), AGAIN)?;
+        let (point_sets, _) = completed(chosen_rows(atlas, &sampled, resources).run("project", sink), AGAIN)?;
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
         let controls = controls.map(|(at, group)| (group.covariates.clone(), at)).collect();
-        Ok(Self { axes, sampled, clouds, controls })
+        Ok(Self { axes, sampled, point_sets, controls })
     }
 
     /// The same together with predicted cells.
-    pub(super) fn with_predicted(self, predicted: HashMap<usize, Cloud>) -> Clouds {
-        Clouds { axes: Arc::unwrap_or_clone(self.axes), real: self.clouds, predicted }
+    pub(super) fn with_predicted(self, predicted: HashMap<usize, PointSet>) -> PointSets {
+        PointSets { axes: Arc::unwrap_or_clone(self.axes), real: self.point_sets, predicted }
     }
 }
 
@@ -122,7 +122,7 @@ impl ModelCells<'_> {
     ///
     /// # Errors
     /// Data that can't be read, or a run that was stopped.
-    pub(super) fn predict(&self, real: &RealCells) -> Result<HashMap<usize, Cloud>> {
+    pub(super) fn predict(&self, real: &RealCells) -> Result<HashMap<usize, PointSet>> {
         let mut plans: Vec<BatchPlan> = Vec::new();
         for (at, job) in self.jobs.jobs.iter().enumerate() {
             let controls = job.contexts.iter().filter_map(|context| real.controls.get(context));
@@ -138,9 +138,12 @@ impl ModelCells<'_> {
                 rows: cells.iter().map(|cell| self.atlas.row(*cell)).collect(),
             }));
         }
-        let predict = PredictClouds::new(self.model.again()?, Arc::clone(&self.jobs.jobs), &real.axes, self.anchor);
-        let sink =
-            CollectClouds { groups_of: self.groups_of.to_vec(), empty: real.axes.cloud(), clouds: HashMap::new() };
+        let predict = PredictPointSets::new(self.model.again()?, Arc::clone(&self.jobs.jobs), &real.axes, self.anchor);
+        let sink = CollectPointSets {
+            groups_of: self.groups_of.to_vec(),
+            empty: real.axes.empty_point_set(),
+            point_sets: HashMap::new(),
+        };
         let run = rows(self.atlas, plans, self.resources).then("predict", predict).run("gather", sink);
         Ok(completed(run, AGAIN)?.0)
     }
@@ -158,24 +161,24 @@ fn chosen_rows(
 }
 
 /// Collects the predicted cells of a group.
-struct CollectClouds {
+struct CollectPointSets {
     groups_of: Vec<Vec<Option<usize>>>,
-    empty: Cloud,
-    clouds: HashMap<usize, Cloud>,
+    empty: PointSet,
+    point_sets: HashMap<usize, PointSet>,
 }
 
-impl Sink for CollectClouds {
+impl Sink for CollectPointSets {
     type In = TargetCells;
-    type Summary = HashMap<usize, Cloud>;
+    type Summary = HashMap<usize, PointSet>;
 
     fn push(&mut self, cells: TargetCells) -> Result<ControlFlow<()>, BoxError> {
         if let Some(group) = self.groups_of[cells.job][cells.target] {
-            self.clouds.entry(group).or_insert_with(|| self.empty.clone()).extend(&cells.points);
+            self.point_sets.entry(group).or_insert_with(|| self.empty.clone()).extend(&cells.points);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn finish(self) -> Result<Self::Summary, BoxError> {
-        Ok(self.clouds)
+        Ok(self.point_sets)
     }
 }

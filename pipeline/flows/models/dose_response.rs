@@ -188,7 +188,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
     let genes = curves.chosen(&atlas.with_genes(&model.card.genes)?, &query.genes)?;
     Ok(Responses {
         condition: query.condition.clone(),
-        curves: curves.told(model, &genes),
+        curves: curves.for_genes(model, &genes),
         genes: genes.iter().map(|at| model.card.genes[*at].clone()).collect(),
         skipped,
     })
@@ -245,7 +245,7 @@ impl<'a> WholeCurves<'a> {
         }
     }
 
-    fn told(&self, model: &Model, genes: &[usize]) -> Vec<Curve> {
+    fn for_genes(&self, model: &Model, genes: &[usize]) -> Vec<Curve> {
         let names = || model.card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone());
         let pick = |values: &[f32]| -> Vec<f32> { genes.iter().map(|gene| values[*gene]).collect() };
         let curves = self.curves.iter().map(|(covariates, (control, points))| Curve {
@@ -288,11 +288,11 @@ impl Responses {
             .flat_map(|curve| curve.points.iter().map(move |point| (curve, point)))
             .flat_map(|(curve, point)| (0..self.genes.len()).map(move |gene| (curve, point, gene)))
             .collect();
-        let text = |of: &dyn Fn(&(&Curve, &Point, usize)) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+        let text = |text_of: &dyn Fn(&(&Curve, &Point, usize)) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(text_of)))
         };
-        let number = |of: &dyn Fn(&(&Curve, &Point, usize)) -> f32| -> ArrayRef {
-            Arc::new(Float32Array::from_iter_values(rows.iter().map(of)))
+        let number = |number_of: &dyn Fn(&(&Curve, &Point, usize)) -> f32| -> ArrayRef {
+            Arc::new(Float32Array::from_iter_values(rows.iter().map(number_of)))
         };
         let mut columns = vec![text(&|_| self.condition.clone()), text(&|(_, point, _)| point.dose.clone())];
         columns.extend(covariates.iter().map(|name| text(&|(curve, ..)| curve.covariates[name].clone())));
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(doses("0:1.5e-9:5e-10"), [0.0, 5e-10, 1e-9, 1.5e-9]);
         assert_eq!(doses("2"), [2.0]);
         for bad in ["1:0:0.1", "0:1:0", "0:1", "a", "-1", "0:1e9:1", "nan", ""] {
-            assert!(parse_doses(bad).is_err(), "{bad} are no doses");
+            assert!(parse_doses(bad).is_err(), "{bad} are not doses");
         }
     }
 }

@@ -40,7 +40,7 @@ impl schemas::ByteSize for TargetCells {
 /// When read [raw](Anchor::Raw), values are drawn from the predicted distribution; the seed depends only on
 /// the batch.
 #[derive(Debug)]
-pub struct PredictClouds {
+pub struct PredictPointSets {
     model: Model,
     jobs: Arc<Vec<Job>>,
     scale: CellScale,
@@ -50,7 +50,7 @@ pub struct PredictClouds {
     loadings: Tensor,
 }
 
-impl PredictClouds {
+impl PredictPointSets {
     /// Creates a predictor for jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, axes: &Axes, anchor: Anchor) -> Self {
@@ -65,17 +65,17 @@ impl PredictClouds {
     }
 }
 
-impl PredictClouds {
+impl PredictPointSets {
     /// Expected values of cells, on their scale before projection.
     fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
         match self.scale {
-            CellScale::Log1p => self.counted.of(means),
+            CellScale::Log1p => self.counted.expectation(means),
             CellScale::Scaled(_) | CellScale::Values => on_scale(means, library, self.scale),
         }
     }
 }
 
-impl Stage for PredictClouds {
+impl Stage for PredictPointSets {
     type In = ExpressionRows;
     type Out = TargetCells;
 
@@ -93,11 +93,11 @@ impl Stage for PredictClouds {
             if at == 0 && self.anchor == Anchor::Raw {
                 continue;
             }
-            let added = TargetLatentTerms::of(network, target);
+            let added = TargetLatentTerms::new(network, target);
             let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
             let predicted = match (self.anchor, &unmoved) {
                 (Anchor::Raw, _) => {
-                    let drawn = drawn(&output);
+                    let drawn = sample(&output);
                     let sums = drawn.sum_dim_intlist([1_i64].as_slice(), true, kind);
                     on_scale(&drawn, &sums, self.scale)
                 }
@@ -125,7 +125,7 @@ fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
 
 /// Draws every value from the decoder's distribution; a negative binomial is a Poisson whose rate is Gamma
 /// distributed.
-fn drawn(output: &DecoderOutput) -> Tensor {
+fn sample(output: &DecoderOutput) -> Tensor {
     let counts = |mean: &Tensor, theta: &Tensor| {
         let shape = theta.expand_as(mean).contiguous();
         (shape.internal_standard_gamma() * mean / theta).poisson()
@@ -150,7 +150,7 @@ mod tests {
     /// The mean and the variance of many draws.
     fn moments(output: &DecoderOutput) -> (f64, f64) {
         tch::manual_seed(5);
-        let draws = drawn(output);
+        let draws = sample(output);
         let number = |tensor: Tensor| f64::try_from(tensor).expect("a number");
         (number(draws.mean(Kind::Double)), number(draws.var(true)))
     }

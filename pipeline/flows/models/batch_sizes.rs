@@ -78,7 +78,7 @@ pub(super) struct SmallerBatches {
 
 impl SmallerBatches {
     /// Computes them for a plan; `None` on the CPU.
-    pub(super) fn of(
+    pub(super) fn from_plan(
         plan: &config::TrainingPlan,
         atlas: &Atlas,
         vocabulary: &Vocabulary,

@@ -10,8 +10,8 @@ use schemas::ByteSize;
 use stage::{BoxError, Sink};
 use statistics::{
     axes::Axes,
-    clouds::Cloud,
     moments::MeanProfile,
+    point_sets::PointSet,
     scale::{Anchor, Scale},
 };
 
@@ -46,19 +46,19 @@ pub struct ControlProfile {
 
 /// Some cells of every group as points.
 #[derive(Clone, Debug)]
-pub struct Clouds {
+pub struct PointSets {
     /// The space in which they are points.
     pub axes: Axes,
     /// The evaluated cells of each group, in two halves; for controls, the half from which predictions start is
     /// first.
-    pub real: Vec<[Cloud; 2]>,
+    pub real: Vec<[PointSet; 2]>,
     /// Predicted cells, by group; empty if only means are known.
-    pub predicted: HashMap<usize, Cloud>,
+    pub predicted: HashMap<usize, PointSet>,
 }
 
 /// The evaluation of one condition, with its picture.
 #[derive(Clone, Debug)]
-pub struct ConditionJudgement {
+pub struct ConditionEvaluation {
     /// The scores.
     pub scores: ConditionScores,
     /// The picture.
@@ -78,7 +78,7 @@ pub struct Unscored {
 
 /// The result for a group.
 #[derive(Clone, Debug)]
-pub struct GroupJudgement(pub Result<ConditionJudgement, Unscored>);
+pub struct GroupEvaluation(pub Result<ConditionEvaluation, Unscored>);
 
 /// Everything that an evaluation outputs.
 #[derive(Clone, Debug)]
@@ -94,15 +94,14 @@ pub struct EvaluationEvidence {
 impl ModelProfiles {
     /// The same profile, reduced to these genes.
     pub(super) fn only(&self, genes: &[usize]) -> Self {
-        let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
+        let chosen = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
         Self {
             group: self.group,
-            condition: of(&self.condition),
-            variance: of(&self.variance),
-            control: self
-                .control
-                .as_ref()
-                .map(|control| Arc::new(ControlProfile { mean: of(&control.mean), variance: of(&control.variance) })),
+            condition: chosen(&self.condition),
+            variance: chosen(&self.variance),
+            control: self.control.as_ref().map(|control| {
+                Arc::new(ControlProfile { mean: chosen(&control.mean), variance: chosen(&control.variance) })
+            }),
             distance: self.distance,
         }
     }
@@ -131,9 +130,9 @@ impl ByteSize for ModelProfiles {
     }
 }
 
-impl ByteSize for GroupJudgement {
+impl ByteSize for GroupEvaluation {
     fn byte_size(&self) -> usize {
-        let Ok(ConditionJudgement { scatter, .. }) = &self.0 else { return 0 };
+        let Ok(ConditionEvaluation { scatter, .. }) = &self.0 else { return 0 };
         let Scatter { genes, truth, predicted, control, .. } = scatter;
         4 * (truth.len() + predicted.len() + control.len()) + genes.iter().map(|gene| 24 + gene.len()).sum::<usize>()
     }
@@ -158,12 +157,12 @@ impl Tabulate {
 }
 
 impl Sink for Tabulate {
-    type In = GroupJudgement;
+    type In = GroupEvaluation;
     type Summary = EvaluationEvidence;
 
-    fn push(&mut self, GroupJudgement(judged): GroupJudgement) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, GroupEvaluation(judged): GroupEvaluation) -> Result<ControlFlow<()>, BoxError> {
         match judged {
-            Ok(ConditionJudgement { scores, scatter }) => {
+            Ok(ConditionEvaluation { scores, scatter }) => {
                 self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
                 self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
                 self.scatters.truncate(MOST_SCATTERS);
@@ -188,7 +187,7 @@ mod tests {
     #[test]
     fn a_predicted_change_is_added_to_the_mean_and_the_variance_of_real_controls() {
         let control = ControlProfile { mean: vec![1.0, 0.5, 0.2], variance: vec![0.4, 0.3, 0.6] };
-        let told = ModelProfiles {
+        let profiles = ModelProfiles {
             group: 0,
             condition: vec![1.5, 0.25, 0.2],
             variance: vec![0.9, 0.25, 0.0],
@@ -197,15 +196,15 @@ mod tests {
         };
         // Variances are divided by n = 2; divided by n - 1, they would be 1, 0.5 and 0.5.
         let source = MeanProfile { cells: 2, mean: vec![2.0, 1.0, 0.0], variance: vec![0.5, 0.25, 0.25] };
-        let near = |found: &[f64], wanted: [f64; 3]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12);
-        let anchored = told.anchored_at(&source);
+        let near = |found: &[f64], expected: [f64; 3]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12);
+        let anchored = profiles.anchored_at(&source);
         assert!(near(&anchored.mean, [2.5, 0.75, 0.0]));
         assert!(near(anchored.variance.as_deref().expect("it is predicted"), [1.5, 0.45, 0.0]), "and never below 0");
 
-        let raw = ModelProfiles { control: None, ..told.clone() }.anchored_at(&source);
+        let raw = ModelProfiles { control: None, ..profiles.clone() }.anchored_at(&source);
         assert_eq!(
             (raw.mean, raw.variance),
-            (told.condition, Some(told.variance)),
+            (profiles.condition, Some(profiles.variance)),
             "a raw prediction is left as it is"
         );
     }

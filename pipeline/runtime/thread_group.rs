@@ -1,4 +1,4 @@
-//! The crew: the threads of one run, which end together and are joined together.
+//! The threads of one run, which end together and are joined together.
 #![expect(clippy::disallowed_methods, reason = "threads are started here")]
 
 use std::{
@@ -17,31 +17,31 @@ use tracing::{dispatcher, info_span};
 use super::{
     edge::{End, Receiver, Sender, edge},
     error::RunError,
-    gate::{Gate, Measured},
     halt::{Close, Halt, Stop},
+    limiter::{CapacityLimiter, EdgeMeasurements},
     plan::Capacity,
 };
 
-/// Named threads and the edges between them; dropping the crew ends the run and joins them.
-pub(super) struct Crew {
+/// Named threads and the edges between them; dropping the group ends the run and joins them.
+pub(super) struct ThreadGroup {
     threads: Vec<JoinHandle<()>>,
-    gates: Vec<Arc<Gate>>,
-    ending: Arc<Ending>,
+    limiters: Vec<Arc<CapacityLimiter>>,
+    ending: Arc<RunEnd>,
 }
 
 /// How the run ends: the first one to raise the halt decides, and later failures are its consequences.
 #[derive(Default)]
-struct Ending {
+struct RunEnd {
     halt: Arc<Halt>,
     failure: Mutex<Option<RunError>>,
 }
 
-impl Crew {
-    /// Creates a crew that ends when `stop` is requested.
+impl ThreadGroup {
+    /// Creates a group that ends when `stop` is requested.
     pub(super) fn new(stop: &Stop) -> Self {
-        let ending = Arc::new(Ending::default());
+        let ending = Arc::new(RunEnd::default());
         stop.watch(&ending.halt);
-        Self { threads: Vec::new(), gates: Vec::new(), ending }
+        Self { threads: Vec::new(), limiters: Vec::new(), ending }
     }
 
     /// Opens an edge that closes when the run is halted.
@@ -49,7 +49,7 @@ impl Crew {
         let (sender, receiver) = edge(capacity);
         let closes: Weak<dyn Close> = Arc::downgrade(sender.shared()) as _;
         self.ending.halt.watch(closes);
-        self.gates.push(Arc::clone(sender.gate()));
+        self.limiters.push(Arc::clone(sender.limiter()));
         (sender, receiver)
     }
 
@@ -90,19 +90,19 @@ impl Crew {
     }
 
     /// The measurements of each edge so far, starting at the source.
-    pub(super) fn measured(&self) -> impl Iterator<Item = Measured> {
-        self.gates.iter().map(|gate| gate.measured())
+    pub(super) fn measured(&self) -> impl Iterator<Item = EdgeMeasurements> {
+        self.limiters.iter().map(|limiter| limiter.measured())
     }
 }
 
-impl Drop for Crew {
+impl Drop for ThreadGroup {
     fn drop(&mut self) {
         self.halt();
         self.join();
     }
 }
 
-impl Ending {
+impl RunEnd {
     fn fail(&self, error: RunError) {
         if matches!(error, RunError::Stopped) {
             self.halt.raise(End::Stopped);
@@ -149,22 +149,22 @@ mod tests {
 
     #[test]
     fn a_failure_in_the_wake_of_another_is_not_reported() {
-        let mut crew = Crew::new(&Stop::default());
-        crew.spawn("encode", || Err("bad row".into()));
-        while crew.ending.halt.raised().is_none() {
+        let mut threads = ThreadGroup::new(&Stop::default());
+        threads.spawn("encode", || Err("bad row".into()));
+        while threads.ending.halt.raised().is_none() {
             thread::yield_now();
         }
-        crew.spawn("write", || Err("an echo".into()));
-        let failure = crew.join().expect("the first failure");
+        threads.spawn("write", || Err("an echo".into()));
+        let failure = threads.join().expect("the first failure");
         assert_eq!(failure.stage(), Some("encode"));
     }
 
     #[test]
     fn a_failure_in_the_wake_of_a_stop_is_not_reported() {
         let stop = Stop::default();
-        let mut crew = Crew::new(&stop);
+        let mut threads = ThreadGroup::new(&stop);
         stop.request();
-        crew.spawn("read", || Err("the socket was closed".into()));
-        assert!(crew.join().is_none());
+        threads.spawn("read", || Err("the socket was closed".into()));
+        assert!(threads.join().is_none());
     }
 }
