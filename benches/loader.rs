@@ -46,7 +46,7 @@ use stages::{
     reader::{
         block::place,
         groups::Groups,
-        split::{Scheme, Split, SplitPart},
+        split::{Scheme, Split, SplitPart, SplitShares},
     },
     simulate::{SimulateSettings, Simulator},
     storage::disk::ScratchFolder,
@@ -131,7 +131,8 @@ impl Run {
         let began = Instant::now();
         let atlas = Atlas::open(path)?;
         let opened = began.elapsed();
-        let split = Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, 0.0, 0)?);
+        let split =
+            Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, SplitShares { valid: 0.0, reference: 0.0 }, 0)?);
         let groups = Groups::from_atlas(&atlas, Some(&split));
         let vocabulary = from_training_cells(&atlas, &groups, Compat::None)?;
         let window = default_window(atlas.manifest().order);

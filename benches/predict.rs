@@ -26,7 +26,7 @@ use perturbine::{
         formats::format::{Choice, open},
         model::layers::Mode,
         predictor::predict::batch_size,
-        reader::split::{Scheme, Split},
+        reader::split::{Scheme, Split, SplitShares},
         simulate::{SimulateSettings, Simulator},
         storage::disk::ScratchFolder,
     },
@@ -97,7 +97,7 @@ fn trained(scratch: &Path, cells: u64) -> Result<(Atlas, Model)> {
     ingest(open(&file, &Choice::default())?, &folder, &IngestOptions::default(), &Resources::default())?;
     let atlas = Atlas::open(&folder)?;
     let settings = Settings::layered(Preset::Norman, None, &["train.epochs=1".to_owned()])?;
-    let split = Split::make(&atlas, "all", &Scheme::Nothing, 0.05, 0)?;
+    let split = Split::make(&atlas, "all", &Scheme::Nothing, SplitShares { valid: 0.05, reference: 0.0 }, 0)?;
     let out = scratch.join("model");
     Training::prepare(&atlas, split, &settings, &out, Device::Cpu, one_thread())?.run(false, Box::new(|_| {}))?;
     let model = Model::load(&out, Device::Cpu)?;

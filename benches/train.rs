@@ -25,7 +25,7 @@ use perturbine::{
     schemas::config::{Preset, Settings},
     stages::{
         formats::format::{Choice, open},
-        reader::split::{Scheme, Split},
+        reader::split::{Scheme, Split, SplitShares},
         simulate::{SimulateSettings, Simulator},
         storage::disk::ScratchFolder,
     },
@@ -94,7 +94,7 @@ fn run(atlas: &Atlas, scratch: &Path, engine: &str, batch: u32, epochs: u32, thr
         "adversary.adv_steps=3".into(),
     ];
     let settings = Settings::layered(Preset::Norman, None, &assignments)?;
-    let split = Split::make(atlas, "all", &Scheme::Nothing, 0.05, 0)?;
+    let split = Split::make(atlas, "all", &Scheme::Nothing, SplitShares { valid: 0.05, reference: 0.0 }, 0)?;
     let folder = scratch.join(format!("{engine}-{batch}-{epochs}"));
     let resources = Resources { threads: NonZero::new(threads).ok_or("no threads")?, ..Resources::default() };
     let training = Training::prepare(atlas, split, &settings, &folder, Device::Cpu, resources)?;

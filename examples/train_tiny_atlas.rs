@@ -16,7 +16,7 @@ use perturbine::{
     stages::{
         formats::format::{Choice, open},
         model::saved::Model,
-        reader::split::{Scheme, Split},
+        reader::split::{Scheme, Split, SplitShares},
         simulate::{SimulateSettings, Simulator},
         storage::disk::ScratchFolder,
     },
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let atlas = Atlas::open(at("tiny.atlas"))?;
 
     // One of the two combinations is held out: nothing is learned from it, nothing is chosen by it.
-    let split = Split::make(&atlas, "combos", &Scheme::Combinations(0.5), 0.15, 0)?;
+    let split = Split::make(&atlas, "combos", &Scheme::Combinations(0.5), SplitShares::default(), 0)?;
     let small = ["model.n_hidden_encoder=32", "model.n_hidden_decoder=32", "model.n_latent=8", "train.epochs=4"];
     let settings = Settings::layered(Preset::Cpa, None, &small.map(String::from))?;
     let training = Training::prepare(&atlas, split.clone(), &settings, &at("model"), Device::Cpu, resources.clone())?;

@@ -200,6 +200,10 @@ pub(crate) struct SplitArgs {
     /// Fraction of the other cells to use for validation
     #[arg(long, default_value_t = 0.15, conflicts_with = "from_obs")]
     pub(super) valid: f64,
+    /// Fraction of each context's controls to set apart: `evaluate` measures real changes from them, and nothing is trained on
+    /// them; at least 20 (or half of the controls), at most 2,000
+    #[arg(long, default_value_t = 0.25, conflicts_with = "from_obs")]
+    pub(super) reference: f64,
     /// Random seed
     #[arg(long, default_value_t = 0, conflicts_with = "from_obs")]
     pub(super) seed: u64,

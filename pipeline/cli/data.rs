@@ -25,7 +25,7 @@ use stages::{
     reader::{
         atlas::Damage,
         groups::Selector,
-        split::{Scheme, Split, SplitPart},
+        split::{Scheme, Split, SplitPart, SplitShares},
     },
     simulate::{Interactions, SimulateSettings, Simulator},
 };
@@ -192,6 +192,7 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     // A command that rebuilds the atlas next to a data file holds the same lock.
     let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
+    let shares = SplitShares { valid: args.valid, reference: args.reference };
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {
             let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, column)?;
@@ -200,36 +201,43 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
             }
             split
         }
-        (None, Some(scheme)) => Split::make(&atlas, &args.name, &Scheme::parse(scheme)?, args.valid, args.seed)?,
-        (None, None) => held_out(&atlas, &args.name, &args.hold_out, args.valid, args.seed)?,
+        (None, Some(scheme)) => Split::make(&atlas, &args.name, &Scheme::parse(scheme)?, shares, args.seed)?,
+        (None, None) => held_out(&atlas, &args.name, &args.hold_out, shares, args.seed)?,
     };
     let path = split.write(&atlas)?;
     let result = json!({ "name": args.name, "file": path.display().to_string(), "cells": counts(&split) });
     context.show.result(&result, || {
-        let counts = split.counts();
-        let count_of = |part| counts[&part];
+        let counts = counts(&split);
         format!(
-            "{}: {} train, {} valid, {} ood",
-            args.name,
-            count_of(SplitPart::Train),
-            count_of(SplitPart::Valid),
-            count_of(SplitPart::Ood)
+            "{}: {} train, {} valid, {} ood, {} reference controls",
+            args.name, counts["train"], counts["valid"], counts["ood"], counts["reference"]
         )
     })
 }
 
 /// A split that holds out the cells of the selectors, or nothing.
-pub(super) fn held_out(atlas: &Atlas, name: &str, selectors: &[String], valid: f64, seed: u64) -> Result<Split> {
+pub(super) fn held_out(
+    atlas: &Atlas,
+    name: &str,
+    selectors: &[String],
+    shares: SplitShares,
+    seed: u64,
+) -> Result<Split> {
     let scheme = match selectors {
         [] => Scheme::Nothing,
         selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
     };
-    Split::make(atlas, name, &scheme, valid, seed)
+    Split::make(atlas, name, &scheme, shares, seed)
 }
 
 pub(super) fn counts(split: &Split) -> serde_json::Value {
-    let counts = split.counts();
-    json!({ "train": counts[&SplitPart::Train], "valid": counts[&SplitPart::Valid], "ood": counts[&SplitPart::Ood] })
+    let count = |part| split.counts()[&part];
+    json!({
+        "train": count(SplitPart::Train),
+        "valid": count(SplitPart::Valid),
+        "ood": count(SplitPart::Ood),
+        "reference": count(SplitPart::Reference),
+    })
 }
 
 pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {

@@ -64,10 +64,15 @@ pub fn conditions_schema() -> SchemaRef {
     ]))
 }
 
-/// `splits/NAME.parquet`: one row per cell, in the atlas's order.
+/// `splits/NAME.parquet`: one row per cell, in the atlas's order. `split` is `train`, `valid` or `ood`; `reference`
+/// marks the held-out controls from which real changes are measured.
 #[must_use]
 pub fn splits_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, false), Field::new("split", DataType::Utf8, false)]))
+    Arc::new(Schema::new(vec![
+        Field::new("cell", DataType::Utf8, false),
+        Field::new("split", DataType::Utf8, false),
+        Field::new("reference", DataType::Boolean, false),
+    ]))
 }
 
 /// `crossval.parquet`: one row per fold, seed, prediction (`model`, a baseline or `ceiling`) and score.

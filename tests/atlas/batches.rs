@@ -23,7 +23,7 @@ use stages::{
     },
     reader::{
         atlas::{Access, Atlas},
-        split::{Scheme, Split, SplitPart},
+        split::{Scheme, Split, SplitPart, SplitShares},
     },
 };
 
@@ -40,7 +40,7 @@ fn sorted_atlas(home: &Home, name: &str, codec: Codec, shuffle: Option<u64>) -> 
 }
 
 fn split(atlas: &Atlas) -> Arc<Split> {
-    Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), 0.2, 3).unwrap())
+    Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), SplitShares { valid: 0.2, reference: 0.0 }, 3).unwrap())
 }
 
 fn training(atlas: &Atlas, settings: OrderSettings, sampling: &Sampling) -> Arc<Order> {

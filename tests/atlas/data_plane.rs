@@ -26,7 +26,7 @@ use stages::{
     reader::{
         atlas::{Access, Atlas},
         groups::{Groups, Selector},
-        split::{Scheme, Split, SplitPart},
+        split::{Scheme, Split, SplitPart, SplitShares},
     },
 };
 
@@ -35,7 +35,7 @@ use crate::support::{self, Home, atlas, simulator, store};
 const ORDER: OrderSettings = OrderSettings { seed: 7, batch_size: 50, window: 200, rank: 0, ranks: 1 };
 
 fn random_split(atlas: &Atlas) -> Arc<Split> {
-    Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), 0.2, 3).unwrap())
+    Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), SplitShares { valid: 0.2, reference: 0.0 }, 3).unwrap())
 }
 
 fn order(atlas: &Atlas, part: SplitPart, settings: OrderSettings) -> Arc<Order> {
@@ -272,7 +272,8 @@ fn labels_of(atlas: &Atlas, split: &Split, part: SplitPart) -> BTreeMap<(String,
 fn a_split_holds_out_what_its_scheme_says() {
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 2000, true, Codec::Raw);
-    let make = |scheme: &str| Split::make(&atlas, "s", &Scheme::parse(scheme).unwrap(), 0.15, 5).unwrap();
+    let make =
+        |scheme: &str| Split::make(&atlas, "s", &Scheme::parse(scheme).unwrap(), SplitShares::default(), 5).unwrap();
     let held = |split: &Split| labels_of(&atlas, split, SplitPart::Ood);
     let used = |split: &Split| [SplitPart::Train, SplitPart::Valid].map(|part| labels_of(&atlas, split, part));
 
@@ -317,7 +318,7 @@ fn a_selector_holds_out_the_cells_it_names_and_no_others() {
     let (first, second) = name.split_once('+').unwrap();
     let hold_out = |texts: &[String]| {
         let selectors = texts.iter().map(|text| Selector::parse(text).unwrap()).collect();
-        Split::make(&atlas, "s", &Scheme::HoldOut(selectors), 0.15, 5).unwrap()
+        Split::make(&atlas, "s", &Scheme::HoldOut(selectors), SplitShares::default(), 5).unwrap()
     };
     let split = hold_out(&[format!("condition={name},cell_type=type_1")]);
     let held = labels_of(&atlas, &split, SplitPart::Ood);

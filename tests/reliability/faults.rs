@@ -21,7 +21,7 @@ use perturbine::{
 use schemas::{atlas::Codec, config::Preset, error::ExitCode};
 use stages::{
     formats::memory::CellsInMemory,
-    reader::split::{Scheme, Split},
+    reader::split::{Scheme, Split, SplitShares},
     sink::{self, Shard},
     storage::disk::faults::inject,
 };
@@ -68,7 +68,7 @@ impl Job {
         let work = |home: &Home, again: bool| {
             let atlas = Atlas::open(home.path("s.atlas"))?;
             let settings = Settings::layered(Preset::Cpa, None, &small(2))?;
-            let split = Split::make(&atlas, "random", &Scheme::Nothing, 0.15, 0)?;
+            let split = Split::make(&atlas, "random", &Scheme::Nothing, SplitShares::default(), 0)?;
             let out = home.path("m");
             Training::prepare(&atlas, split, &settings, &out, Device::Cpu, Resources::default())?
                 .run(again && out.exists(), Box::new(|_| {}))

@@ -12,7 +12,7 @@ use stages::{
     evaluate::{Baseline, PredictionScores},
     reader::{
         atlas::Atlas,
-        split::{Folds, Scheme, SplitPart},
+        split::{Folds, Scheme, SplitPart, SplitShares},
     },
     simulate::{SimulateSettings, Simulator},
 };
@@ -70,8 +70,8 @@ fn a_fold_is_a_split_that_the_seed_decides() {
     for scheme in ["leave-out:cell_type", "combos:0.5", "perturbations:0.5", "random:0.25"] {
         let (one, again) = (folds(&atlas, scheme, 4), folds(&atlas, scheme, 4));
         for fold in 0..one.names().len() {
-            let split = one.split(fold, 0.2).unwrap();
-            assert_eq!(split, again.split(fold, 0.2).unwrap(), "{scheme}");
+            let split = one.split(fold, SplitShares::default()).unwrap();
+            assert_eq!(split, again.split(fold, SplitShares::default()).unwrap(), "{scheme}");
             assert_eq!(split.name(), one.names()[fold]);
             for cell in cells(&atlas) {
                 assert_eq!(split.part(cell) == SplitPart::Ood, one.holds_out(fold, cell), "{scheme}");

@@ -63,7 +63,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
     let (conditions, means) =
         (frame::conditions(evaluation).map_err(not_a_table)?, frame::means(evaluation).map_err(not_a_table)?);
     context.show.result(&ShownEvaluation { skipped: &judged.skipped, evaluation }, || {
-        format!("{}\n{}\n{}", frame::draw(&conditions), frame::draw(&means), evaluation.summary)
+        format!("{}\n\n{}\n{}", evaluation.summary, frame::draw(&conditions), frame::draw(&means))
     })
 }
 

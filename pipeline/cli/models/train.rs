@@ -2,7 +2,7 @@
 
 use perturbine::{
     Atlas, Error, Result, Settings, Training, devices,
-    flows::{ingesting, profiling::profiled},
+    flows::{ingesting, profiling::profiled, training::split_shares},
     memory::PeakMemory,
 };
 use schemas::config::{GeneChoice, GenesKept, Preset};
@@ -142,7 +142,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Comm
         Some(name) => Split::read(atlas, name),
         None => {
             let name = if args.hold_out.is_empty() { "random" } else { "hold-out" };
-            crate::cli::data::held_out(atlas, name, &args.hold_out, settings.train.valid, settings.seed)
+            crate::cli::data::held_out(atlas, name, &args.hold_out, split_shares(settings), settings.seed)
         }
     }
 }

@@ -22,7 +22,7 @@ use tch::Device;
 
 use super::{
     evaluation::{EvaluationOptions, evaluate, scale_for},
-    training::Training,
+    training::{Training, split_shares},
 };
 use crate::flows::Resources;
 
@@ -165,7 +165,7 @@ impl CrossValidation {
     pub fn run(mut self, on_event: &OnEvent) -> Result<CrossEvaluation> {
         let mut evaluations = Vec::new();
         for fold in 0..self.folds.names().len() {
-            let split = self.folds.split(fold, self.plan.settings.train.valid)?;
+            let split = self.folds.split(fold, split_shares(&self.plan.settings))?;
             for seed in self.seeds.clone() {
                 let done = self.fold(fold, &split, seed, on_event);
                 evaluations.push(done.map_err(|error| self.with_way_to_resume(error))?);

@@ -1,12 +1,18 @@
 //! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same for a few cells
 //! of each group, and then `conditions → judge → table`.
 
-use std::{collections::HashMap, ops::ControlFlow, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::Arc,
+};
 
-use schemas::{Error, Result, atlas::ValueKind};
+use schemas::{Error, Result, atlas::ValueKind, conditions::CONTROL};
 use stages::{
     BoxError, Sink,
     evaluate::{
+        ContextGroups,
         evaluator::{ControlProfile, EvaluationEvidence, Evaluator, ModelProfiles, Tabulate, Unscored},
         prediction_set::{self, PredictionSelection},
     },
@@ -17,6 +23,7 @@ use stages::{
     },
     reader::{
         atlas::Atlas,
+        control_roles::ControlRoles,
         groups::Groups,
         profiles::{GroupProfiles, SumProfiles},
         split::{Split, SplitPart},
@@ -25,7 +32,7 @@ use stages::{
 };
 
 use super::{
-    evaluation_cells::{ModelCells, RealCells},
+    evaluation_cells::{EvaluatedCells, ModelCells, RealCells},
     predicting::source_rows,
     stored_order::rows_as_stored,
 };
@@ -83,43 +90,75 @@ pub fn evaluate(
         (_, Some(_)) => Anchor::Raw,
         (anchor, None) => anchor.unwrap_or_default(),
     };
-    let judged = judged_part(&split, options.on)?;
     let split = Arc::new(split);
-    let groups = Arc::new(Groups::from_atlas(atlas, Some(&split)));
-    let (jobs, groups_of) = Jobs::for_evaluation(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
-    let judged_groups: Vec<usize> = {
-        let mut all: Vec<usize> = groups_of.iter().flatten().flatten().copied().collect();
-        all.sort_unstable();
-        all
-    };
+    let batch_groups = Arc::new(Groups::from_atlas(atlas, Some(&split)));
+    let judged = judged_part(&batch_groups, options.on)?;
+    let groups = Arc::new(ContextGroups::new(atlas, &batch_groups));
+    let roles = Arc::new(ControlRoles::new(atlas, &split));
+    let (jobs, batch_groups_of) =
+        Jobs::for_evaluation(&model.card, atlas, &batch_groups, Arc::clone(&split), Arc::clone(&roles), judged)?;
+    let groups_of: Vec<Vec<Option<usize>>> = batch_groups_of
+        .iter()
+        .map(|targets| targets.iter().map(|group| group.map(|group| groups.of_group(group))).collect())
+        .collect();
+    let judged_groups: Vec<usize> =
+        groups_of.iter().flatten().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
 
     let of_file = match &options.predictions {
         Some(path) => {
-            let selection =
-                PredictionSelection { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
+            let selection = PredictionSelection {
+                atlas,
+                batch_groups: &batch_groups,
+                groups: &groups,
+                judged: &judged_groups,
+                scale,
+                target_sum: TARGET_SUM,
+            };
             Some(prediction_set::read(path, &selection)?)
         }
         None => None,
     };
-    let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
+    let sink = SumProfiles::new(
+        atlas,
+        Arc::clone(&split),
+        Arc::clone(&batch_groups),
+        Arc::clone(&roles),
+        judged,
+        scale,
+        TARGET_SUM,
+    );
     let (profiles, _): (Vec<GroupProfiles>, _) =
         completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
-    let real = RealCells::prepare(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
+    let evaluated = EvaluatedCells {
+        atlas,
+        split: &split,
+        roles: &roles,
+        batch_groups: &batch_groups,
+        groups: &groups,
+        judged,
+        judged_groups: &judged_groups,
+    };
+    let real = RealCells::prepare(&evaluated, scale, resources)?;
     let (predictions, predicted) = match of_file {
         Some(predictions) => (predictions, HashMap::new()),
         None => {
-            let means = model_means(atlas, model, &jobs, &groups_of, scale, anchor, resources)?;
+            let means = model_means(atlas, model, &jobs, &batch_groups_of, scale, anchor, resources)?;
             let cells = ModelCells { atlas, model, jobs: &jobs, groups_of: &groups_of, anchor, resources };
             (means, cells.predict(&real)?)
         }
     };
+    let cells_of = |group: usize| batch_groups.all()[group].cells_for(judged);
+    let predictions: Vec<ModelProfiles> =
+        groups.joined(predictions, cells_of).into_iter().map(|prediction| prediction.on_scale(scale)).collect();
+    let is_strict = predictions.iter().all(|prediction| roles.is_strict(&groups.all()[prediction.group].context));
 
-    let evaluator = Evaluator::new(atlas, groups, judged, scale, profiles, real.with_predicted(predicted));
+    let point_sets = real.with_predicted(predicted);
+    let evaluator = Evaluator::new(atlas, &batch_groups, groups, judged, scale, profiles, point_sets);
     let conditions = predictions.into_iter().map(Ok::<ModelProfiles, Error>);
     let run = Pipeline::from_source("conditions", resources.edge(), conditions)
         .with_stop(resources.stop.clone())
         .map("judge", resources.threads, move |prediction| Ok(evaluator.evaluate(&prediction)))
-        .run("table", Tabulate::new(scale, anchor));
+        .run("table", Tabulate::new(scale, anchor, is_strict));
     let (judgement, _) = completed(run, AGAIN)?;
     let mut skipped = jobs.skipped;
     skipped.extend(judgement.unscored.iter().map(|Unscored { condition, covariates, why }| Skipped {
@@ -147,16 +186,16 @@ pub(super) fn scale_for(atlas: &Atlas, options: &EvaluationOptions) -> Result<Sc
     }
 }
 
-fn judged_part(split: &Split, on: Option<SplitPart>) -> Result<SplitPart> {
-    let counts = split.counts();
+fn judged_part(groups: &Groups, on: Option<SplitPart>) -> Result<SplitPart> {
+    let has_cells = |part| groups.all().iter().any(|group| group.condition != CONTROL && group.cells_for(part) > 0);
     match on {
-        Some(part) if counts[&part] == 0 => Err(Error::usage(
-            format!("the split has no `{}` cells", part.name()),
+        Some(part) if !has_cells(part) => Err(Error::usage(
+            format!("the split has no perturbed `{}` cells", part.name()),
             "evaluate other cells with --on, or another split with --split",
         )),
         Some(part) => Ok(part),
-        None if counts[&SplitPart::Ood] > 0 => Ok(SplitPart::Ood),
-        None if counts[&SplitPart::Valid] > 0 => Ok(SplitPart::Valid),
+        None if has_cells(SplitPart::Ood) => Ok(SplitPart::Ood),
+        None if has_cells(SplitPart::Valid) => Ok(SplitPart::Valid),
         None => Err(Error::usage(
             "the split holds nothing out and has no valid cells",
             "make another with `perturbine split --hold-out`, or evaluate training cells with --on train",
@@ -183,7 +222,7 @@ fn model_means(
     let mut reading = Reading::from(readout);
     reading.noise |= anchor == Anchor::Anchored;
     let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), reading);
-    let sink = CollectProfiles { groups_of: groups_of.to_vec(), scale, anchor, control: None, profiles: Vec::new() };
+    let sink = CollectProfiles { groups_of: groups_of.to_vec(), anchor, control: None, profiles: Vec::new() };
     let run = source_rows(atlas, jobs, resources).then("predict", predict).run("collect", sink);
     Ok(completed(run, AGAIN)?.0)
 }
@@ -191,7 +230,6 @@ fn model_means(
 /// Turns predicted means into profiles of their groups; each job's first target is control.
 struct CollectProfiles {
     groups_of: Vec<Vec<Option<usize>>>,
-    scale: Scale,
     anchor: Anchor,
     control: Option<Arc<ControlProfile>>,
     profiles: Vec<ModelProfiles>,
@@ -202,14 +240,8 @@ impl Sink for CollectProfiles {
     type Summary = Vec<ModelProfiles>;
 
     fn push(&mut self, means: TargetMeans) -> Result<ControlFlow<()>, BoxError> {
-        let pseudobulk = self.scale == Scale::Pseudobulk;
-        let on_log = |mean: f64| if pseudobulk { mean.ln_1p() } else { mean };
-        let mean: Vec<f64> = means.mean.iter().map(|mean| on_log((*mean).into())).collect();
-        // As for real profiles, the variance is transformed to first order when the mean is replaced by its
-        // logarithm.
-        let slope = |mean: f32| if pseudobulk { 1.0 / (1.0 + f64::from(mean)) } else { 1.0 };
-        let variance = means.variance.iter().zip(&means.mean);
-        let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
+        let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
+        let (mean, variance) = (wide(&means.mean), wide(&means.variance));
         match self.groups_of[means.job][means.target] {
             None if self.anchor == Anchor::Anchored => {
                 self.control = Some(Arc::new(ControlProfile { mean, variance }));

@@ -17,6 +17,7 @@ use schemas::{
 use stages::{
     BoxError, Sink,
     evaluate::{
+        ContextGroups,
         evaluator::PointSets,
         sampled::{ProjectCells, SampledCells, cells_per_group, training_sample},
     },
@@ -27,8 +28,8 @@ use stages::{
     },
     reader::{
         atlas::Atlas,
+        control_roles::ControlRoles,
         groups::Groups,
-        profiles::first_half,
         split::{Split, SplitPart},
     },
     statistics::{
@@ -48,12 +49,24 @@ use crate::{
     runtime::Pipeline,
 };
 
+/// The cells that an evaluation compares: which they are, and what they are for.
+pub(super) struct EvaluatedCells<'a> {
+    pub(super) atlas: &'a Atlas,
+    pub(super) split: &'a Arc<Split>,
+    pub(super) roles: &'a ControlRoles,
+    pub(super) batch_groups: &'a Groups,
+    pub(super) groups: &'a ContextGroups,
+    pub(super) judged: SplitPart,
+    /// Indices of the joined groups that are evaluated.
+    pub(super) judged_groups: &'a [usize],
+}
+
 /// Real cells of evaluated groups, and of the controls from which predictions start, as points.
 pub(super) struct RealCells {
     axes: Arc<Axes>,
     sampled: Arc<SampledCells>,
     point_sets: Vec<[PointSet; 2]>,
-    /// The control group of each context.
+    /// The controls of each context, as a joined group.
     controls: HashMap<Vec<u32>, usize>,
 }
 
@@ -62,15 +75,8 @@ impl RealCells {
     ///
     /// # Errors
     /// Data that can't be read, or a run that was stopped.
-    pub(super) fn prepare(
-        atlas: &Atlas,
-        split: &Arc<Split>,
-        groups: &Arc<Groups>,
-        judged: SplitPart,
-        judged_groups: &[usize],
-        scale: Scale,
-        resources: &Resources,
-    ) -> Result<Self> {
+    pub(super) fn prepare(cells: &EvaluatedCells<'_>, scale: Scale, resources: &Resources) -> Result<Self> {
+        let EvaluatedCells { atlas, split, roles, batch_groups, groups, judged, judged_groups } = *cells;
         let scale = match scale {
             Scale::Log1p => CellScale::Log1p,
             Scale::Pseudobulk => CellScale::Scaled(TARGET_SUM),
@@ -85,10 +91,11 @@ impl RealCells {
 
         let is_judged: HashSet<usize> = judged_groups.iter().copied().collect();
         let group_of = |cell: CellIndex| {
-            let group = groups.find(atlas.codes(cell))?;
+            let group = groups.of_group(batch_groups.find(atlas.codes(cell))?);
+            let part = split.part(cell);
             let is_eligible = match atlas.condition(cell) == CONTROL {
-                true => split.part(cell) == SplitPart::Train && first_half(cell),
-                false => split.part(cell) == judged && is_judged.contains(&group),
+                true => roles.is_source(cell, part),
+                false => part == judged && is_judged.contains(&group),
             };
             is_eligible.then_some(group)
         };
@@ -97,7 +104,7 @@ impl RealCells {
         let sink = ProjectCells::new(Arc::clone(&axes), Arc::clone(&sampled), groups.all().len());
         let (point_sets, _) = completed(chosen_rows(atlas, &sampled, resources).run("project", sink), AGAIN)?;
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
-        let controls = controls.map(|(at, group)| (group.covariates.clone(), at)).collect();
+        let controls = controls.map(|(at, group)| (group.context.clone(), at)).collect();
         Ok(Self { axes, sampled, point_sets, controls })
     }
 
@@ -112,6 +119,7 @@ pub(super) struct ModelCells<'a> {
     pub(super) atlas: &'a Atlas,
     pub(super) model: &'a Model,
     pub(super) jobs: &'a Jobs,
+    /// The joined group of each target of each job.
     pub(super) groups_of: &'a [Vec<Option<usize>>],
     pub(super) anchor: Anchor,
     pub(super) resources: &'a Resources,
@@ -125,8 +133,12 @@ impl ModelCells<'_> {
     pub(super) fn predict(&self, real: &RealCells) -> Result<HashMap<usize, PointSet>> {
         let mut plans: Vec<BatchPlan> = Vec::new();
         for (at, job) in self.jobs.jobs.iter().enumerate() {
-            let controls = job.contexts.iter().filter_map(|context| real.controls.get(context));
-            let cells: Vec<CellIndex> = controls.flat_map(|control| real.sampled.of_group(*control)).collect();
+            let contexts: HashSet<&[u32]> = job.contexts.iter().map(|context| self.atlas.context_of(context)).collect();
+            let controls = contexts.into_iter().filter_map(|context| real.controls.get(context));
+            let is_source =
+                |cell: &CellIndex| job.contexts.iter().any(|context| context == self.atlas.covariates(*cell));
+            let cells: Vec<CellIndex> =
+                controls.flat_map(|control| real.sampled.of_group(*control)).filter(is_source).collect();
             let batches = cells.chunks(batch_size(job.targets.len()));
             let count = batches.len();
             plans.extend(batches.enumerate().map(|(index, cells)| BatchPlan {

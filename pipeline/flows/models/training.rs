@@ -24,7 +24,7 @@ use stages::{
     reader::{
         atlas::Atlas,
         groups::Groups,
-        split::{Scheme, Split, SplitPart},
+        split::{Scheme, Split, SplitPart, SplitShares},
     },
     stage::phase::Phase,
     storage::disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
@@ -370,13 +370,19 @@ fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabul
     })
 }
 
+/// The shares of cells for validation and of controls as references, if no split is given.
+#[must_use]
+pub fn split_shares(settings: &Settings) -> SplitShares {
+    SplitShares { valid: settings.train.valid, reference: settings.train.reference }
+}
+
 /// Trains a model on an atlas with a random validation split: a shortcut for programs. The model's files are
 /// temporary.
 ///
 /// # Errors
 /// As for [`Training::prepare`] and [`Training::run`].
 pub fn train(atlas: &Atlas, settings: &Settings) -> Result<Model> {
-    let split = Split::make(atlas, "random", &Scheme::Nothing, settings.train.valid, settings.seed)?;
+    let split = Split::make(atlas, "random", &Scheme::Nothing, split_shares(settings), settings.seed)?;
     let scratch = ScratchFolder::create()?;
     let training = Training::prepare(atlas, split, settings, scratch.path(), Device::Cpu, Resources::default())?;
     let (trained, _) = training.run(false, Box::new(|_| {}))?;

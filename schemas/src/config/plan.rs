@@ -54,6 +54,7 @@ impl Settings {
             ("model.dropout_rate_decoder", model.dropout_rate_decoder),
             ("adversary.dropout_rate_adv", adversary.dropout_rate_adv),
             ("train.valid", train.valid),
+            ("train.reference", train.reference),
             ("train.average_decay", train.average_decay),
         ];
         for (name, value) in shares {

@@ -190,6 +190,8 @@ pub struct TrainSettings {
     pub monitor: MonitoredScore,
     /// Share of `valid` cells if no split is given.
     pub valid: f64,
+    /// Share of each context's controls that are set apart as references if cells are held out without a split.
+    pub reference: f64,
     /// Cells shuffled together; 0: 32,768 if the atlas's rows are shuffled, 131,072 if they are in source order.
     pub window: u32,
     /// Whether the decoder also runs on batches from which only the adversaries learn, as in the original; this
@@ -244,6 +246,7 @@ impl Default for TrainSettings {
             early_stopping_patience: 10,
             monitor: MonitoredScore::default(),
             valid: 0.15,
+            reference: 0.25,
             window: 0,
             decoder_on_every_batch: false,
             engine: EngineChoice::Auto,

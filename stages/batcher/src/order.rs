@@ -289,7 +289,7 @@ impl Iterator for Epoch {
         let role = match self.order.part {
             SplitPart::Train => Role::Train,
             SplitPart::Valid => Role::Valid,
-            SplitPart::Ood => Role::Source,
+            SplitPart::Ood | SplitPart::Reference => Role::Source,
         };
         let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
         Some(BatchPlan { pass: self.epoch, index, role, last: self.next == batches, cells, rows })

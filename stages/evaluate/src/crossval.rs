@@ -9,7 +9,7 @@ use statistics::bootstrap::{Interval, interval_of_mean};
 use super::{
     baselines::Baseline,
     scores::PredictionScores,
-    summary::{BaselineComparison, LEVEL, counted, interval_of, lead_over_additive, mean_r2, on_what, overall},
+    summary::{BaselineComparison, LEVEL, counted, interval_of, lead_over_best, mean_r2, on_what, overall},
     table::{BaselineScores, ConditionScores, Evaluation, calibration},
 };
 
@@ -63,7 +63,7 @@ pub struct FoldSummary {
     pub baselines: BaselineScores,
     /// The ceiling's mean scores.
     pub ceiling: PredictionScores,
-    /// `better than additive`, `level with additive`, `worse than additive` or `not comparable`.
+    /// `better than the best baseline`, `level with the best baseline`, `worse than the best baseline` or `not comparable`.
     pub verdict: &'static str,
 }
 
@@ -187,7 +187,7 @@ fn means_of(by_fold: &[FoldSeeds<'_>], prediction: ScoredPrediction) -> Vec<Pred
     by_fold.iter().map(|fold| mean_of(fold, prediction)).collect()
 }
 
-/// The model compared with `additive` by the correlation of the change: on how many folds it is better, level
+/// The model compared with the best baseline of each condition by the correlation of the change: on how many folds it is better, level
 /// or worse, and over all.
 fn summary(by_fold: &[FoldSeeds<'_>], mean: &PredictionScores, additive: &PredictionScores) -> String {
     let count = by_fold.len();
@@ -206,9 +206,9 @@ fn verdict(fold: &FoldSeeds<'_>) -> Option<BaselineComparison> {
     Some(BaselineComparison::from_lead(lead_of(fold)?, interval_over_seeds(fold)))
 }
 
-/// The mean lead over `additive`: over the conditions for which both are defined, then over seeds.
+/// The mean lead over the best baseline: over the conditions for which both are defined, then over seeds.
 fn lead_of(fold: &FoldSeeds<'_>) -> Option<f64> {
-    let of_seed = |one: &&FoldEvaluation| mean(one.evaluation.judged().filter_map(lead_over_additive));
+    let of_seed = |one: &&FoldEvaluation| mean(one.evaluation.judged().filter_map(lead_over_best));
     mean(fold.iter().filter_map(of_seed))
 }
 
@@ -224,7 +224,7 @@ fn interval_of_seed(evaluation: &Evaluation) -> Option<Interval> {
     let judged: Vec<&ConditionScores> = evaluation.judged().collect();
     match judged.as_slice() {
         [only] => interval_of(only),
-        _ => *evaluation.versus.get("additive")?.get("pearson_delta")?,
+        several => interval_of_mean(&several.iter().filter_map(|one| lead_over_best(one)).collect::<Vec<_>>()),
     }
 }
 
@@ -247,6 +247,7 @@ pub(super) mod tests {
             seed,
             evaluation: Evaluation::new(
                 Scale::Log1p,
+                true,
                 conditions.iter().map(|(model, additive)| condition("ood", Some(*model), *additive)).collect(),
             ),
         };
@@ -286,16 +287,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_summary_compares_with_additive_where_both_are_defined() {
+    fn the_summary_compares_with_the_best_baseline_where_both_are_defined() {
         let crossed = crossed();
-        let start = "better than additive on 1, worse than additive on 1 of 2 folds (Pearson correlation of the change";
+        let start = "better than the best baseline on 1, worse than the best baseline on 1 of 2 folds (Pearson";
         assert!(crossed.summary.starts_with(start), "{}", crossed.summary);
-        assert!(crossed.summary.contains("over all level with additive: +0.050"), "{}", crossed.summary);
-        assert_eq!(crossed.by_fold()[1].verdict, "worse than additive");
+        assert!(crossed.summary.contains("over all level with the best baseline: +0.050"), "{}", crossed.summary);
+        assert_eq!(crossed.by_fold()[1].verdict, "worse than the best baseline");
         let none = CrossEvaluation::new(vec![FoldEvaluation {
             name: "1".into(),
             seed: 0,
-            evaluation: Evaluation::new(Scale::Log1p, Vec::new()),
+            evaluation: Evaluation::new(Scale::Log1p, true, Vec::new()),
         }]);
         assert!(none.summary.starts_with("not comparable on 1 of 1 folds"), "{}", none.summary);
     }

@@ -1,7 +1,10 @@
 //! Whether a prediction can be identified: which real condition is nearest to it.
 
-/// 1 − r / n, where r of n conditions are nearer to a predicted profile than its own, by the L1 distance. The
-/// same as cell-eval's `discrimination_score_l1`.
+use std::cmp::Ordering;
+
+/// 1 − r / (n − 1), where r of the n − 1 other conditions are nearer to a predicted profile than its own, by the L1
+/// distance, and those that are as near count half: 1 if none is nearer, one half on average by chance. cell-eval's
+/// `discrimination_score_l1` is 1 − r / n.
 ///
 /// `own` is the index of the condition among all of them, and genes that are `left_out` (those that a
 /// condition targets) are ignored in distances. Undefined with fewer than two conditions, and if the
@@ -13,8 +16,14 @@ pub fn rank(own: usize, conditions: &[&[f32]], predicted: &[f32], left_out: &[us
     }
     let of_own = distance(conditions[own], predicted, left_out);
     let others = conditions.iter().enumerate().filter(|(at, _)| *at != own);
-    let nearer = others.filter(|(_, other)| distance(other, predicted, left_out) < of_own).count();
-    Some(1.0 - nearer as f64 / conditions.len() as f64)
+    let nearer: f64 = others
+        .map(|(_, other)| match distance(other, predicted, left_out).total_cmp(&of_own) {
+            Ordering::Less => 1.0,
+            Ordering::Equal => 0.5,
+            Ordering::Greater => 0.0,
+        })
+        .sum();
+    Some(1.0 - nearer / (conditions.len() - 1) as f64)
 }
 
 /// The sum of absolute differences, over all genes except those left out.
@@ -43,15 +52,16 @@ mod tests {
         let conditions: [&[f32]; 4] = [&[0.0, 0.0], &[1.0, 0.0], &[0.0, 3.0], &[5.0, 5.0]];
         let rank = |own, predicted| rank(own, &conditions, predicted, &[]);
         assert_eq!(rank(0, &[0.1, 0.1]), Some(1.0));
-        assert_eq!(rank(1, &[0.1, 0.1]), Some(0.75));
-        assert_eq!(rank(3, &[0.1, 0.1]), Some(0.25));
+        assert_eq!(rank(1, &[0.1, 0.1]), Some(1.0 - 1.0 / 3.0));
+        assert_eq!(rank(3, &[0.1, 0.1]), Some(0.0));
+        assert_eq!(rank(1, &[0.5, 0.0]), Some(1.0 - 0.5 / 3.0), "a condition that is as near counts half");
         assert_eq!(rank(1, &[f32::NAN, 0.0]), None);
     }
 
     #[test]
     fn a_gene_that_is_left_out_has_no_say() {
         let conditions: [&[f32]; 2] = [&[0.0, 0.0], &[1.0, 0.2]];
-        assert_eq!(rank(0, &conditions, &[1.0, 0.0], &[]), Some(0.5));
+        assert_eq!(rank(0, &conditions, &[1.0, 0.0], &[]), Some(0.0));
         assert_eq!(rank(0, &conditions, &[1.0, 0.0], &[0]), Some(1.0));
     }
 

@@ -9,16 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use reader::{
-    atlas::Atlas,
-    groups::{Group, Groups},
-    profiles::GroupProfiles,
-    split::SplitPart,
-};
+use reader::{atlas::Atlas, groups::Groups, profiles::GroupProfiles, split::SplitPart};
 use schemas::conditions::CONTROL;
 use statistics::{
     bootstrap::{BootstrapDraws, GENE_DRAWS},
     differential::{effect_size, top_genes},
+    matched::BatchControls,
     metrics,
     moments::{MeanProfile, Moments},
     point_sets,
@@ -29,30 +25,29 @@ pub use self::evidence::{
     ConditionEvaluation, ControlProfile, EvaluationEvidence, GroupEvaluation, ModelProfiles, PointSets, Tabulate,
     Unscored,
 };
-use self::expressed::expressed;
+use self::{evidence::logarithms, expressed::expressed};
 use crate::{
-    Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, Predicted,
-    PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles, comparison::TRAIN_UNIVERSE,
-    discrimination, versus,
+    Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
+    ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
+    comparison::TRAIN_UNIVERSE, discrimination, versus,
 };
 
-/// Why a condition can't be scored if its context has controls in one half alone.
-const NO_REFERENCE: &str = "no control with these covariates is among those that real changes are measured from; they are too few to be halved";
-const NO_SOURCE: &str = "no training control with these covariates is among those that predictions start from; they are too few to be halved";
+/// Why a condition can't be scored.
+const NO_REFERENCE: &str = "no control with these covariates is among those that real changes are measured from";
+const NO_SOURCE: &str = "no control with these covariates is among those that predictions start from";
 /// Number of genes that are labelled in a picture.
 const NAMED_GENES: usize = 10;
 
 /// Everything needed to evaluate conditions, separately and in any order.
 pub struct Evaluator {
     atlas: Atlas,
-    groups: Arc<Groups>,
+    groups: Arc<ContextGroups>,
     judged: SplitPart,
     scale: Scale,
-    profiles: Vec<GroupProfiles>,
+    profiles: Vec<JoinedProfiles>,
     point_sets: PointSets,
-    contexts: HashMap<Vec<u32>, usize>,
-    /// The control group of each context.
-    controls: HashMap<Vec<u32>, usize>,
+    /// The controls of each context.
+    contexts: HashMap<Vec<u32>, Context>,
     training: TrainingProfiles,
     /// The mean of each group's evaluated cells, or else of its training cells, for identifying predictions.
     means: Vec<Option<Vec<f32>>>,
@@ -70,22 +65,49 @@ impl std::fmt::Debug for Evaluator {
     }
 }
 
+/// The profiles of a condition in a context, over all batches.
+#[derive(Default)]
+struct JoinedProfiles {
+    training: Option<Moments>,
+    halves: [Option<Moments>; 2],
+    /// Number of training cells of each batch.
+    training_batches: Vec<(u32, u64)>,
+    /// Number of evaluated cells of each batch.
+    judged_batches: Vec<(u32, u64)>,
+}
+
+/// The controls of a context.
+#[derive(Default)]
+struct Context {
+    number: usize,
+    /// Index of their group.
+    group: Option<usize>,
+    /// Those from which predictions start.
+    source: Option<BatchControls>,
+    /// Those from which real changes are measured.
+    reference: Option<BatchControls>,
+    /// The mean change of each gene's variance over the perturbed training profiles.
+    variance_change: Option<Vec<f64>>,
+}
+
 /// The inputs for scoring one condition.
 struct Case<'a> {
     at: usize,
-    group: &'a Group,
-    control_at: usize,
-    /// The control half from which predictions start.
+    group: &'a ContextGroup,
+    context: &'a Context,
+    /// The controls from which predictions start.
     source: &'a MeanProfile,
     comparison: Comparison<'a>,
 }
 
 impl Evaluator {
-    /// Creates an evaluator of the `judged` cells of these groups, from the groups' profiles and point sets.
+    /// Creates an evaluator of the `judged` cells of these groups, from the profiles of the atlas's `batch_groups` and the
+    /// point sets of the joined groups.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
-        groups: Arc<Groups>,
+        batch_groups: &Groups,
+        groups: Arc<ContextGroups>,
         judged: SplitPart,
         scale: Scale,
         profiles: Vec<GroupProfiles>,
@@ -97,23 +119,41 @@ impl Evaluator {
         };
         let profiles: Vec<GroupProfiles> = profiles.iter().map(|profiles| profiles.only(&places)).collect();
         let table = &atlas.manifest().conditions;
-        let mut contexts: HashMap<Vec<u32>, usize> = HashMap::new();
-        let mut controls = HashMap::new();
-        let mut training = Vec::new();
-        let mut means = Vec::new();
-        for (at, (group, profile)) in groups.all().iter().zip(&profiles).enumerate() {
-            let next = contexts.len();
-            let context = *contexts.entry(group.covariates.clone()).or_insert(next);
+        let batch_of = |at: usize| batch_groups.all()[at].covariates.last().copied().unwrap_or_default();
+        let mut contexts: HashMap<Vec<u32>, Context> = HashMap::new();
+        for (at, group) in groups.all().iter().enumerate() {
+            let number = contexts.len();
+            let context =
+                contexts.entry(group.context.clone()).or_insert_with(|| Context { number, ..Context::default() });
             if group.condition == CONTROL {
-                controls.insert(group.covariates.clone(), at);
+                let controls = |used: &dyn Fn(&GroupProfiles) -> Option<Moments>| {
+                    let members = group.members.iter();
+                    BatchControls::new(members.filter_map(|at| Some((batch_of(*at), used(&profiles[*at])?))).collect())
+                };
+                context.group = Some(at);
+                context.source = controls(&|profiles| profiles.training.clone());
+                context.reference = controls(&|profiles| profiles.reference.clone());
             }
-            let trained = profile.training.as_ref().map(|moments| on_scale(moments, scale));
-            let judged = merged(&profile.halves).map(|moments| on_scale(&moments, scale).mean);
+        }
+        let (mut training, mut means, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+        for group in groups.all() {
+            let profile = JoinedProfiles::new(group.members.iter().map(|at| (batch_of(*at), &profiles[*at])));
+            let context = &contexts[&group.context];
+            let trained = profile.training.as_ref().map(|moments| on_scale(MeanProfile::from(moments), scale));
+            let judged = merged(&profile.halves).map(|moments| on_scale(MeanProfile::from(&moments), scale).mean);
             let told_apart = judged.as_ref().or(trained.as_ref().map(|trained| &trained.mean));
             means.push(told_apart.filter(|_| group.condition != CONTROL).map(|mean| narrow_all(mean)));
             if let Some(MeanProfile { cells, mean, .. }) = trained {
-                training.push(TrainingProfile { parts: table.parts(group.condition).collect(), context, cells, mean });
+                let parts: Vec<_> = table.parts(group.condition).collect();
+                let matched = context.source.as_ref().filter(|_| group.members.len() > 1 && !parts.is_empty());
+                let control =
+                    matched.map(|controls| on_scale(controls.matched(&profile.training_batches), scale).mean.into());
+                training.push(TrainingProfile { parts, context: context.number, cells, mean, control });
             }
+            joined.push(profile);
+        }
+        for context in contexts.values_mut() {
+            context.variance_change = context.mean_variance_change(groups.all(), &joined, scale);
         }
         let genes = places.iter().enumerate().map(|(at, place)| (atlas.genes()[*place].clone(), at)).collect();
         let draws = BootstrapDraws::new(places.len(), GENE_DRAWS);
@@ -124,10 +164,9 @@ impl Evaluator {
             groups,
             judged,
             scale,
-            profiles,
+            profiles: joined,
             point_sets,
             contexts,
-            controls,
             training,
             means,
             places,
@@ -151,26 +190,25 @@ impl Evaluator {
     }
 
     /// The scores of a group, or why it has none.
-    fn condition(&self, model: &ModelProfiles, group: &Group) -> Result<ConditionEvaluation, &'static str> {
+    fn condition(&self, model: &ModelProfiles, group: &ContextGroup) -> Result<ConditionEvaluation, &'static str> {
         let model = &model.only(&self.places);
         let at = model.group;
-        let halves = &self.profiles[at].halves;
-        let control_at = *self.controls.get(&group.covariates).ok_or("there are no controls with these covariates")?;
-        let truth = on_scale(&merged(halves).ok_or("none of its cells are evaluated")?, self.scale);
-        let controls = &self.profiles[control_at];
-        let reference = controls.reference.as_ref().ok_or(NO_REFERENCE)?;
-        let source = controls.training.as_ref().ok_or(NO_SOURCE)?;
-        let (reference, source) = (on_scale(reference, self.scale), on_scale(source, self.scale));
+        let JoinedProfiles { halves, judged_batches, .. } = &self.profiles[at];
+        let context = &self.contexts[&group.context];
+        let scaled = |profile: MeanProfile| on_scale(profile, self.scale);
+        let half = |moments: &Moments| scaled(MeanProfile::from(moments));
+        let truth = half(&merged(halves).ok_or("none of its cells are evaluated")?);
+        let reference = context.reference.as_ref().ok_or(NO_REFERENCE)?.matched(judged_batches);
+        let source = context.source.as_ref().ok_or(NO_SOURCE)?.matched(judged_batches);
+        let (reference, source) = (scaled(reference), scaled(source));
         let chosen = ScoredGenes::choose(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
         let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
-        let case = Case { at, group, control_at, source: &source, comparison };
+        let case = Case { at, group, context, source: &source, comparison };
 
         let contestants = self.contestants(&case, model);
         let [ComparedPrediction { scores, predicted }, ..] = &contestants;
         let ceiling = match halves {
-            [Some(first), Some(second)] => {
-                self.ceiling(&case, &on_scale(first, self.scale), &on_scale(second, self.scale))
-            }
+            [Some(first), Some(second)] => self.ceiling(&case, &half(first), &half(second)),
             _ => PredictionScores::default(),
         };
         let table = &self.atlas.manifest().conditions;
@@ -218,19 +256,25 @@ impl Evaluator {
         let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
         let model = scored(model.anchored_at(case.source), of_model.unwrap_or_default());
 
-        let controls = &self.point_sets.real[case.control_at][0];
-        let apart = target.as_ref().map(|target| target.apart(controls));
+        let controls = case.context.group.map(|at| self.point_sets.real[at][0].with(&self.point_sets.real[at][1]));
+        let apart = target.as_ref().zip(controls.as_ref()).map(|(target, controls)| target.apart(controls));
         let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
-        let context = self.contexts[&case.group.covariates];
+        let context = case.context.number;
         let mut contestants = vec![model];
         contestants.extend(Baseline::ALL.map(|baseline| {
             let predicted = self.training.predict(baseline, BaselineTarget { parts: &parts, context, start: source });
             let Some(mean) = predicted else { return ComparedPrediction::default() };
-            let distances = target.as_ref().zip(apart).map(|(target, apart)| {
+            let distances = target.as_ref().zip(apart).zip(controls.as_ref()).map(|((target, apart), controls)| {
                 let step = self.point_sets.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
                 target.distances(&controls.moved(&step), apart)
             });
-            scored(mean.into(), distances.unwrap_or_default())
+            let own = case.source.variance_unbiased();
+            let change = case.context.variance_change.as_ref().filter(|_| baseline == Baseline::PerturbedMean);
+            let variance = own.map(|own| match change {
+                Some(change) => own.iter().zip(change).map(|(own, change)| (own + change).max(0.0)).collect(),
+                None => own,
+            });
+            scored(Predicted { mean, variance }, distances.unwrap_or_default())
         }));
         let mut contestants = contestants.into_iter();
         std::array::from_fn(|_| contestants.next().unwrap_or_default())
@@ -267,7 +311,7 @@ impl Evaluator {
             from_reference.map(|((mean, source), control)| mean - source + control).collect();
         let (mut conditions, mut own_at) = (Vec::new(), 0);
         for (at, (group, mean)) in self.groups.all().iter().zip(&self.means).enumerate() {
-            let Some(mean) = mean.as_deref().filter(|_| group.covariates == case.group.covariates) else { continue };
+            let Some(mean) = mean.as_deref().filter(|_| group.context == case.group.context) else { continue };
             if at == case.at {
                 own_at = conditions.len();
             }
@@ -283,12 +327,12 @@ impl Evaluator {
         discrimination::rank(own_at, &conditions, &narrow_all(&from_reference), &targeted)
     }
 
-    fn covariates(&self, group: &Group) -> BTreeMap<String, String> {
+    fn covariates(&self, group: &ContextGroup) -> BTreeMap<String, String> {
         let names = self.atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone());
-        names.zip(self.atlas.covariate_values(&group.covariates)).collect()
+        names.zip(self.atlas.covariate_values(&group.context)).collect()
     }
 
-    fn title(&self, group: &Group) -> String {
+    fn title(&self, group: &ContextGroup) -> String {
         let table = &self.atlas.manifest().conditions;
         let mut title = table.name(group.condition).to_owned();
         let dose = table.dose_label(group.condition);
@@ -316,16 +360,59 @@ fn beyond_additive(
     metrics::pearson(&metrics::difference(&predicted.mean, &additive.mean), &metrics::difference(&real, &change))
 }
 
-/// Turns sums into a profile on a scale. On the pseudobulk scale, the mean is replaced by its logarithm, and
-/// the variance is transformed to first order.
-#[must_use]
-pub fn on_scale(moments: &Moments, scale: Scale) -> MeanProfile {
-    let mut profile = MeanProfile::from(moments);
-    if scale == Scale::Pseudobulk {
-        for (mean, variance) in profile.mean.iter_mut().zip(&mut profile.variance) {
-            *variance /= (1.0 + *mean).powi(2);
-            *mean = mean.ln_1p();
+impl Context {
+    /// The mean over perturbed training profiles of how their variances differ from those of the controls.
+    fn mean_variance_change(
+        &self,
+        groups: &[ContextGroup],
+        profiles: &[JoinedProfiles],
+        scale: Scale,
+    ) -> Option<Vec<f64>> {
+        let own = on_scale(self.source.as_ref()?.all(), scale).variance_unbiased()?;
+        let context = &groups[self.group?].context;
+        let perturbed =
+            groups.iter().zip(profiles).filter(|(group, _)| group.condition != CONTROL && group.context == *context);
+        let variances: Vec<Vec<f64>> = perturbed
+            .filter_map(|(_, profile)| {
+                on_scale(MeanProfile::from(profile.training.as_ref()?), scale).variance_unbiased()
+            })
+            .collect();
+        let count = variances.len() as f64;
+        let mean = |gene: usize| variances.iter().map(|variance| variance[gene]).sum::<f64>() / count;
+        (count > 0.0).then(|| own.iter().enumerate().map(|(gene, own)| mean(gene) - own).collect())
+    }
+}
+
+impl JoinedProfiles {
+    /// Joins the profiles of batches.
+    fn new<'a>(batches: impl Iterator<Item = (u32, &'a GroupProfiles)>) -> Self {
+        let mut joined = Self::default();
+        let count = |moments: &Option<Moments>| moments.as_ref().map_or(0, Moments::cells);
+        for (batch, profiles) in batches {
+            let GroupProfiles { training, halves: [first, second], .. } = profiles;
+            joined.training_batches.push((batch, count(training)));
+            joined.judged_batches.push((batch, count(first) + count(second)));
+            let [joined_first, joined_second] = &mut joined.halves;
+            for (into, from) in
+                [(&mut joined.training, training), (&mut *joined_first, first), (&mut *joined_second, second)]
+            {
+                match (into.as_mut(), from) {
+                    (Some(into), Some(from)) => into.merge(from),
+                    (None, Some(_)) => into.clone_from(from),
+                    (_, None) => {}
+                }
+            }
         }
+        joined
+    }
+}
+
+/// Turns means into a profile on a scale: on the pseudobulk scale, a mean is replaced by its logarithm, and the variance
+/// is transformed to first order.
+#[must_use]
+pub fn on_scale(mut profile: MeanProfile, scale: Scale) -> MeanProfile {
+    if scale == Scale::Pseudobulk {
+        logarithms(&mut profile.mean, &mut profile.variance);
     }
     profile
 }

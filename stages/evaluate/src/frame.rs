@@ -149,7 +149,7 @@ mod tests {
     use crate::table::tests::condition;
 
     fn evaluation() -> Evaluation {
-        Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), Some(0.8)), condition("ood", None, None)])
+        Evaluation::new(Scale::Log1p, true, vec![condition("ood", Some(0.9), Some(0.8)), condition("ood", None, None)])
     }
 
     #[test]
@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn no_condition_is_left_out_of_the_drawing() {
-        let conditions_of = |count| Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), Some(0.8)); count]);
+        let conditions_of =
+            |count| Evaluation::new(Scale::Log1p, true, vec![condition("ood", Some(0.9), Some(0.8)); count]);
         let text = draw(&conditions(&conditions_of(30)).expect("the columns fit"));
         assert_eq!(text.lines().count(), 31);
         assert_eq!(text.matches("cell_type=K562").count(), 30);

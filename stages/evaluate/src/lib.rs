@@ -22,6 +22,7 @@
 
 pub mod baselines;
 pub mod comparison;
+mod context_groups;
 pub mod crossval;
 pub mod crossval_folder;
 pub mod discrimination;
@@ -37,6 +38,7 @@ pub mod versus;
 
 pub use baselines::{Baseline, BaselineTarget, TrainingProfile, TrainingProfiles};
 pub use comparison::{Comparison, Predicted, ScoredGenes};
+pub use context_groups::{ContextGroup, ContextGroups};
 pub use crossval::{CrossEvaluation, FoldEvaluation};
 pub use scatter::Scatter;
 pub use scores::PredictionScores;

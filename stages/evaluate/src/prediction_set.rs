@@ -25,16 +25,18 @@ use statistics::scale::Scale;
 use storage::parquet_read::{self, Batches, Undecodable};
 
 use self::rows::{FileLayout, GatheredProfiles};
-use crate::evaluator::ModelProfiles;
+use crate::{ContextGroups, evaluator::ModelProfiles};
 
 /// The predictions to read, and how to convert them.
 #[derive(Clone, Copy, Debug)]
 pub struct PredictionSelection<'a> {
     /// The atlas, restricted to the evaluated genes.
     pub atlas: &'a Atlas,
-    /// Its groups.
-    pub groups: &'a Groups,
-    /// Indices of the groups to evaluate.
+    /// Its groups, one per batch.
+    pub batch_groups: &'a Groups,
+    /// The same, joined over batches.
+    pub groups: &'a ContextGroups,
+    /// Indices of the joined groups to evaluate.
     pub judged: &'a [usize],
     /// The scale on which profiles are compared.
     pub scale: Scale,
@@ -42,7 +44,7 @@ pub struct PredictionSelection<'a> {
     pub target_sum: f64,
 }
 
-/// Reads the predictions for all wanted groups, in the groups' order.
+/// Reads the predictions for all wanted groups: one for each batch, or for any batch if the file names none.
 ///
 /// # Errors
 /// A path without predictions; columns, genes or conditions that are missing or appear twice; numbers on a
@@ -69,11 +71,13 @@ pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<Mode
         }
     }
     let mut found: HashMap<usize, ModelProfiles> = profiles.finish(path)?;
-    let missing: Vec<usize> = selection.judged.iter().copied().filter(|group| !found.contains_key(group)).collect();
+    let members = |group: &usize| selection.groups.all()[*group].members.clone();
+    let lacks = |group: &usize| !members(group).iter().any(|member| found.contains_key(member));
+    let missing: Vec<usize> = selection.judged.iter().copied().filter(lacks).collect();
     if !missing.is_empty() {
         return Err(lacks_conditions(path, selection, &missing));
     }
-    Ok(selection.judged.iter().filter_map(|group| found.remove(group)).collect())
+    Ok(selection.judged.iter().flat_map(members).filter_map(|group| found.remove(&group)).collect())
 }
 
 /// The columns of a file, followed by those from its folder names.
@@ -142,7 +146,7 @@ fn lacks_conditions(path: &Path, selection: &PredictionSelection<'_>, missing: &
     let table = &selection.atlas.manifest().conditions;
     let name = |at: &usize| {
         let group = &selection.groups.all()[*at];
-        let covariates = selection.atlas.covariate_values(&group.covariates).join(", ");
+        let covariates = selection.atlas.covariate_values(&group.context).join(", ");
         format!("{} at {} ({covariates})", table.name(group.condition), table.dose_label(group.condition))
     };
     let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();

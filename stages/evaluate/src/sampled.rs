@@ -3,10 +3,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use reader::{
-    atlas::Atlas,
-    profiles::{ExpressionRows, first_half},
-};
+use reader::{atlas::Atlas, control_roles::first_half, profiles::ExpressionRows};
 use schemas::ids::CellIndex;
 use stage::{BoxError, Sink};
 use statistics::{axes::Axes, point_sets::PointSet};

@@ -66,7 +66,7 @@ scores! {
     e_distance,
     /// The maximum mean discrepancy between predicted and evaluated cells, on principal components.
     mmd,
-    /// The share of conditions that are not nearer to the prediction than its own: 1 if none is nearer.
+    /// The share of other conditions that are farther from the prediction than its own: 1 if all are, one half by chance.
     rank,
     /// The share of the 20 differential genes with the largest change that are also among the 20 with the largest
     /// predicted change.

@@ -1,8 +1,9 @@
 //! The result of an evaluation in one sentence.
 
-use statistics::bootstrap::Interval;
+use statistics::bootstrap::{Interval, interval_of_mean};
 
 use super::{
+    baselines::Baseline,
     scores::PredictionScores,
     table::{ConditionScores, Evaluation},
     versus::lead,
@@ -15,7 +16,10 @@ pub(super) const LEVEL: f64 = 0.02;
 const SCORES_SHOWN: [&str; 7] =
     ["pearson_delta", "mse_delta", "r2_mean", "r2_mean_top20", "r2_mean_top20_train", "e_distance", "rank"];
 
-/// How a model compares with a baseline.
+/// Said first if the evaluation is not strict.
+const NOT_STRICT: &str = "not strict: the model was trained on controls that real changes are measured from, so scores of changes are too high (make a split with `perturbine split`, which sets reference controls apart); ";
+
+/// How a model compares with the best baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BaselineComparison {
     Better,
@@ -37,15 +41,15 @@ impl BaselineComparison {
 
     pub(super) fn words(self) -> &'static str {
         match self {
-            Self::Better => "better than additive",
-            Self::Level => "level with additive",
-            Self::Worse => "worse than additive",
+            Self::Better => "better than the best baseline",
+            Self::Level => "level with the best baseline",
+            Self::Worse => "worse than the best baseline",
         }
     }
 }
 
-/// The model compared with `additive` by the correlation of the change: on how many conditions it is better,
-/// level or worse, and over all.
+/// The model compared with the best baseline of each condition by the correlation of the change: on how many conditions
+/// it is better, level or worse, and over all.
 #[must_use]
 pub(super) fn summary(evaluation: &Evaluation) -> String {
     let count = evaluation.judged().count();
@@ -56,13 +60,14 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
     let conditions = if count == 1 { "condition" } else { "conditions" };
     let summarised = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
-    let interval = evaluation.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
-    let overall = overall(interval).unwrap_or_default();
+    let leads: Vec<f64> = evaluation.judged().filter_map(lead_over_best).collect();
+    let overall = overall(interval_of_mean(&leads)).unwrap_or_default();
     let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
     let what = on_what(&evaluation.judged().collect::<Vec<_>>());
     let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
+    let strict = if evaluation.strict { "" } else { NOT_STRICT };
     format!(
-        "{summarised} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
+        "{strict}{summarised} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
     )
 }
 
@@ -106,21 +111,29 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
         let scores: Vec<&str> = SCORES_SHOWN.into_iter().filter(|&score| holds(mean_lead(score))).collect();
         if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
     };
-    sentence("ahead of it in", &|lead| lead > 0.0) + &sentence("behind it in", &|lead| lead < 0.0)
+    sentence("ahead of additive in", &|lead| lead > 0.0) + &sentence("behind additive in", &|lead| lead < 0.0)
 }
 
 fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
-    Some(BaselineComparison::from_lead(lead_over_additive(condition)?, interval_of(condition)))
+    Some(BaselineComparison::from_lead(lead_over_best(condition)?, interval_of(condition)))
 }
 
-/// The difference between the correlations of the change of the model and of `additive`.
-pub(super) fn lead_over_additive(condition: &ConditionScores) -> Option<f64> {
-    lead("pearson_delta", condition.scores.pearson_delta, condition.baselines.additive.pearson_delta)
+/// The baseline with the largest correlation of the change.
+pub(super) fn best_baseline(condition: &ConditionScores) -> Option<Baseline> {
+    let correlation = |baseline: &Baseline| condition.baselines.get(*baseline).pearson_delta;
+    let defined = Baseline::ALL.into_iter().filter_map(|baseline| Some((correlation(&baseline)?, baseline)));
+    defined.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, baseline)| baseline)
 }
 
-/// The interval of that lead over resampled genes.
+/// The difference between the correlations of the change of the model and of the best baseline.
+pub(super) fn lead_over_best(condition: &ConditionScores) -> Option<f64> {
+    let best = condition.baselines.get(best_baseline(condition)?);
+    lead("pearson_delta", condition.scores.pearson_delta, best.pearson_delta)
+}
+
+/// The interval of that lead over resampled cells.
 pub(super) fn interval_of(condition: &ConditionScores) -> Option<Interval> {
-    *condition.versus.get("additive")?.get("pearson_delta")?
+    *condition.versus.get(best_baseline(condition)?.name())?.get("pearson_delta")?
 }
 
 #[cfg(test)]
@@ -130,22 +143,33 @@ mod tests {
     use super::{super::table::tests::condition, *};
 
     #[test]
-    fn the_summary_counts_wins_draws_and_losses_against_additive() {
+    fn the_summary_counts_wins_draws_and_losses_against_the_best_baseline() {
         let conditions = vec![
             condition("ood", Some(0.95), Some(0.90)),
             condition("ood", Some(0.91), Some(0.90)),
             condition("ood", Some(0.80), Some(0.90)),
             condition("ood", Some(0.80), None),
         ];
-        let summary = Evaluation::new(Scale::Log1p, conditions).summary;
+        let summary = Evaluation::new(Scale::Log1p, true, conditions).summary;
         let (start, end) = summary.split_once("; over all ").expect("three conditions have an interval");
         assert_eq!(
             start,
-            "better than additive on 1, level with additive on 1, worse than additive on 1, not comparable on 1 \
+            "better than the best baseline on 1, level with the best baseline on 1, worse than the best baseline on 1, not comparable on 1 \
              of 4 held-out conditions (Pearson correlation of the change; level is within 0.02, or an interval around 0)",
         );
-        assert!(end.starts_with("level with additive: -0.013 (95% interval -0.100 to +0.050)"), "{end}");
-        assert!(end.ends_with("; mean R² 0.500, additive's 0.500; behind it in pearson_delta"), "{end}");
+        assert!(end.starts_with("level with the best baseline: -0.013 (95% interval -0.100 to +0.050)"), "{end}");
+        assert!(end.ends_with("; mean R² 0.500, additive's 0.500; behind additive in pearson_delta"), "{end}");
+    }
+
+    #[test]
+    fn the_verdict_is_against_the_best_baseline_of_a_condition() {
+        let mut scores = condition("ood", Some(0.5), Some(0.3));
+        assert_eq!((best_baseline(&scores), lead_over_best(&scores)), (Some(Baseline::Additive), Some(0.2)));
+        scores.baselines.linear.pearson_delta = Some(0.75);
+        assert_eq!((best_baseline(&scores), lead_over_best(&scores)), (Some(Baseline::Linear), Some(-0.25)));
+        let summary = Evaluation::new(Scale::Log1p, false, vec![scores]).summary;
+        assert!(summary.starts_with("not strict: "), "{summary}");
+        assert!(summary.contains("worse than the best baseline on 1 of 1 held-out condition"), "{summary}");
     }
 
     #[test]
@@ -160,8 +184,8 @@ mod tests {
 
     #[test]
     fn where_nothing_was_held_out_the_summary_says_so() {
-        let evaluation = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
+        let evaluation = Evaluation::new(Scale::Values, true, vec![condition("valid", Some(0.9), Some(0.5))]);
         assert!(evaluation.summary.ends_with("none of the evaluated cells were held out"), "{}", evaluation.summary);
-        assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to evaluate");
+        assert_eq!(Evaluation::new(Scale::Values, true, Vec::new()).summary, "no condition to evaluate");
     }
 }

@@ -77,6 +77,10 @@ pub struct Evaluation {
     /// How predictions were interpreted.
     #[serde(default)]
     pub readout: Anchor,
+    /// Whether nothing learned from the controls that real changes are measured from. If it did, the noise of their mean
+    /// is in the predictions too, and scores of changes are too high.
+    #[serde(default)]
+    pub strict: bool,
     /// The result, in one sentence.
     pub summary: String,
     /// Every condition.
@@ -150,10 +154,11 @@ pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)
 impl Evaluation {
     /// Summarises the conditions of predictions read [`anchored`](Anchor::Anchored).
     #[must_use]
-    pub fn new(scale: Scale, conditions: Vec<ConditionScores>) -> Self {
+    pub fn new(scale: Scale, strict: bool, conditions: Vec<ConditionScores>) -> Self {
         let mut evaluation = Self {
             scale,
             readout: Anchor::default(),
+            strict,
             summary: String::new(),
             conditions,
             mean: PredictionScores::default(),
@@ -235,11 +240,22 @@ pub(crate) mod tests {
 
     #[test]
     fn json_has_the_keys_of_the_interface_and_null_for_what_is_undefined() {
-        let evaluation = Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), None)]);
+        let evaluation = Evaluation::new(Scale::Log1p, true, vec![condition("ood", Some(0.9), None)]);
         let json = serde_json::to_value(&evaluation).expect("an evaluation is JSON");
         assert_eq!(
             keys(&json),
-            ["baselines", "calibration", "conditions", "mean", "median", "readout", "scale", "summary", "versus"]
+            [
+                "baselines",
+                "calibration",
+                "conditions",
+                "mean",
+                "median",
+                "readout",
+                "scale",
+                "strict",
+                "summary",
+                "versus"
+            ]
         );
         assert_eq!((&json["scale"], &json["readout"]), (&json!("log1p"), &json!("anchored")));
         assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
@@ -290,7 +306,7 @@ pub(crate) mod tests {
             judged
         };
         let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(distant);
-        let calibration = Evaluation::new(Scale::Log1p, conditions.into()).calibration;
+        let calibration = Evaluation::new(Scale::Log1p, true, conditions.into()).calibration;
         assert!(calibration.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{calibration:?}");
     }
 
@@ -298,9 +314,9 @@ pub(crate) mod tests {
     fn only_held_out_conditions_count_where_there_are_any() {
         let held_out = condition("ood", Some(0.5), Some(0.5));
         let scores = condition("valid", Some(0.9), Some(0.5));
-        let evaluation = Evaluation::new(Scale::Values, vec![held_out, scores.clone()]);
+        let evaluation = Evaluation::new(Scale::Values, true, vec![held_out, scores.clone()]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.5));
-        let evaluation = Evaluation::new(Scale::Values, vec![scores]);
+        let evaluation = Evaluation::new(Scale::Values, true, vec![scores]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.9));
     }
 }

@@ -150,6 +150,21 @@ impl Atlas {
         &self.codes(cell)[1..]
     }
 
+    /// The covariate codes of a cell without the batch: its context. Controls of the same context show where a
+    /// perturbed cell started.
+    #[must_use]
+    pub fn context(&self, cell: CellIndex) -> &[u32] {
+        self.context_of(self.covariates(cell))
+    }
+
+    /// Covariate codes without the batch.
+    #[must_use]
+    pub fn context_of<'a>(&self, covariates: &'a [u32]) -> &'a [u32] {
+        // The batch is the last covariate.
+        let batches = usize::from(self.0.manifest.keys.batch.is_some());
+        &covariates[..covariates.len() - batches]
+    }
+
     /// The covariate values for these codes.
     #[must_use]
     pub fn covariate_values(&self, codes: &[u32]) -> Vec<String> {

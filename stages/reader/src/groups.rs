@@ -23,8 +23,8 @@ pub struct Group {
     pub condition: ConditionId,
     /// Their covariate codes.
     pub covariates: Vec<u32>,
-    /// Number of cells for training, for validation and held out.
-    pub cells: [u64; 3],
+    /// Number of cells for training, for validation, held out, and set apart as references.
+    pub cells: [u64; 4],
 }
 
 impl Group {
@@ -65,7 +65,7 @@ impl Groups {
             let codes = atlas.codes(cell);
             let at = by_codes.find_or_add(codes);
             if at == groups.len() {
-                groups.push(Group { condition: ConditionId(codes[0]), covariates: codes[1..].to_vec(), cells: [0; 3] });
+                groups.push(Group { condition: ConditionId(codes[0]), covariates: codes[1..].to_vec(), cells: [0; 4] });
             }
             let part = split.map_or(SplitPart::Train, |split| split.part(cell));
             groups[at].cells[part as usize] += 1;

@@ -20,6 +20,7 @@ pub mod atlas;
 pub mod block;
 pub mod block_cache;
 pub mod codes;
+pub mod control_roles;
 pub mod gene_subset;
 pub mod group_statistics;
 pub mod groups;

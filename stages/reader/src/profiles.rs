@@ -6,29 +6,20 @@ use std::{ops::ControlFlow, sync::Arc};
 use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex, numbers::bounded};
 use stage::{BoxError, Sink, pool::Pooled};
 use statistics::{moments::Moments, scale::Scale};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     atlas::Atlas,
+    control_roles::{ControlRoles, first_half},
     groups::Groups,
     split::{Split, SplitPart},
 };
 
-/// Whether a cell belongs to the first half of its group; the same in every run.
-///
-/// Predictions start from the first half of the controls, and real changes are measured against the second;
-/// the two halves of the held-out cells give the ceiling.
-#[must_use]
-pub fn first_half(cell: CellIndex) -> bool {
-    xxh3_64(&cell.0.to_le_bytes()) & 1 == 0
-}
-
-/// The role of a cell's profile.
+/// A use of a cell's profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// A training cell; of the controls, only those of the first half.
+enum Use {
+    /// A training cell; of the controls, those from which predictions start.
     Training,
-    /// A control of the second half.
+    /// A control from which real changes are measured.
     Reference,
     /// An evaluated cell of the first half.
     FirstHalf,
@@ -36,31 +27,19 @@ pub enum Use {
     SecondHalf,
 }
 
-impl Use {
-    /// The roles of a cell if cells of `judged` are evaluated; training cells may have two.
-    pub fn for_cell(
-        cell: CellIndex,
-        is_control: bool,
-        part: SplitPart,
-        judged: SplitPart,
-    ) -> impl Iterator<Item = Self> {
-        let trains = part == SplitPart::Train;
-        let half = if first_half(cell) { Self::FirstHalf } else { Self::SecondHalf };
-        let uses = match is_control {
-            true if !first_half(cell) => [Some(Self::Reference), None],
-            true => [trains.then_some(Self::Training), None],
-            false => [trains.then_some(Self::Training), (part == judged).then_some(half)],
-        };
-        uses.into_iter().flatten()
-    }
+/// The uses of a perturbed cell if cells of `judged` are evaluated.
+fn uses_of_perturbed(cell: CellIndex, part: SplitPart, judged: SplitPart) -> impl Iterator<Item = Use> {
+    let half = if first_half(cell) { Use::FirstHalf } else { Use::SecondHalf };
+    let trains = (part == SplitPart::Train).then_some(Use::Training);
+    trains.into_iter().chain((part == judged).then_some(half))
 }
 
 /// The profiles of one group of the atlas; `None` for a role without cells.
 #[derive(Clone, Debug, Default)]
 pub struct GroupProfiles {
-    /// Training cells; of the controls, only the first half.
+    /// Training cells; of the controls, those from which predictions start.
     pub training: Option<Moments>,
-    /// Controls of the second half.
+    /// Controls from which real changes are measured.
     pub reference: Option<Moments>,
     /// Evaluated cells of each half.
     pub halves: [Option<Moments>; 2],
@@ -112,6 +91,7 @@ pub struct SumProfiles {
     atlas: Atlas,
     split: Arc<Split>,
     groups: Arc<Groups>,
+    roles: Arc<ControlRoles>,
     judged: SplitPart,
     scale: Scale,
     target_sum: f64,
@@ -125,12 +105,22 @@ impl SumProfiles {
         atlas: &Atlas,
         split: Arc<Split>,
         groups: Arc<Groups>,
+        roles: Arc<ControlRoles>,
         judged: SplitPart,
         scale: Scale,
         target_sum: f64,
     ) -> Self {
         let profiles = vec![GroupProfiles::default(); groups.all().len()];
-        Self { atlas: atlas.clone(), split, groups, judged, scale, target_sum, profiles }
+        Self { atlas: atlas.clone(), split, groups, roles, judged, scale, target_sum, profiles }
+    }
+
+    fn uses(&self, cell: CellIndex) -> Vec<Use> {
+        let part = self.split.part(cell);
+        if self.atlas.condition(cell) != CONTROL {
+            return uses_of_perturbed(cell, part, self.judged).collect();
+        }
+        let source = self.roles.is_source(cell, part).then_some(Use::Training);
+        source.into_iter().chain(self.roles.is_reference(cell, part).then_some(Use::Reference)).collect()
     }
 
     fn add(&mut self, rows: &ExpressionRows) {
@@ -146,8 +136,9 @@ impl SumProfiles {
                 }
                 Scale::Values => {}
             }
+            let uses = self.uses(cell);
             let profiles = &mut self.profiles[group];
-            for used in Use::for_cell(cell, codes[0] == CONTROL.0, self.split.part(cell), self.judged) {
+            for used in uses {
                 let moments = match used {
                     Use::Training => &mut profiles.training,
                     Use::Reference => &mut profiles.reference,
@@ -179,25 +170,13 @@ impl Sink for SumProfiles {
 mod tests {
     use super::*;
 
-    fn uses(cell: u64, is_control: bool, part: SplitPart, judged: SplitPart) -> Vec<Use> {
-        Use::for_cell(CellIndex(cell), is_control, part, judged).collect()
-    }
-
-    #[test]
-    fn a_control_is_source_or_reference_and_never_both() {
-        for cell in 0..100 {
-            let expected = if first_half(CellIndex(cell)) { Use::Training } else { Use::Reference };
-            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Ood), [expected]);
-            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Train), [expected]);
-        }
-    }
-
     #[test]
     fn a_cell_is_judged_where_its_part_is_and_trains_where_it_trained() {
+        let uses = |part, judged| uses_of_perturbed(CellIndex(3), part, judged).collect::<Vec<_>>();
         let half = if first_half(CellIndex(3)) { Use::FirstHalf } else { Use::SecondHalf };
-        assert_eq!(uses(3, false, SplitPart::Ood, SplitPart::Ood), [half]);
-        assert_eq!(uses(3, false, SplitPart::Train, SplitPart::Ood), [Use::Training]);
-        assert_eq!(uses(3, false, SplitPart::Train, SplitPart::Train), [Use::Training, half]);
-        assert_eq!(uses(3, false, SplitPart::Valid, SplitPart::Ood), []);
+        assert_eq!(uses(SplitPart::Ood, SplitPart::Ood), [half]);
+        assert_eq!(uses(SplitPart::Train, SplitPart::Ood), [Use::Training]);
+        assert_eq!(uses(SplitPart::Train, SplitPart::Train), [Use::Training, half]);
+        assert_eq!(uses(SplitPart::Valid, SplitPart::Ood), []);
     }
 }

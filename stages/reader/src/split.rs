@@ -2,6 +2,7 @@
 
 mod folds;
 mod label_hashes;
+mod reference;
 mod stored;
 
 use std::{collections::HashMap, fmt, path::Path};
@@ -29,16 +30,18 @@ pub enum SplitPart {
     Valid,
     /// Held out; only `evaluate` uses it.
     Ood,
+    /// A control that is held out to measure real changes from it.
+    Reference,
 }
 
 impl SplitPart {
-    /// Its name in files.
+    /// Its name in files: reference controls are held-out cells, which another column tells apart.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Valid => "valid",
-            Self::Ood => "ood",
+            Self::Ood | Self::Reference => "ood",
         }
     }
 }
@@ -50,6 +53,36 @@ pub struct Split {
     parts: Vec<SplitPart>,
     /// The column of `obs` from which it was imported.
     column: Option<String>,
+}
+
+/// The shares of cells that are not held out by the scheme, but not trained on either.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SplitShares {
+    /// Share of the remaining cells for validation.
+    pub valid: f64,
+    /// Share of each context's remaining controls that are set apart as references, within bounds: at least 20 (half
+    /// of the controls, if there are fewer than 40), at most 2,000.
+    pub reference: f64,
+}
+
+impl Default for SplitShares {
+    fn default() -> Self {
+        Self { valid: 0.15, reference: 0.25 }
+    }
+}
+
+impl SplitShares {
+    fn check(self) -> Result<()> {
+        for (share, name) in [(self.valid, "validation"), (self.reference, "reference")] {
+            if !(0.0..1.0).contains(&share) {
+                return Err(Error::usage(
+                    format!("{share} is not a {name} share"),
+                    "give a number of at least 0 and less than 1",
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a split is made.
@@ -110,13 +143,16 @@ impl fmt::Display for Scheme {
 }
 
 impl Split {
-    /// Makes a split: the scheme decides which cells are held out, and a share of the others, drawn from the
-    /// seed, is for validation.
+    /// Makes a split: the scheme decides which cells are held out; of the others, a share is for validation, and
+    /// controls are set apart as references. All draws depend on the seed.
     ///
     /// # Errors
-    /// Names that the atlas does not know, or a split that leaves nothing to train on.
-    pub fn make(atlas: &Atlas, name: &str, scheme: &Scheme, valid: f64, seed: u64) -> Result<Self> {
-        let split = Self::holding_out(atlas, name, &held_out(atlas, scheme, seed)?, valid, seed)?;
+    /// Names that the atlas does not know, shares out of range, or a split that leaves nothing to train on.
+    pub fn make(atlas: &Atlas, name: &str, scheme: &Scheme, shares: SplitShares, seed: u64) -> Result<Self> {
+        // Where nothing is held out, references would be controls that training lacks without need.
+        let reference = if *scheme == Scheme::Nothing { 0.0 } else { shares.reference };
+        let shares = SplitShares { reference, ..shares };
+        let split = Self::holding_out(atlas, name, &held_out(atlas, scheme, seed)?, shares, seed)?;
         if *scheme != Scheme::Nothing && !split.parts.contains(&SplitPart::Ood) {
             return Err(Error::usage(
                 "the scheme holds nothing out",
@@ -130,25 +166,21 @@ impl Split {
         atlas: &Atlas,
         name: &str,
         held_out: &dyn Fn(CellIndex) -> bool,
-        valid: f64,
+        shares: SplitShares,
         seed: u64,
     ) -> Result<Self> {
-        if !(0.0..1.0).contains(&valid) {
-            return Err(Error::usage(
-                format!("{valid} is not a validation share"),
-                "give a number of at least 0 and less than 1",
-            ));
-        }
+        shares.check()?;
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5011_7a11);
         let mut parts = Vec::new();
         for cell in (0..atlas.cells()).map(CellIndex) {
             let draw: f64 = random.random();
             parts.push(match held_out(cell) {
                 true => SplitPart::Ood,
-                false if draw < valid => SplitPart::Valid,
+                false if draw < shares.valid => SplitPart::Valid,
                 false => SplitPart::Train,
             });
         }
+        reference::set_apart(atlas, &mut parts, shares.reference, seed);
         let split = Self { name: name.to_owned(), parts, column: None };
         split.check()?;
         Ok(split)
@@ -173,7 +205,7 @@ impl Split {
                         || "the value is missing".to_owned(),
                         |value| format!("`{value}` is not a part of a split"),
                     );
-                    Error::data(place, message, "use train, valid (or test) and ood")
+                    Error::data(place, message, "use train, valid (or test), ood and reference")
                 })?;
                 parts.push(part);
             }
@@ -195,10 +227,11 @@ impl Split {
         self.parts[cell.index()]
     }
 
-    /// Number of cells in each part: train, valid, ood.
+    /// Number of cells in each part.
     #[must_use]
     pub fn counts(&self) -> HashMap<SplitPart, u64> {
-        let mut counts = HashMap::from([(SplitPart::Train, 0), (SplitPart::Valid, 0), (SplitPart::Ood, 0)]);
+        let parts = [SplitPart::Train, SplitPart::Valid, SplitPart::Ood, SplitPart::Reference];
+        let mut counts = HashMap::from(parts.map(|part| (part, 0)));
         for part in &self.parts {
             *counts.entry(*part).or_default() += 1;
         }
@@ -218,6 +251,7 @@ fn part_named(name: &str) -> Option<SplitPart> {
         "train" => Some(SplitPart::Train),
         "valid" | "test" => Some(SplitPart::Valid),
         "ood" => Some(SplitPart::Ood),
+        "reference" => Some(SplitPart::Reference),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use stages::{
         order::{Order, OrderSettings},
         sample::Sampling,
     },
-    reader::split::{Scheme, Split},
+    reader::split::{Scheme, Split, SplitShares},
 };
 
 use crate::support::{
@@ -22,7 +22,8 @@ use crate::support::{
 /// Every batch of an epoch.
 fn batches(path: &Path) -> Vec<(BatchPlan, Expression)> {
     let atlas = Atlas::open(path).unwrap();
-    let split = Split::make(&atlas, "random", &Scheme::Random(0.1), 0.2, 3).unwrap();
+    let split =
+        Split::make(&atlas, "random", &Scheme::Random(0.1), SplitShares { valid: 0.2, reference: 0.0 }, 3).unwrap();
     let order = Order::sampled(&atlas, split.into(), OrderSettings::new(7, 20, 100), &Sampling::Uniform).unwrap();
     let rows = flows::rows(&atlas, std::sync::Arc::new(order).epoch(0, 0), &Resources::default()).stream();
     rows.map(|rows| rows.map(|rows| (rows.plan, Expression::clone(&rows.expression))).unwrap()).collect()

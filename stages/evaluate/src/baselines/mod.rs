@@ -2,14 +2,15 @@
 //!
 //! The same arithmetic works on every scale (means of log1p values, pseudobulk, plain values): it turns
 //! profiles into a profile. A *context* is a combination of covariate values; a *shift* is a perturbed
-//! profile minus the control profile of its own context. If a condition was trained only at other doses, the
-//! nearest ones are used instead.
+//! profile minus the control profile of its own context. If a perturbation was trained only at other doses, its shift
+//! is interpolated between them; for a combination, the nearest doses are used instead.
 
 mod linear;
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use linear::{DoseRidge, control_ridge};
@@ -33,6 +34,16 @@ pub struct TrainingProfile {
     pub cells: u64,
     /// The mean of each gene.
     pub mean: Vec<f64>,
+    /// The mean of the context's training controls, divided among batches like these cells; if it is not given, the
+    /// context's control profile.
+    pub control: Option<Arc<[f64]>>,
+}
+
+impl TrainingProfile {
+    /// The profile minus that of the controls.
+    fn shift(&self) -> Option<Vec<f64>> {
+        Some(metrics::difference(&self.mean, self.control.as_deref()?))
+    }
 }
 
 /// A target.
@@ -51,8 +62,8 @@ pub struct BaselineTarget<'a> {
 pub enum Baseline {
     /// Nothing changes.
     Control,
-    /// The mean of the perturbed training profiles of the context (of all contexts, if it has none), with equal
-    /// weights.
+    /// The start plus the mean shift of the perturbed training profiles of the context (of all contexts, if it has
+    /// none), with equal weights.
     PerturbedMean,
     /// The start plus the shift of each single perturbation: the one seen in the context, otherwise the mean of
     /// those seen in other contexts. Undefined for a perturbation that was never seen alone: dividing a
@@ -88,7 +99,7 @@ impl Baseline {
 pub struct TrainingProfiles {
     profiles: Vec<TrainingProfile>,
     /// The control profile of each context that has one.
-    controls: BTreeMap<usize, usize>,
+    controls: BTreeMap<usize, Arc<[f64]>>,
     /// The perturbed profiles of each combination.
     combinations: HashMap<Vec<PerturbationId>, Vec<usize>>,
     /// The ridge on indicators of each context, computed on first use.
@@ -101,15 +112,17 @@ impl TrainingProfiles {
     #[must_use]
     pub fn new(mut profiles: Vec<TrainingProfile>) -> Self {
         profiles.retain(|profile| profile.cells > 0);
-        let mut controls = BTreeMap::new();
+        let mut controls: BTreeMap<usize, Arc<[f64]>> = BTreeMap::new();
+        for profile in profiles.iter().filter(|profile| profile.parts.is_empty()) {
+            controls.entry(profile.context).or_insert_with(|| profile.mean.as_slice().into());
+        }
         let mut combinations: HashMap<_, Vec<usize>> = HashMap::new();
         let mut ridges = BTreeMap::new();
         for (index, profile) in profiles.iter_mut().enumerate() {
             profile.parts.sort_by_key(|(perturbation, _)| *perturbation);
             ridges.entry(profile.context).or_default();
-            if profile.parts.is_empty() {
-                controls.entry(profile.context).or_insert(index);
-            } else {
+            if !profile.parts.is_empty() {
+                profile.control = profile.control.take().or_else(|| controls.get(&profile.context).cloned());
                 combinations.entry(perturbations(&profile.parts)).or_default().push(index);
             }
         }
@@ -119,9 +132,6 @@ impl TrainingProfiles {
     /// The target's profile as predicted by a baseline; `None` if the baseline is undefined.
     #[must_use]
     pub fn predict(&self, baseline: Baseline, target: BaselineTarget<'_>) -> Option<Vec<f64>> {
-        if baseline == Baseline::PerturbedMean {
-            return self.perturbed_mean(target.context);
-        }
         let mut parts = target.parts.to_vec();
         parts.sort_by_key(|(perturbation, _)| *perturbation);
         let target = BaselineTarget { parts: &parts, ..target };
@@ -135,16 +145,19 @@ impl TrainingProfiles {
                 (SIMILARITY_SHARPNESS * (similarity - 1.0)).exp()
             }),
             Baseline::Linear => self.linear(target),
+            Baseline::PerturbedMean => self.mean_shift(target.context),
             _ => self.additive(target, |_| 1.0),
         }?;
         Some(target.start.iter().zip(shift).map(|(start, shift)| start + shift).collect())
     }
 
-    fn perturbed_mean(&self, context: usize) -> Option<Vec<f64>> {
-        let perturbed = || self.profiles.iter().filter(|profile| !profile.parts.is_empty());
-        let mean =
-            |profiles: Vec<&TrainingProfile>| weighted_mean(profiles.into_iter().map(|profile| (1.0, &*profile.mean)));
-        mean(perturbed().filter(|profile| profile.context == context).collect()).or_else(|| mean(perturbed().collect()))
+    fn mean_shift(&self, context: usize) -> Option<Vec<f64>> {
+        let mean = |is_used: &dyn Fn(&TrainingProfile) -> bool| {
+            let perturbed = self.profiles.iter().filter(|profile| !profile.parts.is_empty() && is_used(profile));
+            let shifts: Vec<Vec<f64>> = perturbed.filter_map(TrainingProfile::shift).collect();
+            weighted_mean(shifts.iter().map(|shift| (1.0, &**shift)))
+        };
+        mean(&|profile| profile.context == context).or_else(|| mean(&|_| true))
     }
 
     /// The sum of the single shifts; those of other contexts are weighted by their control profile.
@@ -172,10 +185,9 @@ impl TrainingProfiles {
                 shifts.iter().filter_map(|(context, shift)| Some((self.control(*context)?, &**shift))).collect();
             return control_ridge(&trained, target.start);
         }
-        let control = self.control(target.context)?;
         let perturbed = || {
             let here = self.profiles.iter().filter(|profile| profile.context == target.context);
-            here.filter(|profile| !profile.parts.is_empty())
+            here.filter(|profile| !profile.parts.is_empty() && profile.control.is_some())
         };
         let ridge = self
             .ridges
@@ -184,36 +196,70 @@ impl TrainingProfiles {
         let weights = ridge.as_ref()?.weights(target.parts)?;
         let mut sum = vec![0.0; target.start.len()];
         for (profile, weight) in perturbed().zip(weights) {
-            for ((sum, perturbed), control) in sum.iter_mut().zip(&profile.mean).zip(control) {
-                *sum += weight * (perturbed - control);
-            }
+            let shift = profile.shift().unwrap_or_default();
+            sum.iter_mut().zip(shift).for_each(|(sum, shift)| *sum += weight * shift);
         }
         Some(sum)
     }
 
-    /// The shift at the nearest doses in each context that saw this combination and has controls.
+    /// The shift at these doses in each context that saw this combination and has controls: interpolated between the
+    /// doses of a single perturbation, otherwise that at the nearest doses.
     fn shifts(&self, parts: &[PerturbationDose]) -> BTreeMap<usize, Vec<f64>> {
-        let mut nearest: BTreeMap<usize, &TrainingProfile> = BTreeMap::new();
+        let mut seen: BTreeMap<usize, Vec<&TrainingProfile>> = BTreeMap::new();
         for index in self.combinations.get(&perturbations(parts)).into_iter().flatten() {
             let profile = &self.profiles[*index];
-            let best = nearest.entry(profile.context).or_insert(profile);
-            if dose_distance(&profile.parts, parts) < dose_distance(&best.parts, parts) {
-                *best = profile;
-            }
+            seen.entry(profile.context).or_default().push(profile);
         }
-        let shift = |(context, profile): (usize, &TrainingProfile)| {
-            Some((context, metrics::difference(&profile.mean, self.control(context)?)))
+        let shift = |(context, profiles): (usize, Vec<&TrainingProfile>)| match parts {
+            [(_, dose)] => Some((context, shift_at(&profiles, *dose)?)),
+            _ => {
+                let nearest = profiles.into_iter().min_by(|a, b| {
+                    dose_distance(&a.parts, parts)
+                        .partial_cmp(&dose_distance(&b.parts, parts))
+                        .unwrap_or(Ordering::Equal)
+                })?;
+                Some((context, nearest.shift()?))
+            }
         };
-        nearest.into_iter().filter_map(shift).collect()
+        seen.into_iter().filter_map(shift).collect()
     }
 
     fn control(&self, context: usize) -> Option<&[f64]> {
-        self.controls.get(&context).map(|index| &*self.profiles[*index].mean)
+        self.controls.get(&context).map(|control| &**control)
     }
 }
 
 fn perturbations(parts: &[PerturbationDose]) -> Vec<PerturbationId> {
     parts.iter().map(|(perturbation, _)| *perturbation).collect()
+}
+
+/// The shift of one perturbation at a dose: interpolated between the two nearest doses on a logarithmic scale (on the
+/// plain scale, if one is 0), falling to no change below the smallest dose, and constant above the largest.
+fn shift_at(profiles: &[&TrainingProfile], dose: f64) -> Option<Vec<f64>> {
+    let dose_of = |profile: &TrainingProfile| profile.parts[0].1;
+    let below =
+        profiles.iter().filter(|profile| dose_of(profile) <= dose).max_by(|a, b| dose_of(a).total_cmp(&dose_of(b)));
+    let above =
+        profiles.iter().filter(|profile| dose_of(profile) >= dose).min_by(|a, b| dose_of(a).total_cmp(&dose_of(b)));
+    let mixed = |from: Vec<f64>, to: Vec<f64>, share: f64| {
+        Some(from.iter().zip(&to).map(|(from, to)| from + share * (to - from)).collect())
+    };
+    match (below, above) {
+        (Some(below), Some(above)) => {
+            let (low, high) = (dose_of(below), dose_of(above));
+            let share = match (low, high) {
+                _ if low == high => return below.shift(),
+                (low, _) if low > 0.0 => (dose / low).ln() / (high / low).ln(),
+                _ => (dose - low) / (high - low),
+            };
+            mixed(below.shift()?, above.shift()?, share)
+        }
+        (None, Some(above)) => {
+            let shift = above.shift()?;
+            mixed(vec![0.0; shift.len()], shift, dose / dose_of(above))
+        }
+        (below, None) => below?.shift(),
+    }
 }
 
 /// The distance in dose between two conditions of one combination: first by factors, then by differences, so

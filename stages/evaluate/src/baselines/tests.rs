@@ -7,7 +7,7 @@ const B: PerturbationId = PerturbationId(1);
 const C: PerturbationId = PerturbationId(2);
 
 fn profile(parts: &[PerturbationDose], context: usize, mean: &[f64]) -> TrainingProfile {
-    TrainingProfile { parts: parts.into(), context, cells: 10, mean: mean.into() }
+    TrainingProfile { parts: parts.into(), context, cells: 10, mean: mean.into(), control: None }
 }
 
 fn near(found: Option<Vec<f64>>, expected: &[f64]) {
@@ -43,10 +43,10 @@ fn every_shift_of_control_itself_is_nothing() {
 }
 
 #[test]
-fn the_perturbed_mean_is_of_the_context_or_else_of_all() {
+fn the_mean_shift_is_of_the_context_or_else_of_all() {
     let target = |context| BaselineTarget { parts: &[(C, 1.0)], context, start: &[0.0, 0.0] };
-    near(two_contexts().predict(Baseline::PerturbedMean, target(0)), &[1.5, 2.0]);
-    near(two_contexts().predict(Baseline::PerturbedMean, target(9)), &[8.0 / 3.0, 4.0 / 3.0]);
+    near(two_contexts().predict(Baseline::PerturbedMean, target(0)), &[0.5, 1.0]);
+    near(two_contexts().predict(Baseline::PerturbedMean, target(9)), &[4.0 / 3.0, 2.0 / 3.0]);
     let control_only = TrainingProfiles::new(vec![profile(&[], 0, &[1.0, 1.0])]);
     assert_eq!(control_only.predict(Baseline::PerturbedMean, target(0)), None);
 }
@@ -76,19 +76,32 @@ fn a_perturbation_never_seen_alone_has_no_additive_prediction() {
 }
 
 #[test]
-fn the_nearest_dose_by_factor_stands_for_one_that_was_not_trained() {
+fn a_dose_that_was_not_trained_lies_between_its_neighbours() {
     let profiles = TrainingProfiles::new(vec![
         profile(&[], 0, &[0.0]),
-        profile(&[(A, 0.0)], 0, &[1.0]),
         profile(&[(A, 100.0)], 0, &[2.0]),
-        profile(&[(A, 1000.0)], 0, &[3.0]),
+        profile(&[(A, 10_000.0)], 0, &[3.0]),
     ]);
     let at =
         |dose| profiles.predict(Baseline::Additive, BaselineTarget { parts: &[(A, dose)], context: 0, start: &[0.0] });
-    near(at(0.0), &[1.0]);
-    near(at(1.0), &[2.0]);
-    near(at(500.0), &[3.0]);
     near(at(100.0), &[2.0]);
+    near(at(1000.0), &[2.5]);
+    near(at(50.0), &[1.0]);
+    near(at(0.0), &[0.0]);
+    near(at(20_000.0), &[3.0]);
+}
+
+#[test]
+fn a_combination_takes_the_shift_at_the_nearest_doses_by_factor() {
+    let of = |dose: f64| [(A, dose), (B, 1.0)];
+    let profiles = TrainingProfiles::new(vec![
+        profile(&[], 0, &[0.0]),
+        profile(&of(100.0), 0, &[2.0]),
+        profile(&of(1000.0), 0, &[3.0]),
+    ]);
+    let at = |dose| profiles.predict(Baseline::Linear, BaselineTarget { parts: &of(dose), context: 0, start: &[0.0] });
+    near(at(500.0), &[3.0]);
+    near(at(1.0), &[2.0]);
 }
 
 /// Three contexts over three genes, all of which saw A.

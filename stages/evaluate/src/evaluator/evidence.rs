@@ -23,9 +23,9 @@ const MOST_SCATTERS: usize = 6;
 /// The prediction of a model, or of a set of predictions, for a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelProfiles {
-    /// The group.
+    /// The group; after predictions were [joined](crate::ContextGroups::joined) over batches, the joined group.
     pub group: usize,
-    /// Its mean profile, predicted from the controls of the first half.
+    /// Its mean profile, predicted from the controls that predictions start from.
     pub condition: Vec<f64>,
     /// The variance of each gene between cells.
     pub variance: Vec<f64>,
@@ -106,6 +106,21 @@ impl ModelProfiles {
         }
     }
 
+    /// Turns means into profiles on a scale: on the pseudobulk scale, a mean becomes its logarithm, and the variance is
+    /// transformed to first order, as for real profiles.
+    #[must_use]
+    pub fn on_scale(mut self, scale: Scale) -> Self {
+        if scale == Scale::Pseudobulk {
+            logarithms(&mut self.condition, &mut self.variance);
+            self.control = self.control.map(|control| {
+                let mut control = Arc::unwrap_or_clone(control);
+                logarithms(&mut control.mean, &mut control.variance);
+                Arc::new(control)
+            });
+        }
+        self
+    }
+
     /// The prediction as it is read: unchanged, or the predicted change added to the real controls.
     pub(super) fn anchored_at(&self, source: &MeanProfile) -> Predicted {
         let Some(control) = &self.control else {
@@ -119,6 +134,14 @@ impl ModelProfiles {
         let mut variance = anchored(real.as_ref().unwrap_or(&source.variance), &self.variance, &control.variance);
         variance.iter_mut().for_each(|variance| *variance = variance.max(0.0));
         Predicted { mean: anchored(&source.mean, &self.condition, &control.mean), variance: Some(variance) }
+    }
+}
+
+/// Replaces means by their logarithms, and variances to first order.
+pub(super) fn logarithms(mean: &mut [f64], variance: &mut [f64]) {
+    for (mean, variance) in mean.iter_mut().zip(variance) {
+        *variance /= (1.0 + *mean).powi(2);
+        *mean = mean.ln_1p();
     }
 }
 
@@ -143,16 +166,17 @@ impl ByteSize for GroupEvaluation {
 pub struct Tabulate {
     scale: Scale,
     anchor: Anchor,
+    is_strict: bool,
     conditions: Vec<ConditionScores>,
     scatters: Vec<(f64, Scatter)>,
     unscored: Vec<Unscored>,
 }
 
 impl Tabulate {
-    /// Starts without conditions.
+    /// Starts without conditions; `is_strict`: nothing learned from the controls that real changes are measured from.
     #[must_use]
-    pub fn new(scale: Scale, anchor: Anchor) -> Self {
-        Self { scale, anchor, conditions: Vec::new(), scatters: Vec::new(), unscored: Vec::new() }
+    pub fn new(scale: Scale, anchor: Anchor, is_strict: bool) -> Self {
+        Self { scale, anchor, is_strict, conditions: Vec::new(), scatters: Vec::new(), unscored: Vec::new() }
     }
 }
 
@@ -174,7 +198,7 @@ impl Sink for Tabulate {
     }
 
     fn finish(self) -> Result<EvaluationEvidence, BoxError> {
-        let evaluation = Evaluation::new(self.scale, self.conditions).read_as(self.anchor);
+        let evaluation = Evaluation::new(self.scale, self.is_strict, self.conditions).read_as(self.anchor);
         let scatters = self.scatters.into_iter().map(|(_, scatter)| scatter).collect();
         Ok(EvaluationEvidence { evaluation, scatters, unscored: self.unscored })
     }

@@ -1,24 +1,24 @@
 //! Genes that are chosen without using evaluated cells.
 
-use reader::groups::Group;
 use statistics::differential::largest;
 
-use super::{Evaluator, MeanProfile, on_scale};
+use super::{ContextGroup, Evaluator, MeanProfile, on_scale};
 
 impl Evaluator {
     /// The genes that change most, by the same score as for evaluated cells, between training cells with any of
     /// the condition's perturbations and the training controls with the same covariates, averaged over covariate
     /// combinations: a choice that does not depend on held-out cells.
-    pub(super) fn top_train(&self, group: &Group, count: usize) -> Option<Vec<usize>> {
+    pub(super) fn top_train(&self, group: &ContextGroup, count: usize) -> Option<Vec<usize>> {
         let table = &self.atlas.manifest().conditions;
         let perturbations: Vec<_> = table.parts(group.condition).map(|(perturbation, _)| perturbation).collect();
         let genes = self.places.len();
         let (mut change, mut noise, mut pairs) = (vec![0.0; genes], vec![0.0; genes], 0);
         for (other, profile) in self.groups.all().iter().zip(&self.profiles) {
             let holds = table.parts(other.condition).any(|(perturbation, _)| perturbations.contains(&perturbation));
-            let control = self.controls.get(&other.covariates).and_then(|at| self.profiles[*at].training.as_ref());
+            let control = self.contexts[&other.context].source.as_ref();
             let (Some(perturbed), Some(control), true) = (&profile.training, control, holds) else { continue };
-            let (perturbed, control) = (on_scale(perturbed, self.scale), on_scale(control, self.scale));
+            let perturbed = on_scale(MeanProfile::from(perturbed), self.scale);
+            let control = on_scale(control.matched(&profile.training_batches), self.scale);
             for gene in 0..genes {
                 change[gene] += perturbed.mean[gene] - control.mean[gene];
                 noise[gene] += of_mean(&perturbed, gene) + of_mean(&control, gene);

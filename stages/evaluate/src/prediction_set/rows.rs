@@ -61,7 +61,7 @@ impl FileLayout {
             let hint = "give the output of `perturbine predict --output means` or `--output cells`";
             return Err(bad("it has neither means nor cells: no column `mean` or `expression`".into(), hint));
         };
-        let covariates = selection.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
+        let covariates = context_names(selection);
         if let Some(missing) = ["condition", "dose"].into_iter().chain(covariates).find(|name| !has(name)) {
             let hint = "rows are matched by condition, dose and covariates, in columns or in folders named after them";
             return Err(bad(format!("it has no column `{missing}`"), hint));
@@ -138,6 +138,13 @@ fn places(path: &Path, schema: &SchemaRef, genes: &[String]) -> Result<Vec<usize
     if missing.is_empty() { Ok(places) } else { Err(lacks_genes(path, &missing)) }
 }
 
+/// The covariates by which rows are matched: all but the batch.
+fn context_names<'a>(selection: &PredictionSelection<'a>) -> impl Iterator<Item = &'a str> {
+    let manifest = selection.atlas.manifest();
+    let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
+    names.filter(|name| manifest.keys.batch.as_deref() != Some(name))
+}
+
 fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
     const MOST_NAMED: usize = 5;
     let named: Vec<&str> = missing.iter().take(MOST_NAMED).map(|gene| gene.as_str()).collect();
@@ -160,7 +167,7 @@ pub(super) struct GatheredProfiles<'a> {
     is_judged: Vec<bool>,
     /// Indices of the atlas's genes with each name.
     genes_at: HashMap<&'a str, Vec<usize>>,
-    /// The group for a row's labels; `None` if it is not evaluated.
+    /// The group for a row's labels, one of its batches if the row names none; `None` if it is not evaluated.
     labels: HashMap<Vec<String>, Option<usize>>,
     sums: HashMap<usize, GroupRowSums>,
     kind: Option<RowKind>,
@@ -199,8 +206,9 @@ impl<'a> GatheredProfiles<'a> {
 
     /// The evaluated group of each row; `None` if it is not evaluated.
     fn groups_of(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<Vec<Option<usize>>> {
-        let covariates = self.selection.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
-        let columns = ["condition", "dose"].into_iter().chain(covariates);
+        let batch_key = self.selection.atlas.manifest().keys.batch.as_deref();
+        let batch_key = batch_key.filter(|name| batch.column_by_name(name).is_some());
+        let columns = ["condition", "dose"].into_iter().chain(context_names(self.selection)).chain(batch_key);
         let columns: Vec<_> = columns.map(|name| texts(layout, batch, name)).collect::<Result<_>>()?;
         let mut groups = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
@@ -210,7 +218,7 @@ impl<'a> GatheredProfiles<'a> {
             if known.is_none() {
                 self.labels.insert(labels, group);
             }
-            groups.push(group.filter(|group| self.is_judged[*group]));
+            groups.push(group.filter(|group| self.is_judged[self.selection.groups.of_group(*group)]));
         }
         Ok(groups)
     }
@@ -218,11 +226,10 @@ impl<'a> GatheredProfiles<'a> {
     fn find(&self, labels: &[String]) -> Option<usize> {
         let manifest = self.selection.atlas.manifest();
         let condition = manifest.conditions.find(&labels[0], Some(&labels[1])).ok().flatten()?;
-        let mut codes = vec![condition.0];
-        for (covariate, value) in manifest.covariates.iter().zip(&labels[2..]) {
-            codes.push(covariate.code(value)?);
-        }
-        self.selection.groups.find(&codes)
+        let named = manifest.covariates.iter().zip(&labels[2..]);
+        let codes = named.map(|(covariate, value)| covariate.code(value)).collect::<Option<Vec<u32>>>()?;
+        let mut groups = self.selection.batch_groups.all().iter();
+        groups.position(|group| group.condition == condition && group.covariates.starts_with(&codes))
     }
 
     fn add_wide(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
@@ -305,14 +312,6 @@ impl<'a> GatheredProfiles<'a> {
                 let factor = if library > 0.0 { self.selection.target_sum / library } else { 0.0 };
                 mean.iter_mut().for_each(|mean| *mean *= factor);
                 variance.iter_mut().for_each(|variance| *variance *= factor * factor);
-            }
-            if self.selection.scale == Scale::Pseudobulk {
-                // As for real profiles, the variance is transformed to first order when the mean is replaced by its
-                // logarithm.
-                for (mean, variance) in mean.iter_mut().zip(&mut variance) {
-                    *variance /= (1.0 + *mean).powi(2);
-                    *mean = mean.ln_1p();
-                }
             }
             Ok((group, ModelProfiles { group, condition: mean, variance, control: None, distance: None }))
         };

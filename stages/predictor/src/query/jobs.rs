@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use model::saved::ModelCard;
 use reader::{
     atlas::{Atlas, some_of},
+    control_roles::ControlRoles,
     groups::Groups,
-    profiles::first_half,
     split::{Split, SplitPart},
 };
 use schemas::{
@@ -128,7 +128,7 @@ impl Jobs {
     }
 
     /// The request of an evaluation: every condition of the `judged` part, and control alongside it, predicted
-    /// from the first half of the training controls. Also returns each target's group, `None` for control.
+    /// from the controls whose role it is. Also returns each target's group, `None` for control.
     /// Conditions that can't be predicted are skipped.
     ///
     /// # Errors
@@ -138,13 +138,13 @@ impl Jobs {
         atlas: &Atlas,
         groups: &Groups,
         split: Arc<Split>,
+        roles: Arc<ControlRoles>,
         judged: SplitPart,
     ) -> Result<(Self, Vec<Vec<Option<usize>>>)> {
         check_fits(card, atlas)?;
         let source_atlas = atlas.clone();
-        let is_source: IsSource = Arc::new(move |cell| {
-            source_atlas.condition(cell) == CONTROL && split.part(cell) == SplitPart::Train && first_half(cell)
-        });
+        let is_source: IsSource =
+            Arc::new(move |cell| source_atlas.condition(cell) == CONTROL && roles.is_source(cell, split.part(cell)));
         let mut resolver = Resolver::new(card, atlas, &is_source, true);
         let most_targets = targets_per_job(card.genes.len());
         let mut jobs: Vec<Job> = Vec::new();
@@ -152,8 +152,9 @@ impl Jobs {
         let is_judged = |at: &usize| groups.all()[*at].cells_for(judged) > 0 && groups.all()[*at].condition != CONTROL;
         for at in (0..groups.all().len()).filter(is_judged) {
             let group = &groups.all()[at];
-            let Some(EvaluatedGroup { source_cells, control, target }) = resolver.evaluated(group) else { continue };
-            let contexts = vec![group.covariates.clone()];
+            let Some(EvaluatedGroup { contexts, source_cells, control, target }) = resolver.evaluated(group) else {
+                continue;
+            };
             let has_room = |job: &Job| job.contexts == contexts && job.targets.len() < most_targets;
             let job = jobs.iter().position(has_room).unwrap_or_else(|| {
                 jobs.push(Job { contexts, source_cells, targets: vec![control] });

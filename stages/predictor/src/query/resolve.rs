@@ -17,9 +17,8 @@ use super::{
     source_contexts::{SourceContext, SourceContexts},
 };
 
-/// Evaluations start from half of the training controls.
 const NO_TRAINING_CONTROLS: &str =
-    "no training control with these covariates is among those that predictions start from";
+    "no control with these covariates, of any batch, is among those that predictions start from";
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
 /// Identifies a request: where it starts, codes and bits of the doses, and the target's covariates.
@@ -32,6 +31,7 @@ struct TargetKey {
 
 /// The targets of a group that is evaluated.
 pub(super) struct EvaluatedGroup {
+    pub(super) contexts: Vec<Vec<u32>>,
     pub(super) source_cells: u64,
     pub(super) control: Target,
     pub(super) target: Target,
@@ -297,17 +297,24 @@ impl<'a> Resolver<'a> {
     pub(super) fn evaluated(&mut self, group: &Group) -> Option<EvaluatedGroup> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
-        let Some(at) = self.contexts.place(&group.covariates) else {
+        // A batch without controls is predicted from the controls of the other batches.
+        let context = self.atlas.context_of(&group.covariates);
+        let sources: Vec<&SourceContext> = match self.contexts.place(&group.covariates) {
+            Some(at) => vec![&self.contexts.all[at]],
+            None => self.contexts.all.iter().filter(|source| self.atlas.context_of(&source.codes) == context).collect(),
+        };
+        if sources.is_empty() {
             self.skip(name, &covariates, NO_TRAINING_CONTROLS.into());
             return None;
-        };
-        let source_cells = self.contexts.all[at].cells;
+        }
+        let contexts = sources.iter().map(|source| source.codes.clone()).collect();
+        let source_cells = sources.iter().map(|source| source.cells).sum();
         let target_of = |id: ConditionId| {
             let coded = self.names.read(table.name(id), Some(&table.dose_label(id)))?;
             self.names.target(&coded, covariates.clone(), None)
         };
         match (target_of(CONTROL), target_of(group.condition)) {
-            (Ok(control), Ok(target)) => Some(EvaluatedGroup { source_cells, control, target }),
+            (Ok(control), Ok(target)) => Some(EvaluatedGroup { contexts, source_cells, control, target }),
             (Err(error), _) | (_, Err(error)) => {
                 self.skip(name, &covariates, error.to_string());
                 None

@@ -11,7 +11,7 @@ use schemas::{
     numbers::to_usize,
 };
 
-use super::{Scheme, Split, combinations_of_several, covariate_named, of_each};
+use super::{Scheme, Split, SplitShares, combinations_of_several, covariate_named, of_each};
 use crate::atlas::Atlas;
 
 /// The hint that lists the schemes for folds.
@@ -113,12 +113,12 @@ impl Folds {
         }
     }
 
-    /// The split of a fold, which has the fold's name; this share of the other cells is for validation.
+    /// The split of a fold, which has the fold's name.
     ///
     /// # Errors
-    /// A share that is out of range, or a fold that leaves nothing to train on.
-    pub fn split(&self, fold: usize, valid: f64) -> Result<Split> {
-        Split::holding_out(&self.atlas, &self.names[fold], &|cell| self.holds_out(fold, cell), valid, self.seed)
+    /// Shares that are out of range, or a fold that leaves nothing to train on.
+    pub fn split(&self, fold: usize, shares: SplitShares) -> Result<Split> {
+        Split::holding_out(&self.atlas, &self.names[fold], &|cell| self.holds_out(fold, cell), shares, self.seed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use schemas::{Error, Result, arrow::splits_schema, atlas::files};
 use storage::{
     disk::{StagedFile, create_folders, hex},
@@ -17,7 +17,7 @@ use storage::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Split,
+    Split, SplitPart,
     label_hashes::{changed_label, label_hashes},
     part_named,
 };
@@ -62,9 +62,14 @@ impl Split {
                 names_of(&batch, path)?.for_each(|name| add_name(&mut names, name));
             }
             let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
-            for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
-                parts
-                    .push(value.and_then(part_named).ok_or_else(|| bad(format!("row {} names no part", parts.len())))?);
+            let column = column.ok_or_else(|| bad("it has no column `split` of strings".into()))?;
+            // Splits of older versions and of other programs have no reference controls.
+            let reference = batch.column_by_name("reference").and_then(|column| column.as_boolean_opt());
+            for (row, value) in column.iter().enumerate() {
+                let part =
+                    value.and_then(part_named).ok_or_else(|| bad(format!("row {} names no part", parts.len())))?;
+                let is_reference = reference.is_some_and(|flags| flags.is_valid(row) && flags.value(row));
+                parts.push(if is_reference { SplitPart::Reference } else { part });
             }
         }
         if parts.len() as u64 != atlas.cells() {
@@ -127,7 +132,10 @@ impl Split {
     /// The checksum of the parts of the cells, of the atlas and a hash of its cells' names, and of the column.
     fn checksum(&self, cells: Option<(&str, u64)>) -> String {
         let mut hash = Xxh3::new();
-        self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
+        for part in &self.parts {
+            let name = if *part == SplitPart::Reference { "reference" } else { part.name() };
+            hash.update(name.as_bytes());
+        }
         if let Some((atlas, names)) = cells {
             hash.update(atlas.as_bytes());
             hash.update(&names.to_le_bytes());
@@ -174,6 +182,7 @@ impl Split {
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
             let parts = &self.parts[row..row + batch.num_rows()];
+            let reference: BooleanArray = parts.iter().map(|part| Some(*part == SplitPart::Reference)).collect();
             let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
             // Atlases of older versions may have cells without a name.
             let names: StringArray = names_of(&batch, path)?.map(Some).collect();
@@ -181,7 +190,7 @@ impl Split {
             let names: Arc<dyn Array> = Arc::new(names);
             row += batch.num_rows();
             file.write(
-                &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts)])
+                &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts), Arc::new(reference)])
                     .map_err(|error| Error::Bug(error.to_string()))?,
             )?;
         }

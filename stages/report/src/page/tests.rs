@@ -113,7 +113,7 @@ fn sample() -> ReportInput {
         title: "Kang <B cells> held out".into(),
         model_card: vec![("genes".into(), "1,267".into()), ("atlas".into(), "xxh3:71c2…".into())],
         history: (0..25).map(epoch).collect(),
-        evaluation: Some(Evaluation::new(Scale::Log1p, conditions)),
+        evaluation: Some(Evaluation::new(Scale::Log1p, true, conditions)),
         scatters: vec![picture_of("stim, B cells"), picture_of("stim, CD14+ Monocytes")],
         latents: Some(latents()),
         responses: vec![response()],

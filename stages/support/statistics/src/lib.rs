@@ -16,6 +16,7 @@ pub mod axes;
 pub mod bootstrap;
 pub mod differential;
 pub mod loess;
+pub mod matched;
 pub mod metrics;
 pub mod moments;
 pub mod point_sets;
