@@ -33,6 +33,7 @@ use stages::{
 
 use super::{
     evaluation_cells::{EvaluatedCells, ModelCells, RealCells},
+    held_out::learned_from_references,
     predicting::source_rows,
     stored_order::rows_as_stored,
 };
@@ -95,6 +96,7 @@ pub fn evaluate(
     let judged = judged_part(&batch_groups, options.on)?;
     let groups = Arc::new(ContextGroups::new(atlas, &batch_groups));
     let roles = Arc::new(ControlRoles::new(atlas, &split));
+    let learned = learned_from_references(atlas, model, &split, &roles, judged)?;
     let (jobs, batch_groups_of) =
         Jobs::for_evaluation(&model.card, atlas, &batch_groups, Arc::clone(&split), Arc::clone(&roles), judged)?;
     let groups_of: Vec<Vec<Option<usize>>> = batch_groups_of
@@ -150,7 +152,8 @@ pub fn evaluate(
     let cells_of = |group: usize| batch_groups.all()[group].cells_for(judged);
     let predictions: Vec<ModelProfiles> =
         groups.joined(predictions, cells_of).into_iter().map(|prediction| prediction.on_scale(scale)).collect();
-    let is_strict = predictions.iter().all(|prediction| roles.is_strict(&groups.all()[prediction.group].context));
+    let is_strict =
+        !learned && predictions.iter().all(|prediction| roles.is_strict(&groups.all()[prediction.group].context));
 
     let point_sets = real.with_predicted(predicted);
     let evaluator = Evaluator::new(atlas, &batch_groups, groups, judged, scale, profiles, point_sets);

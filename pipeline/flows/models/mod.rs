@@ -8,6 +8,7 @@ pub mod evaluation;
 mod evaluation_cells;
 pub mod figures;
 pub mod gene_choice;
+mod held_out;
 pub mod predicting;
 pub mod profiling;
 pub mod publishing;

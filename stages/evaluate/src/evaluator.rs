@@ -2,6 +2,7 @@
 
 mod evidence;
 mod expressed;
+mod joined;
 mod train_choice;
 
 use std::{
@@ -25,7 +26,11 @@ pub use self::evidence::{
     ConditionEvaluation, ControlProfile, EvaluationEvidence, GroupEvaluation, ModelProfiles, PointSets, Tabulate,
     Unscored,
 };
-use self::{evidence::logarithms, expressed::expressed};
+pub use self::joined::on_scale;
+use self::{
+    expressed::expressed,
+    joined::{Context, JoinedProfiles, merged},
+};
 use crate::{
     Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
     ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
@@ -63,31 +68,6 @@ impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Evaluator").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
     }
-}
-
-/// The profiles of a condition in a context, over all batches.
-#[derive(Default)]
-struct JoinedProfiles {
-    training: Option<Moments>,
-    halves: [Option<Moments>; 2],
-    /// Number of training cells of each batch.
-    training_batches: Vec<(u32, u64)>,
-    /// Number of evaluated cells of each batch.
-    judged_batches: Vec<(u32, u64)>,
-}
-
-/// The controls of a context.
-#[derive(Default)]
-struct Context {
-    number: usize,
-    /// Index of their group.
-    group: Option<usize>,
-    /// Those from which predictions start.
-    source: Option<BatchControls>,
-    /// Those from which real changes are measured.
-    reference: Option<BatchControls>,
-    /// The mean change of each gene's variance over the perturbed training profiles.
-    variance_change: Option<Vec<f64>>,
 }
 
 /// The inputs for scoring one condition.
@@ -358,71 +338,6 @@ fn beyond_additive(
     let change = metrics::difference(&additive.mean, comparison.source);
     let real = metrics::difference(&comparison.truth.mean, &comparison.reference.mean);
     metrics::pearson(&metrics::difference(&predicted.mean, &additive.mean), &metrics::difference(&real, &change))
-}
-
-impl Context {
-    /// The mean over perturbed training profiles of how their variances differ from those of the controls.
-    fn mean_variance_change(
-        &self,
-        groups: &[ContextGroup],
-        profiles: &[JoinedProfiles],
-        scale: Scale,
-    ) -> Option<Vec<f64>> {
-        let own = on_scale(self.source.as_ref()?.all(), scale).variance_unbiased()?;
-        let context = &groups[self.group?].context;
-        let perturbed =
-            groups.iter().zip(profiles).filter(|(group, _)| group.condition != CONTROL && group.context == *context);
-        let variances: Vec<Vec<f64>> = perturbed
-            .filter_map(|(_, profile)| {
-                on_scale(MeanProfile::from(profile.training.as_ref()?), scale).variance_unbiased()
-            })
-            .collect();
-        let count = variances.len() as f64;
-        let mean = |gene: usize| variances.iter().map(|variance| variance[gene]).sum::<f64>() / count;
-        (count > 0.0).then(|| own.iter().enumerate().map(|(gene, own)| mean(gene) - own).collect())
-    }
-}
-
-impl JoinedProfiles {
-    /// Joins the profiles of batches.
-    fn new<'a>(batches: impl Iterator<Item = (u32, &'a GroupProfiles)>) -> Self {
-        let mut joined = Self::default();
-        let count = |moments: &Option<Moments>| moments.as_ref().map_or(0, Moments::cells);
-        for (batch, profiles) in batches {
-            let GroupProfiles { training, halves: [first, second], .. } = profiles;
-            joined.training_batches.push((batch, count(training)));
-            joined.judged_batches.push((batch, count(first) + count(second)));
-            let [joined_first, joined_second] = &mut joined.halves;
-            for (into, from) in
-                [(&mut joined.training, training), (&mut *joined_first, first), (&mut *joined_second, second)]
-            {
-                match (into.as_mut(), from) {
-                    (Some(into), Some(from)) => into.merge(from),
-                    (None, Some(_)) => into.clone_from(from),
-                    (_, None) => {}
-                }
-            }
-        }
-        joined
-    }
-}
-
-/// Turns means into a profile on a scale: on the pseudobulk scale, a mean is replaced by its logarithm, and the variance
-/// is transformed to first order.
-#[must_use]
-pub fn on_scale(mut profile: MeanProfile, scale: Scale) -> MeanProfile {
-    if scale == Scale::Pseudobulk {
-        logarithms(&mut profile.mean, &mut profile.variance);
-    }
-    profile
-}
-
-fn merged([first, second]: &[Option<Moments>; 2]) -> Option<Moments> {
-    let mut all = first.as_ref().or(second.as_ref())?.clone();
-    if let (Some(_), Some(second)) = (first, second) {
-        all.merge(second);
-    }
-    Some(all)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a picture and a rank need no more than f32")]

@@ -18,7 +18,7 @@ use schemas::{
     ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
 };
 
-pub use self::folds::Folds;
+pub use self::{folds::Folds, stored::training_cells};
 use crate::{atlas::Atlas, groups::Selector};
 
 /// The role of a cell.

@@ -200,6 +200,23 @@ impl Split {
     }
 }
 
+/// Reads the names of the training cells from a split's file, in the order of the file.
+///
+/// # Errors
+/// A file that can't be read, or that is not a split.
+pub fn training_cells(path: &Path, mut on_name: impl FnMut(&str)) -> Result<()> {
+    let bad = |error: Undecodable| Error::damaged(path, error.to_string());
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    for batch in Batches::new(parquet_read::parquet(file).map_err(bad)?).map_err(bad)? {
+        let batch = batch.map_err(bad)?;
+        let parts = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
+        let parts = parts.ok_or_else(|| Error::damaged(path, "it has no column `split` of strings"))?;
+        let trained = names_of(&batch, path)?.zip(parts).filter(|(_, part)| *part == Some(SplitPart::Train.name()));
+        trained.for_each(|(name, _)| on_name(name));
+    }
+    Ok(())
+}
+
 /// The names of some cells; in older atlases, some may be missing.
 fn names_of<'a>(batch: &'a RecordBatch, path: &Path) -> Result<impl Iterator<Item = &'a str>> {
     let column = batch.column_by_name("cell").and_then(|column| column.as_string_opt::<i32>());
