@@ -9,8 +9,9 @@ use statistics::bootstrap::{Interval, interval_of_mean};
 use super::{
     baselines::Baseline,
     scores::PredictionScores,
-    summary::{BaselineComparison, LEVEL, counted, interval_of, lead_over_best, mean_r2, on_what, overall},
+    summary::{BaselineComparison, LEVEL, counted, lead_over_best, mean_r2, on_what, overall},
     table::{BaselineScores, ConditionScores, Evaluation, calibration},
+    versus::BEST,
 };
 
 /// The evaluation of one model, trained with one seed on the cells that one fold does not hold out.
@@ -219,13 +220,9 @@ fn interval_over_seeds(fold: &FoldSeeds<'_>) -> Option<Interval> {
     Some([end(0)?, end(1)?, end(2)?])
 }
 
-/// The interval around the mean lead over conditions; with a single condition, the interval over its genes.
+/// The interval around the mean lead over conditions.
 fn interval_of_seed(evaluation: &Evaluation) -> Option<Interval> {
-    let judged: Vec<&ConditionScores> = evaluation.judged().collect();
-    match judged.as_slice() {
-        [only] => interval_of(only),
-        several => interval_of_mean(&several.iter().filter_map(|one| lead_over_best(one)).collect::<Vec<_>>()),
-    }
+    *evaluation.versus.get(BEST)?.get("pearson_delta")?
 }
 
 fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {

@@ -13,7 +13,6 @@ use std::{
 use reader::{atlas::Atlas, groups::Groups, profiles::GroupProfiles, split::SplitPart};
 use schemas::conditions::CONTROL;
 use statistics::{
-    bootstrap::{BootstrapDraws, GENE_DRAWS},
     differential::{effect_size, top_genes},
     matched::BatchControls,
     metrics,
@@ -34,7 +33,9 @@ use self::{
 use crate::{
     Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
     ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
-    comparison::TRAIN_UNIVERSE, discrimination, versus,
+    comparison::TRAIN_UNIVERSE,
+    discrimination,
+    versus::{self, ResampledMeans},
 };
 
 /// Why a condition can't be scored.
@@ -61,7 +62,6 @@ pub struct Evaluator {
     places: Vec<usize>,
     /// The index of each evaluated gene among them, by its name.
     genes: HashMap<String, usize>,
-    draws: BootstrapDraws,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -136,23 +136,9 @@ impl Evaluator {
             context.variance_change = context.mean_variance_change(groups.all(), &joined, scale);
         }
         let genes = places.iter().enumerate().map(|(at, place)| (atlas.genes()[*place].clone(), at)).collect();
-        let draws = BootstrapDraws::new(places.len(), GENE_DRAWS);
         let training = TrainingProfiles::new(training);
         let atlas = atlas.clone();
-        Self {
-            atlas,
-            groups,
-            judged,
-            scale,
-            profiles: joined,
-            point_sets,
-            contexts,
-            training,
-            means,
-            places,
-            genes,
-            draws,
-        }
+        Self { atlas, groups, judged, scale, profiles: joined, point_sets, contexts, training, means, places, genes }
     }
 
     /// Evaluates the prediction of one group.
@@ -194,6 +180,8 @@ impl Evaluator {
         let table = &self.atlas.manifest().conditions;
         let by_baseline: HashMap<&str, PredictionScores> =
             Baseline::ALL.iter().zip(&contestants[1..]).map(|(baseline, one)| (baseline.name(), one.scores)).collect();
+        let (versus, draws) =
+            versus::of_condition(&comparison, &contestants, self.resampled(&case, &reference), context.number);
         let judged = ConditionScores {
             condition: table.name(group.condition).to_owned(),
             dose: table.dose_label(group.condition),
@@ -207,7 +195,7 @@ impl Evaluator {
             beyond_additive: beyond_additive(&case.comparison, predicted.as_ref(), &contestants),
             ceiling,
             baselines: BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]),
-            versus: versus::of_condition(&comparison, &contestants, &self.draws),
+            versus,
         };
         let scatter = Scatter {
             title: self.title(group),
@@ -217,7 +205,31 @@ impl Evaluator {
             control: narrow_all(&source.mean),
             top: top_genes(&truth, &reference, NAMED_GENES),
         };
-        Ok(ConditionEvaluation { scores: judged, scatter })
+        Ok(ConditionEvaluation { scores: judged, scatter, draws })
+    }
+
+    /// Draws of a condition's cells and of its reference controls; those of the controls are the same for all conditions of
+    /// a context.
+    fn resampled(&self, case: &Case<'_>, reference: &MeanProfile) -> impl Iterator<Item = ResampledMeans> {
+        let cells = self.profiles[case.at].blocks.as_ref();
+        let controls = case.context.group.and_then(|at| self.profiles[at].blocks.as_ref());
+        let all = case.context.reference.as_ref().map(|controls| on_scale(controls.all(), self.scale).mean);
+        let (at, context) = (case.at as u64, case.context.number as u64);
+        let scaled = |mut mean: Vec<f64>| {
+            if self.scale == Scale::Pseudobulk {
+                mean.iter_mut().for_each(|mean| *mean = mean.ln_1p());
+            }
+            mean
+        };
+        (0..versus::CELL_DRAWS as u64).filter_map(move |draw| {
+            let truth = scaled(cells?.resampled(at << 1, draw)?);
+            let mut drawn = scaled(controls?.resampled(context << 1 | 1, draw)?);
+            // Matching to batches moves every draw as it moves the mean of all controls.
+            for ((drawn, matched), all) in drawn.iter_mut().zip(&reference.mean).zip(all.as_ref()?) {
+                *drawn += matched - all;
+            }
+            Some(ResampledMeans { truth, reference: drawn })
+        })
     }
 
     /// The model and the baselines, each with its scores.

@@ -1,12 +1,12 @@
 //! The result of an evaluation in one sentence.
 
-use statistics::bootstrap::{Interval, interval_of_mean};
+use statistics::bootstrap::Interval;
 
 use super::{
     baselines::Baseline,
     scores::PredictionScores,
     table::{ConditionScores, Evaluation},
-    versus::lead,
+    versus::{BEST, lead},
 };
 
 /// Largest difference between two correlations that counts as level.
@@ -60,8 +60,8 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
     let conditions = if count == 1 { "condition" } else { "conditions" };
     let summarised = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
-    let leads: Vec<f64> = evaluation.judged().filter_map(lead_over_best).collect();
-    let overall = overall(interval_of_mean(&leads)).unwrap_or_default();
+    let interval = evaluation.versus.get(BEST).and_then(|scores| *scores.get("pearson_delta")?);
+    let overall = overall(interval).unwrap_or_default();
     let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
     let what = on_what(&evaluation.judged().collect::<Vec<_>>());
     let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
@@ -133,7 +133,7 @@ pub(super) fn lead_over_best(condition: &ConditionScores) -> Option<f64> {
 
 /// The interval of that lead over resampled cells.
 pub(super) fn interval_of(condition: &ConditionScores) -> Option<Interval> {
-    *condition.versus.get(best_baseline(condition)?.name())?.get("pearson_delta")?
+    *condition.versus.get(BEST)?.get("pearson_delta")?
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     baselines::Baseline,
     scores::PredictionScores,
     summary::summary,
-    versus::{Versus, over_conditions},
+    versus::{LeadDraws, Versus, over_conditions},
 };
 
 /// The split whose cells were not used for training, model selection or early stopping.
@@ -152,9 +152,15 @@ pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)
 }
 
 impl Evaluation {
-    /// Summarises the conditions of predictions read [`anchored`](Anchor::Anchored).
+    /// Summarises conditions whose cells were not resampled, of predictions read [`anchored`](Anchor::Anchored).
     #[must_use]
     pub fn new(scale: Scale, strict: bool, conditions: Vec<ConditionScores>) -> Self {
+        Self::with_draws(scale, strict, conditions, &[])
+    }
+
+    /// Summarises conditions, with the draws of the cells of each of them.
+    #[must_use]
+    pub fn with_draws(scale: Scale, strict: bool, conditions: Vec<ConditionScores>, draws: &[LeadDraws]) -> Self {
         let mut evaluation = Self {
             scale,
             readout: Anchor::default(),
@@ -173,7 +179,16 @@ impl Evaluation {
         let baselines = BaselineScores::from_fn(|baseline| {
             PredictionScores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
-        let versus = over_conditions(&judged);
+        let draws: Vec<&LeadDraws> = match draws.len() == evaluation.conditions.len() {
+            true => draws
+                .iter()
+                .zip(&evaluation.conditions)
+                .filter(|(_, one)| evaluation.counts(one))
+                .map(|(draws, _)| draws)
+                .collect(),
+            false => Vec::new(),
+        };
+        let versus = over_conditions(&judged, &draws);
         let calibration =
             calibration(judged.iter().map(|condition| (condition.distance, condition.error_beyond_noise())));
         evaluation = Self { mean, median, baselines, versus, calibration, ..evaluation };
@@ -189,8 +204,12 @@ impl Evaluation {
 
     /// The conditions that count: the held-out ones, or all of them if none were held out.
     pub fn judged(&self) -> impl Iterator<Item = &ConditionScores> {
-        let held_out = self.holds_out();
-        self.conditions.iter().filter(move |condition| !held_out || condition.split == HELD_OUT)
+        self.conditions.iter().filter(|condition| self.counts(condition))
+    }
+
+    /// Whether a condition is among those that count.
+    fn counts(&self, condition: &ConditionScores) -> bool {
+        condition.split == HELD_OUT || !self.holds_out()
     }
 
     /// The mean of the ceilings over the evaluated conditions.

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use schemas::{conditions::CONTROL, ids::CellIndex};
+use schemas::{conditions::CONTROL, ids::CellIndex, numbers::to_usize};
+use statistics::blocks::BLOCKS;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -22,6 +23,13 @@ const FEWEST: u64 = 10;
 #[must_use]
 pub fn first_half(cell: CellIndex) -> bool {
     xxh3_64(&cell.0.to_le_bytes()) & 1 == 0
+}
+
+/// The block of a cell, for resampling: one of [`BLOCKS`](statistics::blocks::BLOCKS), the same in every run.
+#[must_use]
+pub fn block(cell: CellIndex) -> usize {
+    // The last bit decides the half.
+    to_usize(xxh3_64(&cell.0.to_le_bytes()) >> 1) % BLOCKS
 }
 
 /// How the controls of a context are divided.

@@ -5,11 +5,11 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex, numbers::bounded};
 use stage::{BoxError, Sink, pool::Pooled};
-use statistics::{moments::Moments, scale::Scale};
+use statistics::{blocks::BlockSums, moments::Moments, scale::Scale};
 
 use crate::{
     atlas::Atlas,
-    control_roles::{ControlRoles, first_half},
+    control_roles::{ControlRoles, block, first_half},
     groups::Groups,
     split::{Split, SplitPart},
 };
@@ -43,17 +43,20 @@ pub struct GroupProfiles {
     pub reference: Option<Moments>,
     /// Evaluated cells of each half.
     pub halves: [Option<Moments>; 2],
+    /// Evaluated cells, or reference controls, in blocks.
+    pub blocks: Option<BlockSums>,
 }
 
 impl GroupProfiles {
     /// The same profiles, reduced to these genes.
     #[must_use]
     pub fn only(&self, genes: &[usize]) -> Self {
-        let on_genes = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
+        let of = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
         Self {
-            training: on_genes(&self.training),
-            reference: on_genes(&self.reference),
-            halves: self.halves.each_ref().map(on_genes),
+            training: of(&self.training),
+            reference: of(&self.reference),
+            halves: self.halves.each_ref().map(of),
+            blocks: self.blocks.as_ref().map(|blocks| blocks.only(genes)),
         }
     }
 }
@@ -138,6 +141,10 @@ impl SumProfiles {
             }
             let uses = self.uses(cell);
             let profiles = &mut self.profiles[group];
+            if uses.iter().any(|used| *used != Use::Training) {
+                let blocks = profiles.blocks.get_or_insert_with(|| BlockSums::new(genes));
+                blocks.push_sparse(block(cell), &ids, values.iter().copied());
+            }
             for used in uses {
                 let moments = match used {
                     Use::Training => &mut profiles.training,

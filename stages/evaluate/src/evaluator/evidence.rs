@@ -15,7 +15,7 @@ use statistics::{
     scale::{Anchor, Scale},
 };
 
-use crate::{ConditionScores, Evaluation, Predicted, Scatter};
+use crate::{ConditionScores, Evaluation, Predicted, Scatter, versus::LeadDraws};
 
 /// Maximum number of conditions with a picture, those with the largest effects.
 const MOST_SCATTERS: usize = 6;
@@ -63,6 +63,8 @@ pub struct ConditionEvaluation {
     pub scores: ConditionScores,
     /// The picture.
     pub scatter: Scatter,
+    /// The leads in each draw of its cells.
+    pub draws: LeadDraws,
 }
 
 /// A condition that can't be scored.
@@ -168,6 +170,7 @@ pub struct Tabulate {
     anchor: Anchor,
     is_strict: bool,
     conditions: Vec<ConditionScores>,
+    draws: Vec<LeadDraws>,
     scatters: Vec<(f64, Scatter)>,
     unscored: Vec<Unscored>,
 }
@@ -176,7 +179,15 @@ impl Tabulate {
     /// Starts without conditions; `is_strict`: nothing learned from the controls that real changes are measured from.
     #[must_use]
     pub fn new(scale: Scale, anchor: Anchor, is_strict: bool) -> Self {
-        Self { scale, anchor, is_strict, conditions: Vec::new(), scatters: Vec::new(), unscored: Vec::new() }
+        Self {
+            scale,
+            anchor,
+            is_strict,
+            conditions: Vec::new(),
+            draws: Vec::new(),
+            scatters: Vec::new(),
+            unscored: Vec::new(),
+        }
     }
 }
 
@@ -186,7 +197,8 @@ impl Sink for Tabulate {
 
     fn push(&mut self, GroupEvaluation(judged): GroupEvaluation) -> Result<ControlFlow<()>, BoxError> {
         match judged {
-            Ok(ConditionEvaluation { scores, scatter }) => {
+            Ok(ConditionEvaluation { scores, scatter, draws }) => {
+                self.draws.push(draws);
                 self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
                 self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
                 self.scatters.truncate(MOST_SCATTERS);
@@ -198,7 +210,8 @@ impl Sink for Tabulate {
     }
 
     fn finish(self) -> Result<EvaluationEvidence, BoxError> {
-        let evaluation = Evaluation::new(self.scale, self.is_strict, self.conditions).read_as(self.anchor);
+        let evaluation =
+            Evaluation::with_draws(self.scale, self.is_strict, self.conditions, &self.draws).read_as(self.anchor);
         let scatters = self.scatters.into_iter().map(|(_, scatter)| scatter).collect();
         Ok(EvaluationEvidence { evaluation, scatters, unscored: self.unscored })
     }

@@ -3,6 +3,7 @@
 use reader::profiles::GroupProfiles;
 use schemas::conditions::CONTROL;
 use statistics::{
+    blocks::BlockSums,
     matched::BatchControls,
     moments::{MeanProfile, Moments},
     scale::Scale,
@@ -16,6 +17,8 @@ use crate::ContextGroup;
 pub(super) struct JoinedProfiles {
     pub(super) training: Option<Moments>,
     pub(super) halves: [Option<Moments>; 2],
+    /// Evaluated cells, or reference controls, in blocks.
+    pub(super) blocks: Option<BlockSums>,
     /// Number of training cells of each batch.
     pub(super) training_batches: Vec<(u32, u64)>,
     /// Number of evaluated cells of each batch.
@@ -65,7 +68,12 @@ impl JoinedProfiles {
         let mut joined = Self::default();
         let count = |moments: &Option<Moments>| moments.as_ref().map_or(0, Moments::cells);
         for (batch, profiles) in batches {
-            let GroupProfiles { training, halves: [first, second], .. } = profiles;
+            let GroupProfiles { training, halves: [first, second], blocks, .. } = profiles;
+            match (&mut joined.blocks, blocks) {
+                (Some(into), Some(from)) => into.merge(from),
+                (None, Some(from)) => joined.blocks = Some(from.clone()),
+                (_, None) => {}
+            }
             joined.training_batches.push((batch, count(training)));
             joined.judged_batches.push((batch, count(first) + count(second)));
             let [joined_first, joined_second] = &mut joined.halves;

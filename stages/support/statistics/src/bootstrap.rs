@@ -1,10 +1,7 @@
-//! The uncertainty of a difference: the same sum over genes, or over conditions, resampled with replacement.
+//! The uncertainty of a difference: the same sum over conditions, resampled with replacement.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// Number of times that genes are resampled.
-pub const GENE_DRAWS: usize = 200;
 
 /// Number of times that conditions are resampled.
 pub const CONDITION_DRAWS: usize = 1000;

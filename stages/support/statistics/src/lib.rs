@@ -1,7 +1,7 @@
 //! Statistics, independent of files and networks.
 //!
 //! [`moments`] of a stream of cells; [`differential`] tests of one group against another; [`metrics`] of one vector against
-//! another; [`bootstrap`] intervals; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
+//! another; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
 //! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
 //!
 //! ```
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod axes;
+pub mod blocks;
 pub mod bootstrap;
 pub mod differential;
 pub mod loess;
