@@ -18,7 +18,8 @@ use stages::{
     predictor::query::parts::{FILE_BYTES, FilePart},
     sink::{
         Encoded, FileOptions, GatherRowGroups, OutputLayout, OutputPrecision, PartRows, Publish, Published,
-        RowGroupEncoder, Shard, files::is_one_file, layout::row_bytes,
+        RowGroupEncoder, Shard,
+        layout::{is_one_file, row_bytes},
     },
     stage::phase::Phase,
     storage::disk::checksum_of_text,

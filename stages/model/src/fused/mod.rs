@@ -29,8 +29,9 @@ use super::{
     loss_term::LossTerm,
     network::Network,
     optimiser::Adam,
+    plain::Plain,
     schedule::Schedule,
-    step::{Engine, Learner, Plain, Sides, StepArguments, StepLosses, take_step},
+    step::{Engine, Learner, Sides, StepArguments, StepLosses, take_step},
 };
 
 /// Steps by kernels on the CPU, for networks that decode negative binomials.

@@ -4,8 +4,8 @@
 
 use device_kernels::{
     guess::{ClassificationTargets, losses_and_accuracy},
-    layer::column_sums,
-    penalty::{PenaltyTerms, add_row, down, up, value},
+    layer::{PenaltyTerms, column_sums},
+    penalty::{add_row, down, up, value},
     unpack::Unpacked,
 };
 use schemas::{config::AdversaryLoss, numbers::to_i64};
