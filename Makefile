@@ -14,7 +14,7 @@ help:
 	@echo "make test-features   clippy and the tests without torch, without hdf5, and without both"
 	@echo "make test-long   long tests: every call that can fail, thousands of damaged files, ten million cells in a cgroup; an hour or two, 10 GB"
 	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 also fetches the CUDA libraries)"
-	@echo "make lint    rustfmt and clippy, warnings denied"
+	@echo "make lint    rustfmt, clippy and rustdoc, warnings denied"
 	@echo "make bench   the benchmarks behind benches/RESULTS.md"
 	@echo "make bench-loaders   our loader compared with others on the same cells; several GB and minutes"
 	@echo "make bench-train     cells trained per second of processor time, with either engine"
@@ -56,6 +56,7 @@ test-long: build
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings --document-private-items" $(CARGO) doc --workspace --no-deps --locked
 
 bench: setup
 	$(CARGO) bench --locked

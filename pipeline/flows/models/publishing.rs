@@ -99,7 +99,7 @@ impl Prediction {
     /// Writes the predictions with these `options`. The bytes do not depend on the number of threads or shards.
     ///
     /// # Errors
-    /// Those of [`PredictionForm::write`], or options that contradict each other or the output.
+    /// Those of [`Prediction::write`], or options that contradict each other or the output.
     pub fn publish(self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<Written> {
         self.check(output, options)?;
         self.check_room(output, out, options)?;

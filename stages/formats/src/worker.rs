@@ -2,7 +2,7 @@
 //!
 //! libhdf5 has open memory-safety bugs that a hostile or damaged file can reach. Therefore, if an executable
 //! is known (see [`Choice::worker`](super::choice::Choice)), a child process opens the file, within limits,
-//! and answers requests on its standard input with frames on its standard output ([`wire`]). If it dies, that
+//! and answers requests on its standard input with frames on its standard output (`wire`). If it dies, that
 //! is only an error about the file. Before libhdf5 opens a file, its structure is checked, in that process as
 //! well as without a worker ([`hdf5`]). If the child process can report the location of the matrix, rows do
 //! not go through it: they are read here, without libhdf5.

@@ -1,6 +1,6 @@
 //! A batch as one buffer: written once by the host, copied to a device as a whole, and unpacked there.
 //!
-//! The buffer begins with space for the other inputs of a step ([`Controls`]), which its engine fills in. The
+//! The buffer begins with space for the other inputs of a step (`Controls`), which its engine fills in. The
 //! batch's numbers keep their narrow storage types. There is space for slightly more non-zeros than there
 //! are, so that batches of one size share a layout and a device can replay its work on the previous one. The
 //! rest is padded with zeros for some genes of the last cell, which change no sum.

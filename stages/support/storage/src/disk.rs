@@ -2,7 +2,7 @@
 //!
 //! All writing goes through this module: bytes are synced before their name, and a name before the next step
 //! relies on it. A writer locks its hidden name, so that leftovers of killed processes can be distinguished
-//! from another process's work. [`faults`] lets tests see what happens when a call fails.
+//! from another process's work. `faults` lets tests see what happens when a call fails.
 #![expect(clippy::disallowed_methods, reason = "this is the place that writes files")]
 
 mod below;

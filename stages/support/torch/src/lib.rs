@@ -3,7 +3,7 @@
 //! Programs are linked only against libtorch's CPU library. The CUDA library is loaded by name if present
 //! ([`load_cuda`]), which has to happen before any other use of libtorch, because libtorch looks for devices only once.
 //!
-//! A file has one subject: [`load_cuda`] in `load`, streams and events in `stream`, [`pinned`] memory, graphs, memory and names of
+//! A file has one subject: [`load_cuda`] in `load`, streams and events in `stream`, [`pinned`](fn@pinned) memory, graphs, memory and names of
 //! devices in `device`, the profiler. They call the C++ of this room (`shim`), of which `cuda_library` is loaded at run time.
 //! [`launch`] launches custom kernels. Their types own what C++ returned, and each call says why it is sound.
 //!
