@@ -17,7 +17,6 @@ use schemas::{
     numbers::{bounded, to_i64},
 };
 use sprs::CsMatI;
-use stage::batch::Batch;
 use tch::{Device, Kind, Tensor};
 use torch::{CudaEvent, memory::numbers_mut};
 
@@ -74,12 +73,6 @@ impl PartPlace {
 }
 
 impl PackedLayout {
-    /// The layout of a batch from an atlas restricted to this many genes.
-    #[must_use]
-    pub fn for_batch(batch: &Batch, genes: i64) -> Self {
-        Self::of_parts(&batch.expression, &batch.labels, genes)
-    }
-
     fn of_parts(expression: &Expression, labels: &Labels, genes: i64) -> Self {
         let longest = labels.perturbations.outer_iterator().map(|row| row.nnz()).max();
         Self {
