@@ -6,14 +6,15 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test test-long lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory gpu-check clean
+.PHONY: help setup build demo test test-features test-long lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory gpu-check clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
 	@echo "make test    every test, example and doc-test"
+	@echo "make test-features   clippy and the tests without torch, without hdf5, and without both"
 	@echo "make test-long   long tests: every call that can fail, thousands of damaged files, ten million cells in a cgroup; an hour or two, 10 GB"
 	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 also fetches the CUDA libraries)"
-	@echo "make lint    rustfmt and clippy, warnings denied"
+	@echo "make lint    rustfmt, clippy and rustdoc, warnings denied"
 	@echo "make bench   the benchmarks behind benches/RESULTS.md"
 	@echo "make bench-loaders   our loader compared with others on the same cells; several GB and minutes"
 	@echo "make bench-train     cells trained per second of processor time, with either engine"
@@ -39,6 +40,15 @@ demo: build
 test: setup
 	$(CARGO) test --workspace --locked
 
+# Lints, and the tests of the root package, of builds without optional crates. The whole workspace is selected, so that other people's
+# crates have the features that `make lint` and `make test` built them with. Only tests that see the features run.
+test-features: setup
+	@set -e; for features in perturbine/hdf5 perturbine/torch ""; do \
+		echo "with no features$${features:+ but $$features}"; \
+		$(CARGO) clippy --workspace --all-targets --locked --no-default-features --features "$$features" -- -D warnings; \
+		$(CARGO) test --workspace --locked --no-default-features --features "$$features" --bins --test atlas --test predictions; \
+	done
+
 test-long: build
 	PERTURBINE_LONG_TESTS=1 $(CARGO) test --locked --test reliability
 	@python3 scripts/test_long.py $(RELEASE)/perturbine
@@ -46,6 +56,7 @@ test-long: build
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings --document-private-items" $(CARGO) doc --workspace --no-deps --locked
 
 bench: setup
 	$(CARGO) bench --locked

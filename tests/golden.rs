@@ -20,17 +20,19 @@ use schemas::{config::TrainingPlan, vocabulary::Vocabulary};
 use stages::model::{
     adversary::AdversaryResults,
     decoder::DecoderOutput,
-    draws::{Mixup, StepDraws},
+    draws::StepDraws,
     fused::Fused,
     input::{Cells, Input},
     layers::Mode,
     loss_term::LossTerm,
     losses::reconstruction,
+    mixing::Mixup,
     moments::GroupMoments,
     neighbours::purities,
     network::Latent,
+    plain::Plain,
     schedule::{Clock, Schedule},
-    step::{Engine, Learner, Plain},
+    step::{Engine, Learner},
 };
 use tch::{Device, Kind, Tensor};
 

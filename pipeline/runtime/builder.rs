@@ -7,7 +7,8 @@ use stage::{BoxError, Sink, Stage};
 use tracing::trace_span;
 
 use super::{
-    edge::{End, Receiver, Sender},
+    edge::{Receiver, Sender},
+    end::End,
     error::RunError,
     halt::Stop,
     ordered::OrderedMap,

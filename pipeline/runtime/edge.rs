@@ -8,39 +8,17 @@
 //! Only two things travel against the stream: the edge is full, and the receiver is gone. A third comes from
 //! outside: [`Close`] ends an edge for both sides at once, and queued items are dropped.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use schemas::ByteSize;
-use serde::Serialize;
 
 use super::{
+    end::End,
     halt::Close,
     limiter::{CapacityLimiter, Closed, Permit},
     plan::Capacity,
     primitives::{Inlet, Native, Outlet, Primitives},
 };
-
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum End {
-    /// All items have passed.
-    Complete,
-    /// It was stopped on request.
-    Stopped,
-    /// An error or a panic.
-    Cut,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Complete => "complete",
-            Self::Stopped => "stopped",
-            Self::Cut => "cut",
-        })
-    }
-}
 
 /// The upstream side of an edge; dropping it cuts the stream, unless its end was sent.
 pub(super) struct Sender<T: Send + 'static, P: Primitives = Native>(Arc<SharedEdge<T, P>>);

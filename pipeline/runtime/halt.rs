@@ -11,7 +11,7 @@ use std::{
 use stage::interrupt::Interrupt;
 
 use super::{
-    edge::End,
+    end::End,
     primitives::{Monitor, Native, Primitives},
 };
 

@@ -43,6 +43,7 @@
 
 mod builder;
 mod edge;
+mod end;
 mod error;
 mod halt;
 mod limiter;
@@ -57,7 +58,7 @@ mod thread_group;
 mod model;
 
 pub use builder::Pipeline;
-pub use edge::End;
+pub use end::End;
 pub use error::RunError;
 pub use halt::Stop;
 pub use plan::{Capacity, EdgePlan, PipelinePlan, StagePlan};

@@ -29,7 +29,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    edge::End,
+    end::End,
     plan::Capacity,
     primitives::{Monitor, Native, Primitives},
 };

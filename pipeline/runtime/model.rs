@@ -18,7 +18,8 @@ use shuttle::{
 use schemas::ByteSize;
 
 use super::{
-    edge::{End, Receiver, Sender, edge},
+    edge::{Receiver, Sender, edge},
+    end::End,
     halt::{Close, Halt},
     limiter::Closed,
     ordered::OrderedMap,

@@ -12,7 +12,8 @@ use stage::BoxError;
 use tracing::trace_span;
 
 use super::{
-    edge::{End, Receiver, Sender},
+    edge::{Receiver, Sender},
+    end::End,
     limiter::Permit,
     primitives::{Monitor, Native, Primitives},
 };

@@ -6,7 +6,8 @@ use stage::Sink;
 use tracing::{info_span, trace_span};
 
 use super::{
-    edge::{End, Receiver},
+    edge::Receiver,
+    end::End,
     error::RunError,
     halt::Stop,
     plan::PipelinePlan,

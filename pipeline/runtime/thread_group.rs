@@ -15,7 +15,8 @@ use stage::BoxError;
 use tracing::{dispatcher, info_span};
 
 use super::{
-    edge::{End, Receiver, Sender, edge},
+    edge::{Receiver, Sender, edge},
+    end::End,
     error::RunError,
     halt::{Close, Halt, Stop},
     limiter::{CapacityLimiter, EdgeMeasurements},

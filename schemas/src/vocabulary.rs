@@ -124,12 +124,6 @@ impl Vocabulary {
         self.perturbations.get(at).unwrap_or_else(|| &self.unseen[at - self.perturbations.len()])
     }
 
-    /// Whether a code belongs to a perturbation that was never trained.
-    #[must_use]
-    pub fn is_unseen(&self, code: u32) -> bool {
-        self.perturbations.len() <= code as usize
-    }
-
     /// Whether any cell was trained at a dose other than 1.
     #[must_use]
     pub fn has_doses(&self) -> bool {

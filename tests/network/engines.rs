@@ -4,8 +4,9 @@ use schemas::config::TrainingPlan;
 use stages::model::{
     draws::StepDraws,
     fused::Fused,
+    plain::Plain,
     schedule::{Clock, Schedule},
-    step::{Engine, Learner, Plain},
+    step::{Engine, Learner},
 };
 use tch::{Device, Kind, Tensor};
 

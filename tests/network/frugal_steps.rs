@@ -8,8 +8,9 @@ use stages::model::{
     draws::StepDraws,
     fused::Fused,
     loss_term::LossTerm,
+    plain::Plain,
     schedule::{Clock, Schedule},
-    step::{Engine, Learner, Plain},
+    step::{Engine, Learner},
 };
 use tch::{Device, Kind, Tensor};
 

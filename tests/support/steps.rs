@@ -8,8 +8,9 @@ use stages::model::{
     draws::StepDraws,
     graph_replay::GraphReplay,
     input::Input,
+    plain::Plain,
     schedule::{Clock, Schedule},
-    step::{Engine, Learner, Plain},
+    step::{Engine, Learner},
     transfer::{BatchPacker, StepExtras},
 };
 use tch::{Device, Kind, Tensor};

@@ -2,6 +2,7 @@
 //! [`publishing`](super::publishing) writes them to files.
 
 mod pace;
+mod source_plans;
 mod terms;
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
@@ -12,8 +13,7 @@ use schemas::{
     arrow::{
         ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, latents_schema, long_means_schema, means_schema,
     },
-    batch::{BatchPlan, Role},
-    ids::CellIndex,
+    batch::BatchPlan,
     numbers::bounded,
 };
 use stages::{
@@ -28,6 +28,7 @@ use stages::{
 };
 use tch::Device;
 
+pub(super) use self::source_plans::source_plans;
 use self::terms::CheckedTerms;
 pub use self::terms::{Library, OutputScale, PredictedGenes, Terms};
 use crate::{
@@ -211,27 +212,6 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
         progress.add((plan.cells.len() * targets) as u64);
     };
     rows_with_listener(atlas, plans, resources, taken)
-}
-
-/// Cells as batch plans, numbered from `first`: draws depend on the number, so no two spans share one.
-pub(super) fn source_plans<I>(
-    atlas: &Atlas,
-    pass: u32,
-    first: u64,
-    size: usize,
-    cells: I,
-) -> impl Iterator<Item = BatchPlan> + Send + use<I>
-where
-    I: Iterator<Item = CellIndex> + Send,
-{
-    let (mut cells, mut index, atlas) = (cells.peekable(), first, atlas.clone());
-    std::iter::from_fn(move || {
-        let taken: Vec<_> = cells.by_ref().take(size).collect();
-        let rows = taken.iter().map(|cell| atlas.row(*cell)).collect();
-        let plan = BatchPlan { pass, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
-        index += 1;
-        (!plan.cells.is_empty()).then_some(plan)
-    })
 }
 
 /// Predicts means as a pipeline of record batches: a shortcut for programs.

@@ -18,7 +18,8 @@ use stages::{
     predictor::query::parts::{FILE_BYTES, FilePart},
     sink::{
         Encoded, FileOptions, GatherRowGroups, OutputLayout, OutputPrecision, PartRows, Publish, Published,
-        RowGroupEncoder, Shard, files::is_one_file, layout::row_bytes,
+        RowGroupEncoder, Shard,
+        layout::{is_one_file, row_bytes},
     },
     stage::phase::Phase,
     storage::disk::checksum_of_text,
@@ -98,7 +99,7 @@ impl Prediction {
     /// Writes the predictions with these `options`. The bytes do not depend on the number of threads or shards.
     ///
     /// # Errors
-    /// Those of [`PredictionForm::write`], or options that contradict each other or the output.
+    /// Those of [`Prediction::write`], or options that contradict each other or the output.
     pub fn publish(self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<Written> {
         self.check(output, options)?;
         self.check_room(output, out, options)?;

@@ -11,8 +11,8 @@ use schemas::{
 };
 use stages::{
     batcher::{
-        order::{CellPredicate, Order, OrderSettings, TrainingOrder, default_window},
-        sample::Sampling,
+        order::{Order, OrderSettings, TrainingOrder, default_window},
+        sample::{CellPredicate, Sampling},
     },
     encoder::{embedding_table, label_encoder::LabelEncoder, vocabulary::from_training_cells},
     model::{

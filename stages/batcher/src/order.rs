@@ -22,7 +22,7 @@ use schemas::{
     numbers::{bounded, to_usize},
 };
 
-use crate::sample::{Sampler, Sampling};
+use crate::sample::{CellPredicate, Sampler, Sampling};
 
 /// A last batch with fewer cells is left out of training: batch norm needs the variance over several cells.
 const FEWEST_TRAINING_CELLS: usize = 2;
@@ -67,9 +67,6 @@ impl OrderSettings {
         Self { seed, batch_size, window, rank: 0, ranks: 1 }
     }
 }
-
-/// Whether a cell is part of an order.
-pub type CellPredicate = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
 /// The cells of one part of a split, as batches.
 #[derive(Clone)]

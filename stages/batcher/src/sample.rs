@@ -5,7 +5,7 @@
 //! [`members`](reader::members): it costs the same whatever the size of the atlas. Draws are independent;
 //! they are a pure function of the given generator.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,8 @@ use reader::{
 };
 use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
 
-use crate::order::CellPredicate;
+/// Whether a cell is part of an order.
+pub type CellPredicate = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
 /// How cells are chosen for batches.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -10,7 +10,7 @@ use schemas::{
     vocabulary::{PADDING, TrainedGroup, Vocabulary},
 };
 
-/// The names that occur among an atlas's training cells. With [`Compat::Original`], the adversary's classes
+/// The names that occur among an atlas's training cells. With [`Compat::CpaTools088`], the adversary's classes
 /// and their weights come from all cells, including held-out ones.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ use self::{
     table::CheckedDataFrame,
 };
 use super::{
-    format::Choice,
+    choice::Choice,
     source::{MOST_GENES, Source},
 };
 

@@ -1,91 +1,19 @@
 //! Detects the format of a file or folder, and opens it.
 
 use std::{
-    fs::File,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use schemas::{Error, Result};
-use serde::{Deserialize, Serialize};
-use stage::interrupt::Interrupt;
 
+pub use super::choice::{Choice, ListStart, SourceFormat};
 use super::{
+    hdf5_signature::is_hdf5,
     in_hdf5, mtx,
     source::{Source, check_names, chunks},
     table, zarr,
 };
-
-/// The signature of an HDF5 file, at its start or after a user block of 512 bytes, twice that, twice that
-/// again, and so on.
-const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
-/// Larger user blocks are not supported.
-const LARGEST_USER_BLOCK: u64 = 1 << 20;
-
-/// Which matrix of a file to read, if the format can hold several, and how to read it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Choice {
-    /// A layer to take instead of `X`.
-    pub layer: Option<String>,
-    /// Whether to take `raw/X` (and `raw/var`) instead of `X`.
-    pub raw: bool,
-    /// The genome to take from a 10x file that has several.
-    pub genome: Option<String>,
-    /// The columns of a table that annotate cells, as text and times do; all other numbers and flags are genes. By
-    /// default, conventions decide.
-    pub obs_columns: Option<Vec<String>>,
-    /// A table with the names of genes that a table of cells refers to by number.
-    pub genes_table: Option<PathBuf>,
-    /// Whether the first entry of each list in a table is a gene's.
-    pub list_start: ListStart,
-    /// The program that reads HDF5 files in a separate process; without one, this process reads them. In either
-    /// case, their structure is checked before libhdf5 opens them.
-    pub worker: Option<PathBuf>,
-    /// Stops long operations while a source is opened or read: transposing a matrix, and the worker.
-    #[serde(skip)]
-    pub interrupt: Interrupt,
-}
-
-/// The first entry of the lists in a table of cells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ListStart {
-    /// A marker if every list begins with the same negative entry, whose number occurs nowhere else; otherwise a
-    /// gene.
-    #[default]
-    Auto,
-    /// A marker, which is left out.
-    Marker,
-    /// A gene, whatever its value.
-    Gene,
-}
-
-impl Choice {
-    /// The name of the matrix in the file.
-    #[must_use]
-    pub fn matrix(&self) -> String {
-        match (&self.layer, self.raw) {
-            (Some(layer), _) => format!("layers/{layer}"),
-            (None, true) => "raw/X".into(),
-            (None, false) => "X".into(),
-        }
-    }
-}
-
-/// The supported formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceFormat {
-    /// A file written by anndata, or by another program in the same format.
-    H5ad,
-    /// A zarr store: a folder with the same content.
-    Zarr,
-    /// An HDF5 file of Cell Ranger or Space Ranger.
-    TenX,
-    /// A 10x folder, or a Matrix Market file.
-    MatrixMarket,
-    /// A Parquet or Arrow table of cells, or a folder of them.
-    Table,
-}
 
 impl SourceFormat {
     /// Detects the format of a file or folder from its content.
@@ -190,18 +118,4 @@ pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>>
     };
     check_names(&*source)?;
     Ok(source)
-}
-
-pub(super) fn is_hdf5(path: &Path) -> Result<bool> {
-    if path.is_dir() {
-        return Ok(false);
-    }
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let mut blocks =
-        std::iter::successors(Some(512), |size| Some(2 * size)).take_while(|size| *size <= LARGEST_USER_BLOCK);
-    let begins = |offset: u64| {
-        let mut found = [0; 8];
-        file.read_exact_at(&mut found, offset).is_ok() && found == *HDF5_SIGNATURE
-    };
-    Ok(begins(0) || blocks.any(begins))
 }

@@ -11,7 +11,7 @@ use hdf5_metno::Group;
 use schemas::{Error, Result};
 
 use self::group::H5Group;
-use super::{anndata::AnnData, format::Choice};
+use super::{anndata::AnnData, choice::Choice};
 
 /// Opens a file and checks its structure.
 ///

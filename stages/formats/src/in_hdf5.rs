@@ -6,7 +6,7 @@ use arrays::place::ObjectPlace;
 use schemas::Result;
 
 use super::{
-    format::{Choice, SourceFormat},
+    choice::{Choice, SourceFormat},
     h5ad,
     source::Source,
     tenx::{self, TenXReader},

@@ -17,10 +17,12 @@
 #![forbid(unsafe_code)]
 
 pub mod anndata;
+mod choice;
 pub mod file_names;
 pub mod format;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+mod hdf5_signature;
 #[cfg_attr(not(feature = "hdf5"), path = "no_hdf5.rs")]
 mod in_hdf5;
 pub mod join;

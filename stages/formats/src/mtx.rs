@@ -32,7 +32,7 @@ use self::{
     text::LineReader,
 };
 use super::{
-    format::Choice,
+    choice::Choice,
     source::{MOST_GENES, Source},
     transpose::{Transposed, Transposer},
 };

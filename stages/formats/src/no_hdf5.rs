@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use schemas::{Error, Result};
 
 use super::{
-    format::{Choice, SourceFormat},
+    choice::{Choice, SourceFormat},
     source::Source,
 };
 
@@ -14,7 +14,7 @@ fn refused(path: &Path) -> Error {
 }
 
 pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
-    match super::format::is_hdf5(path)? {
+    match super::hdf5_signature::is_hdf5(path)? {
         true => Err(refused(path)),
         false => {
             Err(Error::data(path.display().to_string(), "its format is not supported", "the README lists the formats"))

@@ -7,12 +7,14 @@
 //! than a row range may have, all values are first written to a scratch file: those of tables with lists batch by
 //! batch, those of wide tables a few columns at a time.
 
+mod casts;
 mod file;
 mod folder;
 mod genes;
 mod ipc;
 mod layout;
 mod marker;
+mod part;
 mod values;
 
 use std::{
@@ -39,15 +41,16 @@ use stage::interrupt::Interrupt;
 pub(super) use self::folder::tables_of;
 pub use self::folder::{companions, is_one};
 use self::{
+    casts::{cast, lists_of},
     file::TableFile,
     folder::{check_same, check_subfolders, genes_table},
     genes::Numbering,
     layout::{TableLayout, ValueColumns},
     marker::{ListColumns, Marker},
-    values::{TableValues, cast, lists_of},
+    values::TableValues,
 };
 use super::{
-    format::{Choice, ListStart},
+    choice::{Choice, ListStart},
     source::Source,
     transpose::{Transposed, Transposer},
 };

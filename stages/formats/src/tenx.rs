@@ -21,10 +21,10 @@ use arrow::{
 use hdf5_metno::{File, Group};
 use schemas::{Error, Result, atlas::Origin, chunk::CsrRows, numbers::to_usize};
 
-use self::features::Features;
+use self::features::{Features, vector};
 use super::{
     anndata::sparse,
-    format::Choice,
+    choice::Choice,
     h5ad::{group::H5Group, values::DatasetValues},
     source::Source,
 };
@@ -165,21 +165,4 @@ fn shape(group: &Group, place: &ObjectPlace) -> Result<(u64, u32)> {
         (Ok(features), Ok(cells)) => Ok((cells, gene_count(features, &place)?)),
         _ => Err(place.error(format!("is {shape:?}"), "check how the file was written")),
     }
-}
-
-/// A member of a group that has one value for each of this many cells or features.
-fn vector(group: &Group, name: &str, place: &ObjectPlace, length: u64) -> Result<DatasetValues> {
-    let place = place.child(name);
-    if !group.link_exists(name) {
-        return Err(place.error("is missing", "give a feature-barcode matrix from Cell Ranger"));
-    }
-    let dataset = group.dataset(name).map_err(|error| place.unreadable(error))?;
-    let Some(values) = DatasetValues::open(dataset, place.clone()) else {
-        return Err(place.error("has an unsupported type", "give a feature-barcode matrix from Cell Ranger"));
-    };
-    if values.len() as u64 != length {
-        let message = format!("has {} values, but the matrix has {length}", values.len());
-        return Err(place.error(message, "the file is inconsistent; download it again"));
-    }
-    Ok(values)
 }

@@ -1,8 +1,8 @@
 //! Isolates libhdf5: a source that another process reads.
 //!
 //! libhdf5 has open memory-safety bugs that a hostile or damaged file can reach. Therefore, if an executable
-//! is known (see [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits,
-//! and answers requests on its standard input with frames on its standard output ([`wire`]). If it dies, that
+//! is known (see [`Choice::worker`](super::choice::Choice)), a child process opens the file, within limits,
+//! and answers requests on its standard input with frames on its standard output (`wire`). If it dies, that
 //! is only an error about the file. Before libhdf5 opens a file, its structure is checked, in that process as
 //! well as without a worker ([`hdf5`]). If the child process can report the location of the matrix, rows do
 //! not go through it: they are read here, without libhdf5.
@@ -33,8 +33,8 @@ use schemas::{
 };
 use stage::interrupt::{ChildGuard, Interrupt};
 
-use self::wire::{Frame, WorkerReply, WorkerRequest};
-use super::{format::Choice, source::Source};
+use self::wire::{Frame, WorkerReply, WorkerRequest, unexpected};
+use super::{choice::Choice, source::Source};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -196,10 +196,6 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &WorkerRequest) -> Result<F
             Err(worker.died(path))
         }
     }
-}
-
-fn unexpected() -> Error {
-    Error::Bug("the process that reads the file gave an unexpected answer".into())
 }
 
 impl Worker {

@@ -21,14 +21,9 @@ use std::path::Path;
 use arrays::place::ObjectPlace;
 use schemas::Result;
 
+pub use self::metadata::is_one;
 use self::{group::ZarrGroup, metadata::NodeMetadata};
-use super::{anndata::AnnData, format::Choice, version::stamp_of};
-
-/// Whether a folder is a zarr store.
-#[must_use]
-pub fn is_one(path: &Path) -> bool {
-    metadata::NAMES.iter().any(|name| path.join(name).is_file())
-}
+use super::{anndata::AnnData, choice::Choice, version::stamp_of};
 
 /// Opens a store and checks its structure.
 ///

@@ -9,11 +9,11 @@ use tch::{Device, Kind, Tensor};
 use torch::parameters::Parameters;
 
 use super::{
-    draws::Mixup,
     input::Input,
     layers::{HiddenLayers, HiddenShape, Linear, Mode},
     loss_term::LossTerm,
     losses::{accuracy, guess_loss, macro_accuracy},
+    mixing::Mixup,
 };
 
 /// All adversaries of a model.

@@ -3,8 +3,6 @@
 use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
-use super::optimiser::ParameterState;
-
 /// A count for each parameter.
 #[derive(Debug)]
 pub(super) struct Counts {
@@ -13,19 +11,16 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// The counts of parameters, on their device.
-    pub(super) fn new(slots: &[ParameterState]) -> Self {
-        let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
-        let count = to_i64(slots.len());
-        let mut counts = Self { steps: Tensor::zeros([count], (Kind::Float, device)) };
-        counts.restore(slots);
+    /// The counts of parameters, on a device.
+    pub(super) fn new(steps: &[i64], device: Device) -> Self {
+        let mut counts = Self { steps: Tensor::zeros([to_i64(steps.len())], (Kind::Float, device)) };
+        counts.restore(steps);
         counts
     }
 
     /// Sets the counts of parameters.
-    pub(super) fn restore(&mut self, slots: &[ParameterState]) {
-        let counts: Vec<i64> = slots.iter().map(|slot| i64::from(slot.steps)).collect();
-        tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(&counts)));
+    pub(super) fn restore(&mut self, steps: &[i64]) {
+        tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(steps)));
     }
 
     /// All counts, `[parameters]`.

@@ -3,13 +3,9 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use schemas::numbers::to_i64;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
-use super::{
-    input::{Cells, Input},
-    mixing::mixed,
-    network::Network,
-};
+use super::mixing::Mixup;
 
 /// The draws of a step.
 #[derive(Debug, Default)]
@@ -20,15 +16,6 @@ pub struct StepDraws {
     pub mixup: Option<Mixup>,
     /// Standard normal numbers `[cells, latent]`; `None`: from libtorch's generator.
     pub noise: Option<Tensor>,
-}
-
-/// How the cells of a batch are mixed: each with one other cell.
-#[derive(Debug)]
-pub struct Mixup {
-    /// The partner of each cell.
-    pub partners: Vec<i64>,
-    /// A cell's own share in the mixture.
-    pub share: f64,
 }
 
 impl StepDraws {
@@ -46,40 +33,6 @@ impl StepDraws {
         }
         let mixup = Mixup { partners, share };
         Self { seed, mixup: Some(mixup), noise: None }
-    }
-}
-
-impl StepDraws {
-    /// Draws that make a variational encoder return its means.
-    #[must_use]
-    pub fn points(network: &Network, input: &Input) -> Self {
-        let shape = [input.cells.shape[0], network.width()];
-        let noise = Tensor::zeros(shape, (network.parameters.kind(), network.parameters.device()));
-        Self { noise: Some(noise), ..Self::default() }
-    }
-}
-
-impl Mixup {
-    /// Each row mixed with its partner's.
-    pub fn mixed(&self, rows: &Tensor) -> Tensor {
-        rows * self.share + self.of_partners(rows) * (1.0 - self.share)
-    }
-
-    /// The rows of each cell's partner.
-    pub fn of_partners(&self, rows: &Tensor) -> Tensor {
-        rows.index_select(0, &Tensor::from_slice(&self.partners).to_device(rows.device()))
-    }
-
-    /// A batch with mixed expression; labels remain those of the first cell of each pair.
-    #[must_use]
-    pub fn of_input(&self, input: &Input) -> Input {
-        let cells = match (input.cells.values.device(), input.cells.values.kind()) {
-            (Device::Cpu, Kind::Float) => mixed::<f32>(&input.cells, self),
-            (Device::Cpu, Kind::Double) => mixed::<f64>(&input.cells, self),
-            _ => Cells::from_dense(&self.mixed(&input.cells.dense())),
-        };
-        let offset = input.offset.as_ref().map(|offset| self.mixed(offset));
-        Input { cells, offset, ..input.shallow_clone() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Steps that a GPU captures once as a graph and then replays.
 //!
 //! Launching a hundred kernels one by one takes longer than running them. Therefore all inputs that differ
-//! from step to step, the batch and the numbers of [`StepNumbers`], reach the device in one copy
+//! from step to step, the batch and the numbers of `StepNumbers`, reach the device in one copy
 //! ([`transfer`](super::transfer)), and a step reads them from a fixed place. The work is then always the
 //! same: it is captured once ([`CudaGraph`]), with one graph per layout of a batch and kind of step, and replayed
 //! from then on. Without a GPU, the same work runs kernel by kernel and gives the same numbers.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`network`] has the forward pass, [`losses`] the losses, [`loss_term`] their names, [`adversary`] the adversaries, [`optimiser`]
-//! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`fused`] a faster one on the CPU,
+//! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`plain`] its computation by libtorch, [`fused`] a faster one on the CPU,
 //! [`graph_replay`] one that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the
 //! decoder's offsets, [`input`] the conversion of a batch to tensors, [`packed_batch`] and [`transfer`] its transfer to a device, and
 //! [`backpressure`] the limit of how far the host runs ahead. Operations on tensors panic on wrong shapes,
@@ -43,13 +43,14 @@ mod launched;
 pub mod layers;
 pub mod loss_term;
 pub mod losses;
-mod mixing;
+pub mod mixing;
 pub mod moments;
 pub mod neighbours;
 pub mod network;
 pub mod optimiser;
 pub mod packed_batch;
 mod perturbations;
+pub mod plain;
 mod recomputed;
 pub mod saved;
 pub mod schedule;

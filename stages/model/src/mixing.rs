@@ -1,15 +1,48 @@
-//! Mixes rows of expression in pairs, without making them dense.
+//! Mixes cells in pairs; rows of expression without making them dense, where possible.
 
 use kernels::sparse::index;
 use schemas::numbers::to_i64;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 use torch::memory::{TensorNumber, numbers};
 
-use super::{draws::Mixup, input::Cells};
+use super::input::{Cells, Input};
+
+/// How the cells of a batch are mixed: each with one other cell.
+#[derive(Debug)]
+pub struct Mixup {
+    /// The partner of each cell.
+    pub partners: Vec<i64>,
+    /// A cell's own share in the mixture.
+    pub share: f64,
+}
+
+impl Mixup {
+    /// Each row mixed with its partner's.
+    pub fn mixed(&self, rows: &Tensor) -> Tensor {
+        rows * self.share + self.of_partners(rows) * (1.0 - self.share)
+    }
+
+    /// The rows of each cell's partner.
+    pub fn of_partners(&self, rows: &Tensor) -> Tensor {
+        rows.index_select(0, &Tensor::from_slice(&self.partners).to_device(rows.device()))
+    }
+
+    /// A batch with mixed expression; labels remain those of the first cell of each pair.
+    #[must_use]
+    pub fn of_input(&self, input: &Input) -> Input {
+        let cells = match (input.cells.values.device(), input.cells.values.kind()) {
+            (Device::Cpu, Kind::Float) => mixed::<f32>(&input.cells, self),
+            (Device::Cpu, Kind::Double) => mixed::<f64>(&input.cells, self),
+            _ => Cells::from_dense(&self.mixed(&input.cells.dense())),
+        };
+        let offset = input.offset.as_ref().map(|offset| self.mixed(offset));
+        Input { cells, offset, ..input.shallow_clone() }
+    }
+}
 
 /// Each row times its own share, plus its partner's row times the rest. The genes of a row are ascending,
 /// before and after.
-pub(super) fn mixed<T: TensorNumber>(cells: &Cells, mixup: &Mixup) -> Cells {
+fn mixed<T: TensorNumber>(cells: &Cells, mixup: &Mixup) -> Cells {
     let (pointers, genes) = (numbers::<i64>(&cells.pointers), numbers::<i64>(&cells.genes));
     let (values, library) = (numbers::<T>(&cells.values), numbers::<T>(&cells.library));
     let (keeps, takes) = (T::from_f64(mixup.share), T::from_f64(1.0 - mixup.share));

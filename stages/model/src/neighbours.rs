@@ -10,16 +10,9 @@ const NEIGHBOURS: i64 = 30;
 pub const CELLS_AT_ONCE: usize = 256;
 
 /// The share of each cell's nearest neighbours (Euclidean, without itself) that have its label, averaged
-/// within each label, then over labels; `None` for fewer than two cells.
+/// within each label, then over labels: for several labels of the same cells; `None` for fewer than two cells.
 ///
 /// `latent` is `[cells, n]`, `labels` are codes.
-#[must_use]
-pub fn purity(latent: &Tensor, labels: &[i64]) -> Option<f64> {
-    let purities = purities(latent, &[labels])?;
-    purities.into_iter().next()
-}
-
-/// The same for several labels of the same cells.
 #[must_use]
 pub fn purities(latent: &Tensor, labels: &[&[i64]]) -> Option<Vec<f64>> {
     let _no_grad = tch::no_grad_guard();
@@ -67,8 +60,9 @@ mod tests {
         let coin: Vec<i64> = (0..600).map(|cell| (cell / 2) % 2).collect();
         let centres = Tensor::from_slice(&cluster).to_kind(Kind::Double).unsqueeze(-1) * 100.0;
         let latent = Tensor::randn([600, 3], (Kind::Double, Device::Cpu)) + centres;
-        assert_eq!(purity(&latent, &cluster), Some(1.0));
-        let mixed = purity(&latent, &coin).expect("there are cells");
+        let found = purities(&latent, &[&cluster, &coin]).expect("there are cells");
+        let [of_clusters, mixed] = found[..] else { panic!("one number for each label") };
+        assert_eq!(of_clusters, 1.0);
         assert!((mixed - 0.5).abs() < 0.05, "{mixed}");
     }
 
@@ -77,7 +71,7 @@ mod tests {
         // Of four cells on a line, 0 1 | 10 11, the last has a label of its own.
         let latent = Tensor::from_slice(&[0.0, 1.0, 10.0, 11.0]).view([4, 1]);
         // All three others are neighbours: shares 2/3, 2/3, 2/3 and 0.
-        assert_eq!(purity(&latent, &[0, 0, 0, 7]), Some(1.0 / 3.0));
-        assert_eq!(purity(&latent.narrow(0, 0, 1), &[0]), None);
+        assert_eq!(purities(&latent, &[&[0, 0, 0, 7]]), Some(vec![1.0 / 3.0]));
+        assert_eq!(purities(&latent.narrow(0, 0, 1), &[&[0]]), None);
     }
 }

@@ -17,10 +17,11 @@ use torch::parameters::Parameters;
 
 use super::{
     decoder::{Decoder, DecoderOutput},
-    draws::{Mixup, StepDraws},
+    draws::StepDraws,
     encoder::{Basal, Encoder},
     input::{Cells, Input},
     layers::{Linear, Mode},
+    mixing::Mixup,
     packed_batch::PackedBatch,
     perturbations::{PROJECTION, Perturbations},
 };
@@ -261,6 +262,14 @@ impl Network {
 
     fn no_covariates(&self, cells: i64) -> Tensor {
         Tensor::zeros([cells, self.latent], (self.parameters.kind(), self.parameters.device()))
+    }
+
+    /// Draws that make a variational encoder return its means.
+    #[must_use]
+    pub fn point_draws(&self, input: &Input) -> StepDraws {
+        let shape = [input.cells.shape[0], self.width()];
+        let noise = Tensor::zeros(shape, (self.parameters.kind(), self.parameters.device()));
+        StepDraws { noise: Some(noise), ..StepDraws::default() }
     }
 
     /// All latents of a batch in training, mixed and drawn as `draws` says.

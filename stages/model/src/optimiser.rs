@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use schemas::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch::memory::numbers;
 
 use super::counts::Counts;
@@ -205,8 +205,19 @@ impl Adam {
     pub(super) fn steps(&self) -> Tensor {
         match &self.counts {
             Some(counts) => counts.all(),
-            None => Tensor::from_slice(&self.slots.iter().map(|slot| i64::from(slot.steps)).collect::<Vec<_>>()),
+            None => Tensor::from_slice(&self.host_steps()),
         }
+    }
+
+    /// The step counts in the slots.
+    fn host_steps(&self) -> Vec<i64> {
+        self.slots.iter().map(|slot| i64::from(slot.steps)).collect()
+    }
+
+    /// Counts steps on the device of the parameters from now on.
+    pub(super) fn count_on_device(&mut self) {
+        let device = self.slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
+        self.counts = Some(Counts::new(&self.host_steps(), device));
     }
 
     /// [`Self::steps`] on the host, one scalar per parameter, by name.
@@ -235,8 +246,9 @@ impl Adam {
             slot.steps = i32::try_from(steps.int64_value(&[]))
                 .map_err(|_| Error::damaged(path, "a count of steps is too large"))?;
         }
+        let steps = self.host_steps();
         if let Some(counts) = &mut self.counts {
-            counts.restore(&self.slots);
+            counts.restore(&steps);
         }
         Ok(())
     }

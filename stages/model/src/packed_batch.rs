@@ -1,6 +1,6 @@
 //! A batch as one buffer: written once by the host, copied to a device as a whole, and unpacked there.
 //!
-//! The buffer begins with space for the other inputs of a step ([`Controls`]), which its engine fills in. The
+//! The buffer begins with space for the other inputs of a step (`Controls`), which its engine fills in. The
 //! batch's numbers keep their narrow storage types. There is space for slightly more non-zeros than there
 //! are, so that batches of one size share a layout and a device can replay its work on the previous one. The
 //! rest is padded with zeros for some genes of the last cell, which change no sum.
@@ -17,7 +17,6 @@ use schemas::{
     numbers::{bounded, to_i64},
 };
 use sprs::CsMatI;
-use stage::batch::Batch;
 use tch::{Device, Kind, Tensor};
 use torch::{CudaEvent, memory::numbers_mut};
 
@@ -74,12 +73,6 @@ impl PartPlace {
 }
 
 impl PackedLayout {
-    /// The layout of a batch from an atlas restricted to this many genes.
-    #[must_use]
-    pub fn for_batch(batch: &Batch, genes: i64) -> Self {
-        Self::of_parts(&batch.expression, &batch.labels, genes)
-    }
-
     fn of_parts(expression: &Expression, labels: &Labels, genes: i64) -> Self {
         let longest = labels.perturbations.outer_iterator().map(|row| row.nnz()).max();
         Self {

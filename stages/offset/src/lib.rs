@@ -1,6 +1,6 @@
 //! Offsets of the decoder's output: computed from mean profiles of training cells for a condition in a context.
 //!
-//! Every offset consists of one control profile and a weighted sum of shifts ([`rule`]). The profiles are
+//! Every offset consists of one control profile and a weighted sum of shifts (`rule`). The profiles are
 //! measured in one pass over the training cells, and saved with the model. With a the control profile and Δ
 //! the shift, both on log(1 + counts in a library T), the logits of counts start at ln max(exp(a + Δ) − 1,
 //! ε), and the mean of continuous values at a + Δ.

@@ -10,6 +10,7 @@ mod nearest;
 pub mod parts;
 mod resolve;
 mod source_contexts;
+mod target;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU64, path::Path};
 
@@ -19,7 +20,8 @@ use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
-    jobs::{CellSpan, Job, Jobs, Target},
+    jobs::{CellSpan, Jobs},
+    target::{IsSource, Job, Target},
 };
 
 /// The conditions to predict.

@@ -14,6 +14,7 @@ use schemas::{
 };
 
 mod backed;
+mod block_storage;
 mod blocks;
 mod genes;
 mod manifest;
@@ -26,19 +27,9 @@ use storage::{
     parquet_read::{self, Batches, Undecodable},
 };
 
-use self::{blocks::BlockStorage, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
-pub use self::{genes::some_of, manifest::read_manifest};
+pub use self::{block_storage::Access, genes::some_of, manifest::read_manifest};
+use self::{block_storage::BlockStorage, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
 use crate::{gene_subset::GeneSubset, split::Split};
-
-/// How the matrix is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Through a memory map, without copies before the batch.
-    #[default]
-    Map,
-    /// By plain reads, for file systems on which maps are slow or unsafe.
-    Read,
-}
 
 /// An open atlas with all of its genes or some; clones share it.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! One HTML page about a model: its training, its predictions, and their scores.
 //!
 //! The page is self-contained: pictures are inline SVG, there are no scripts, and it follows the reader's
-//! light or dark colour scheme. [`page`] turns plain structs into text; the caller reads files and computes
+//! light or dark colour scheme. [`page()`] turns plain structs into text; the caller reads files and computes
 //! numbers.
 //!
 //! ```

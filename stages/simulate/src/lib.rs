@@ -35,6 +35,7 @@ use schemas::{
     ids::CellIndex,
 };
 
+pub use self::profile::Interactions;
 use self::{
     counts::{log_normal, negative_binomial},
     layout::CellLayout,
@@ -47,17 +48,6 @@ pub const CONTROL: &str = "ctrl";
 
 /// Approximate maximum number of non-zeros in a chunk.
 const ENTRIES_PER_CHUNK: f64 = 2e6;
-
-/// How interactions are generated: the effects of combinations beyond the sum of their parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interactions {
-    /// Each combination changes genes independently of the others, so combinations do not predict each other.
-    #[default]
-    Own,
-    /// From the pathways on which its parts act: each pair of pathways changes some genes, so combinations
-    /// predict each other.
-    Pathways,
-}
 
 /// The properties of a simulated atlas.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,6 @@ use schemas::numbers::to_usize;
 use stage::cast::narrow;
 
 use super::{
-    Interactions,
     counts::factor_for_density,
     random::{Permutation, Purpose, Random},
 };
@@ -29,6 +28,17 @@ const HALF_EFFECT: f64 = 0.4;
 
 /// Number of pairs of a gene and a cell type from which the overall level is computed.
 const CALIBRATION: usize = 2000;
+
+/// How interactions are generated: the effects of combinations beyond the sum of their parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interactions {
+    /// Each combination changes genes independently of the others, so combinations do not predict each other.
+    #[default]
+    Own,
+    /// From the pathways on which its parts act: each pair of pathways changes some genes, so combinations
+    /// predict each other.
+    Pathways,
+}
 
 /// A change of some genes: gene and log fold change. If a gene appears twice, its changes are added.
 pub(super) type Effect = Vec<(usize, f64)>;

@@ -18,7 +18,7 @@ use storage::{
 use super::{
     MANIFEST, Published, PublishedFile,
     encode::{Encoded, EncodedGroup},
-    layout::{OutputLayout, PartRows},
+    layout::{OutputLayout, PartRows, is_one_file},
     shards::{Shard, ShardFolder},
 };
 
@@ -54,12 +54,6 @@ impl std::fmt::Debug for OpenFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OpenFile").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
     }
-}
-
-/// Whether predictions are written to a single file.
-#[must_use]
-pub fn is_one_file(target: &Path) -> bool {
-    target.extension().is_some_and(|extension| extension == "parquet")
 }
 
 impl Publish {

@@ -1,6 +1,6 @@
 //! How tables of predictions are divided into files: everything that determines the files' bytes.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -159,4 +159,10 @@ pub fn row_bytes(schema: &Schema) -> u64 {
         }
     }
     schema.fields().iter().map(|field| value_bytes(field.data_type())).sum()
+}
+
+/// Whether predictions are written to a single file.
+#[must_use]
+pub fn is_one_file(target: &Path) -> bool {
+    target.extension().is_some_and(|extension| extension == "parquet")
 }

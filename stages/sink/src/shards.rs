@@ -21,7 +21,7 @@ use storage::{
     sealed::{read_sealed, sealed},
 };
 
-use super::{MANIFEST, Published, PublishedFile, damaged};
+use super::{MANIFEST, Published, PublishedFile, damaged, layout::is_one_file};
 
 /// One of several shares of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ impl PlanFolder {
 impl ShardFolder {
     pub(super) fn create(target: &Path, plan: &str, about: &str, shard: Shard) -> Result<Self> {
         refuse_existing(target)?;
-        if super::files::is_one_file(target) {
+        if is_one_file(target) {
             let message = format!("{} is one file, but shards write a folder", target.display());
             return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use model::{
-    draws::StepDraws,
     input::Input,
     layers::Mode,
     losses::reconstruction,
@@ -140,7 +139,7 @@ impl Validation {
     pub fn add(&mut self, network: &Network, batch: &Batch, input: &Input) {
         let _no_grad = tch::no_grad_guard();
         let cells = &input.cells;
-        let latent = network.latent(input, Mode::Eval, &StepDraws::points(network, input));
+        let latent = network.latent(input, Mode::Eval, &network.point_draws(input));
         let after = latent.after();
         let output = network.decode(&after, input.offset.as_ref(), &cells.library, Mode::Eval);
         self.counterfactual.add(network, batch, &latent.basal.latent, &cells.library);

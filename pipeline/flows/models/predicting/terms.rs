@@ -21,7 +21,7 @@ use stages::{
     trainer::gene_choice::ChosenGenes,
 };
 
-use super::source_plans;
+use super::source_plans::source_plans;
 use crate::flows::{Resources, completed, rows};
 
 /// Default number of differential genes per condition.

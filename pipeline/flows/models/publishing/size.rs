@@ -6,8 +6,7 @@ use schemas::{Error, Result};
 use stages::{
     sink::{
         OutputPrecision, Shard,
-        files::is_one_file,
-        layout::{row_bytes, waiting_bytes},
+        layout::{is_one_file, row_bytes, waiting_bytes},
     },
     storage::disk::{check_room, free_bytes},
 };

@@ -19,18 +19,13 @@ use parquet::{
 use schemas::{Error, Result};
 use storage::parquet_read::{Batches, Pages, parquet_metadata};
 
-use super::ipc::Ipc;
+use super::{
+    ipc::Ipc,
+    part::{TablePart, unreadable},
+};
 
 /// Rows per batch in which a part is read.
 const BATCH_ROWS: usize = 1024;
-
-/// Rows that are stored together.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TablePart {
-    pub(super) rows: u64,
-    /// Maximum number of values in the lists of one column.
-    pub(super) list_values: u64,
-}
 
 /// An open file.
 #[derive(Clone, Debug)]
@@ -183,9 +178,4 @@ impl TableFile {
         let schema = metadata.parquet_schema();
         (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == column)
     }
-}
-
-pub(super) fn unreadable(path: &Path, error: &dyn StdError) -> Error {
-    let hint = "the file may be damaged, cut short, or compressed in an unsupported way; write it again";
-    Error::data(path.display().to_string(), format!("can't be read ({error})"), hint)
 }

@@ -9,7 +9,7 @@ use std::{
 use schemas::{Error, Result, arrow::PREDICTIONS_MANIFEST, atlas::files};
 
 use super::{
-    super::format::Choice,
+    super::choice::Choice,
     file::{self, TableFile},
     layout::TableLayout,
 };

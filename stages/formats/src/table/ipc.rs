@@ -15,7 +15,7 @@ use arrow::{
 use schemas::{Error, Result, numbers::to_usize};
 use storage::parquet_read::decoded;
 
-use super::file::{TablePart, unreadable};
+use super::part::{TablePart, unreadable};
 
 /// Maximum size of the description of a batch; a file that claims more is damaged, and no memory is allocated
 /// for it.

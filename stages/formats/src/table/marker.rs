@@ -8,10 +8,10 @@ use arrow::{
 use schemas::Result;
 
 use super::{
-    super::format::ListStart,
+    super::choice::ListStart,
+    casts::{cast, lists_of, row_of},
     file::TableFile,
     genes::Numbering,
-    values::{cast, lists_of, row_of},
 };
 
 /// Maximum number of cells that are examined.

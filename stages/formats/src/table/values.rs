@@ -5,12 +5,16 @@ use std::sync::Arc;
 use arrays::exact;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch},
-    compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type},
+    datatypes::{DataType, Float32Type, Float64Type, Int64Type},
 };
 use schemas::{Error, Result};
 
-use super::{file::TableFile, genes::Numbering, marker::Marker};
+use super::{
+    casts::{cast, lists_of, row_of},
+    file::TableFile,
+    genes::Numbering,
+    marker::Marker,
+};
 
 /// The values of some rows.
 pub(super) enum TableValues {
@@ -18,17 +22,6 @@ pub(super) enum TableValues {
     Wide(Vec<(u32, Float32Array)>),
     /// Lists of genes and of their values.
     Lists { genes: ArrayRef, values: ArrayRef, numbering: Arc<Numbering>, marker: Marker },
-}
-
-/// Casts a column; a value that does not fit is an error.
-pub(super) fn cast(file: &TableFile, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(array, to, &strict).map_err(|error| file.unreadable(&error))
-}
-
-/// The type of lists with 64-bit offsets.
-pub(super) fn lists_of(item: DataType) -> DataType {
-    DataType::LargeList(Arc::new(Field::new("item", item, true)))
 }
 
 impl TableValues {
@@ -113,10 +106,4 @@ fn check_exact(file: &TableFile, stored: &ArrayRef, kept: &ArrayRef, wide: &Data
         None => Ok(()),
         Some((_, value)) => Err(file.error(exact::message(value), exact::HINT)),
     }
-}
-
-/// The values of one row; empty if it is null.
-pub(super) fn row_of(lists: &ArrayRef, row: usize) -> ArrayRef {
-    let lists = lists.as_list::<i64>();
-    if lists.is_null(row) { lists.values().slice(0, 0) } else { lists.value(row) }
 }

@@ -15,7 +15,6 @@ use schemas::{
     numbers::{checked, to_usize},
 };
 
-use super::vector;
 use crate::{h5ad::values::DatasetValues, source::MOST_GENES};
 
 /// The kind of feature that is kept.
@@ -214,4 +213,21 @@ fn warn_of_left_out(types: &ArrayRef, kept: &BooleanArray, place: &ObjectPlace) 
 
 fn bug(error: arrow::error::ArrowError) -> Error {
     Error::Bug(error.to_string())
+}
+
+/// A member of a group that has one value for each of this many cells or features.
+pub(super) fn vector(group: &Group, name: &str, place: &ObjectPlace, length: u64) -> Result<DatasetValues> {
+    let place = place.child(name);
+    if !group.link_exists(name) {
+        return Err(place.error("is missing", "give a feature-barcode matrix from Cell Ranger"));
+    }
+    let dataset = group.dataset(name).map_err(|error| place.unreadable(error))?;
+    let Some(values) = DatasetValues::open(dataset, place.clone()) else {
+        return Err(place.error("has an unsupported type", "give a feature-barcode matrix from Cell Ranger"));
+    };
+    if values.len() as u64 != length {
+        let message = format!("has {} values, but the matrix has {length}", values.len());
+        return Err(place.error(message, "the file is inconsistent; download it again"));
+    }
+    Ok(values)
 }

@@ -22,7 +22,7 @@ use schemas::{
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
-use crate::format::Choice;
+use crate::choice::Choice;
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -170,10 +170,15 @@ pub(super) fn table(payload: &[u8]) -> Result<RecordBatch> {
 
 /// The rows in three payloads.
 pub(super) fn rows(payloads: &[Vec<u8>], spare: CsrRows, genes: u32) -> Result<CsrRows> {
-    let [pointers, ids, values] = payloads else { return Err(super::unexpected()) };
+    let [pointers, ids, values] = payloads else { return Err(unexpected()) };
     let (mut row_pointers, mut row_genes, mut row_values) = spare.into_parts();
     row_pointers.extend(pointers.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
     row_genes.extend(ids.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
     row_values.extend(values.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-    CsrRows::canonical(row_pointers, row_genes, row_values, genes).map_err(|_| super::unexpected())
+    CsrRows::canonical(row_pointers, row_genes, row_values, genes).map_err(|_| unexpected())
+}
+
+/// The error about a reply that does not follow the protocol.
+pub(super) fn unexpected() -> Error {
+    Error::Bug("the process that reads the file gave an unexpected answer".into())
 }

@@ -92,7 +92,7 @@ impl StoredGroup for ZarrGroup {
         for entry in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))? {
             let entry = entry.map_err(Error::io("read", &self.folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if super::is_one(&entry.path()) {
+            if metadata::is_one(&entry.path()) {
                 names.push(name);
             }
         }

@@ -85,3 +85,9 @@ fn parse_checked(mut array: Attributes) -> MetadataResult<ArrayMetadata> {
     }
     serde_json::from_value(Value::Object(array)).map_err(|error| format!("has metadata that can't be used ({error})"))
 }
+
+/// Whether a folder is a zarr store.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    NAMES.iter().any(|name| path.join(name).is_file())
+}

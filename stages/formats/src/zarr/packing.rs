@@ -25,8 +25,6 @@ use zarrs::{
     plugin::{ExtensionName, ZarrVersion},
 };
 
-use super::metadata::MetadataResult;
-
 /// Maximum unpacked size of a chunk that can be read.
 pub(super) const MOST_CHUNK_BYTES: u64 = 1 << 30;
 /// Prefix of the names of these codecs, which makes them unique.
@@ -59,7 +57,7 @@ impl Packing {
     ///
     /// # Errors
     /// Bytes that the codec can't have produced, or that unpack to more; the error describes the problem.
-    pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> MetadataResult<Cow<'a, [u8]>> {
+    pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> Result<Cow<'a, [u8]>, String> {
         let damaged = || format!("it is not {} data", self.word());
         let too_long = || format!("it unpacks to more than the {most} bytes that it may have");
         let read = |packed: &mut dyn Read| {
@@ -117,7 +115,7 @@ fn has_texts(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// A codec that is not supported; the error describes the problem.
-pub(super) fn watched(codecs: &[Value], key: &str) -> MetadataResult<Vec<Value>> {
+pub(super) fn watched(codecs: &[Value], key: &str) -> Result<Vec<Value>, String> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(register);
     let mut out = Vec::new();

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     adversary::{Adversaries, AdversaryResults, ClassifierTask},
-    draws::Mixup,
     gradients::Gradients,
     input::Input,
+    mixing::Mixup,
 };
 
 /// Whether all adversaries are supported.

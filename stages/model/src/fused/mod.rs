@@ -1,13 +1,13 @@
 //! Steps on the CPU with kernels instead of libtorch's operations.
 //!
-//! The large parts are computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), where the
+//! The large parts are computed by hand, forward and backward: the hidden layers of encoder and decoder (`chain`), where the
 //! encoder's first layer reads only the non-zeros; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
 //! pass. The parts between encoder and decoder are small and have many variants (embeddings, doses, mixup, adversaries): they use
 //! automatic differentiation, from the encoder's last activations to the decoded latent. Adversaries are again computed
-//! by hand ([`classifiers`]), with their gradient penalty in closed form ([`penalty`]).
+//! by hand (`classifiers`), with their gradient penalty in closed form (`penalty`).
 //!
-//! The results are equal to those of [`StepArguments`] up to rounding, except for different dropout draws.
-//! Unsupported settings fall back to [`StepArguments`].
+//! The results are equal to those of [`Plain`] up to rounding, except for different dropout draws.
+//! Unsupported settings fall back to [`Plain`].
 
 mod adam;
 mod chain;
@@ -29,8 +29,9 @@ use super::{
     loss_term::LossTerm,
     network::Network,
     optimiser::Adam,
+    plain::Plain,
     schedule::Schedule,
-    step::{Engine, Learner, Plain, Sides, StepArguments, StepLosses, take_step},
+    step::{Engine, Learner, Sides, StepArguments, StepLosses, take_step},
 };
 
 /// Steps by kernels on the CPU, for networks that decode negative binomials.

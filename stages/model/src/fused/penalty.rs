@@ -1,7 +1,7 @@
 //! The gradient of a gradient penalty in closed form, instead of differentiating a backward pass automatically.
 //!
 //! Let S be the sum of all logits. The backward pass from S to the latent consists of linear layers
-//! (`e ← dx W`), masks and norms (`dx` from `e`, [`kernels::penalty`](kernels::penalty)). The penalty P is
+//! (`e ← dx W`), masks and norms (`dx` from `e`, [`kernels::penalty`]). The penalty P is
 //! the mean square of the result. Its adjoint v starts as 2 g / numel and goes back up: a linear layer's
 //! weight gets `dxᵀ v`, and `v ← v Wᵀ`; a norm adds a term to the gradient of its own input, which joins the
 //! ordinary backward pass there.

@@ -1,11 +1,8 @@
 //! Hidden layers forward and backward: matrix products by libtorch, everything else by custom kernels.
 
-use device_kernels::{
-    layer::{
-        BatchNormParameters, DeviceDropout, LayerForward, batch_norm, batch_norm_back, column_sums, cut, cut_back,
-        layer_norm,
-    },
-    penalty::PenaltyTerms,
+use device_kernels::layer::{
+    BatchNormParameters, DeviceDropout, LayerForward, PenaltyTerms, batch_norm, batch_norm_back, column_sums, cut,
+    cut_back, layer_norm,
 };
 use tch::Tensor;
 

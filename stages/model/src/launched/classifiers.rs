@@ -1,11 +1,11 @@
 //! Adversaries: a forward and backward pass of each classifier, with its gradient penalty in closed form.
 //!
-//! The penalty's gradient is derived in [`crate::fused::penalty`], which computes it on the CPU.
+//! The penalty's gradient is derived in `fused::penalty`, which computes it on the CPU.
 
 use device_kernels::{
     guess::{ClassificationTargets, losses_and_accuracy},
-    layer::column_sums,
-    penalty::{PenaltyTerms, add_row, down, up, value},
+    layer::{PenaltyTerms, column_sums},
+    penalty::{add_row, down, up, value},
     unpack::Unpacked,
 };
 use schemas::{config::AdversaryLoss, numbers::to_i64};

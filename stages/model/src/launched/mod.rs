@@ -6,7 +6,7 @@
 //! write their tensors as few times as the reductions allow. All numbers that differ between steps are on the device ([`Controls`]),
 //! so every step is the same work and can be captured as a graph.
 //!
-//! The results are equal to those of [`Plain`](super::step::Plain) up to rounding, on the host and on a GPU,
+//! The results are equal to those of [`Plain`](super::plain::Plain) up to rounding, on the host and on a GPU,
 //! except for different dropout draws.
 
 mod adam;

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 
 use reader::atlas::Atlas;
 
-use super::jobs::{CellSpan, Job, Jobs, Target};
+use super::{
+    jobs::{CellSpan, Jobs},
+    target::{Job, Target},
+};
 use crate::predict::batch_size;
 
 /// Default size of a file's values, approximately.

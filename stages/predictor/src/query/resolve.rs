@@ -11,10 +11,10 @@ use reader::{
 use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, vocabulary::CovariateTerm};
 
 use super::{
-    BatchChoice, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
-    jobs::{IsSource, targets_per_job},
+    BatchChoice, OnNoControl, OnUnseen, Query, Request, Skipped,
     names::{CodedCondition, Names},
     source_contexts::{SourceContext, SourceContexts},
+    target::{IsSource, Job, Target, targets_per_job},
 };
 
 const NO_TRAINING_CONTROLS: &str =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use reader::atlas::Atlas;
 use schemas::ids::CellIndex;
 
-use super::{OnNoControl, jobs::IsSource};
+use super::{OnNoControl, target::IsSource};
 
 /// A covariate combination that has source cells.
 pub(super) struct SourceContext {

@@ -4,7 +4,7 @@ use kernels::layer::Dropout as OfProcessor;
 use tch::Tensor;
 use torch::launch::{Address, Argument, arguments};
 
-use super::{empty, penalty::PenaltyTerms, run_numbers, run_rows, run_strips, shape};
+use super::{empty, run_numbers, run_rows, run_strips, shape};
 
 /// Dropout of one layer, with its seed on the device, so that a replayed step drops different activations each time.
 #[derive(Debug)]
@@ -182,6 +182,15 @@ pub struct BatchNormGradients {
     pub bias: Tensor,
     /// With respect to the bias of the linear layer.
     pub linear_bias: Tensor,
+}
+
+/// Terms that the upward pass adds to the ordinary backward pass of a norm.
+#[derive(Debug)]
+pub struct PenaltyTerms {
+    /// The term added to the gradient with respect to the norm's input, `[cells, width]`.
+    pub onto: Tensor,
+    /// The gradient with respect to the weight of batch norm, `[width]`.
+    pub by_weight: Option<Tensor>,
 }
 
 /// The backward pass of [`batch_norm`]: `gradient`, with respect to the output, is overwritten by the one

@@ -2,9 +2,14 @@
 
 use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
-use torch::launch::{Address, Argument, arguments, multiprocessors};
+use torch::launch::{Address, arguments, multiprocessors};
 
-use super::{count, empty, mixing::MixingArguments, run, run_numbers, run_strips, shape, unpack::Unpacked};
+use super::{
+    count, empty,
+    mixing::MixingArguments,
+    run, run_numbers, run_strips, shape,
+    unpack::{SparseRows, Unpacked},
+};
 
 /// Threads of a block, which processes one row of logits at a time.
 const THREADS: u32 = 512;
@@ -54,20 +59,6 @@ arguments! {
         genes: i64,
     }
 }
-
-/// The non-zeros of a batch, in their transfer types.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SparseRows<'a> {
-    pub(super) pointers: Address<'a>,
-    pub(super) entries: Address<'a>,
-    pub(super) genes: Address<'a>,
-    pub(super) values: Address<'a>,
-    pub(super) gene_type: i64,
-    pub(super) value_type: i64,
-}
-
-impl Argument for SparseRows<'_> {}
 
 /// The loss of a batch and its gradients.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use torch::launch::{Address, Argument, arguments, multiprocessors};
 
 use super::{
     BLOCKS_EACH, ROW_THREADS, count, empty,
-    layer::{LayerForward, LayerForwardArguments},
+    layer::{LayerForward, LayerForwardArguments, PenaltyTerms},
     run, run_numbers, run_rows, run_strips, shape,
 };
 
@@ -104,15 +104,6 @@ arguments! {
         passed: LayerForwardArguments<'a>,
         up: UpArguments<'a>,
     }
-}
-
-/// Terms that the upward pass adds to the ordinary backward pass of a norm.
-#[derive(Debug)]
-pub struct PenaltyTerms {
-    /// The term added to the gradient with respect to the norm's input, `[cells, width]`.
-    pub onto: Tensor,
-    /// The gradient with respect to the weight of batch norm, `[width]`.
-    pub by_weight: Option<Tensor>,
 }
 
 /// The upward pass: turns `adjoint`, `[cells, width]`, of the gradient with respect to the linear layer's

@@ -1,11 +1,10 @@
 //! Unpacks a batch on a device: the encoder's input, and labels in the types that steps use (`cuda/sparse.cuh`).
 
 use tch::{Kind, Tensor};
-use torch::launch::{Address, arguments};
+use torch::launch::{Address, Argument, arguments};
 
 use super::{
     mixing::{Mixing, MixingArguments},
-    negative_binomial::SparseRows,
     run_rows,
 };
 
@@ -90,6 +89,20 @@ pub struct Packed {
     /// The combination of each cell, `[cells]`, int32.
     pub combinations: Tensor,
 }
+
+/// The non-zeros of a batch, in their transfer types.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SparseRows<'a> {
+    pub(super) pointers: Address<'a>,
+    pub(super) entries: Address<'a>,
+    pub(super) genes: Address<'a>,
+    pub(super) values: Address<'a>,
+    pub(super) gene_type: i64,
+    pub(super) value_type: i64,
+}
+
+impl Argument for SparseRows<'_> {}
 
 /// The batch in the types that steps use.
 #[derive(Debug)]

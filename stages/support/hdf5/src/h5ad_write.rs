@@ -16,7 +16,10 @@ use hdf5_metno::File;
 use schemas::{Error, Result, chunk::Chunk};
 use storage::disk::StagedFile;
 
-pub use self::dense::{DenseFrame, DenseH5adWriter};
+pub use self::{
+    dense::{DenseFrame, DenseH5adWriter},
+    frame::{H5adColumn, H5adKind},
+};
 use self::{
     frame::{ObsFrame, write_var},
     vector::{Encoding, Vector, encode},
@@ -27,28 +30,6 @@ const MATRIX_CHUNK: usize = 128 << 10;
 
 /// Rows of `obs` that are compressed together.
 const ROW_CHUNK: usize = 16 << 10;
-
-/// How a column of `obs` is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum H5adKind {
-    /// Text that repeats (`Utf8`): stored as codes and category names; null is a missing value.
-    Category,
-    /// Text that does not repeat (`Utf8`); null is not allowed.
-    Text,
-    /// Whole numbers (any integer type); null is not allowed.
-    Integer,
-    /// Numbers (any number type); null becomes NaN.
-    Number,
-}
-
-/// A column of `obs` other than the cells' names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct H5adColumn {
-    /// The column's name, in the chunks and in the file.
-    pub name: String,
-    /// How it is stored.
-    pub kind: H5adKind,
-}
 
 /// How a file is stored.
 #[derive(Clone, Copy, Debug, Default)]

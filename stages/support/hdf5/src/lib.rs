@@ -1,5 +1,5 @@
 //! Shared code of HDF5 readers and writers: places in a file, errors that name them, [`DatasetNumbers`] read without libhdf5, and a
-//! [`check`] of a file's structure before libhdf5 opens it.
+//! check of a file's structure before libhdf5 opens it.
 //!
 //! ```
 //! use hdf5::h5ad_write::{H5adWriteOptions, H5adWriter};
@@ -73,7 +73,7 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 /// Opens a file named by a user.
 ///
 /// # Errors
-/// A file that is missing, is not an HDF5 file, is cut short, or whose structure [`check`] refuses.
+/// A file that is missing, is not an HDF5 file, is cut short, or whose structure the check refuses.
 pub fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! ⟨v core⟩ is ⟨v d⟩ − ⟨v⟩⟨d⟩ − ⟨v x̂⟩⟨d x̂⟩, so one pass computes all sums of a direction.
-//! [`model::fused::penalty`] explains the purpose.
+//! `model::fused::penalty` explains the purpose.
 
 use simd::{InstructionSet, Kernel};
 

@@ -2,7 +2,7 @@
 //!
 //! All writing goes through this module: bytes are synced before their name, and a name before the next step
 //! relies on it. A writer locks its hidden name, so that leftovers of killed processes can be distinguished
-//! from another process's work. [`faults`] lets tests see what happens when a call fails.
+//! from another process's work. `faults` lets tests see what happens when a call fails.
 #![expect(clippy::disallowed_methods, reason = "this is the place that writes files")]
 
 mod below;
@@ -13,6 +13,7 @@ pub mod faults;
 #[path = "disk/no_faults.rs"]
 mod faults;
 mod file;
+mod folders;
 mod lock;
 mod replace;
 mod room;
@@ -21,7 +22,6 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use schemas::{Error, Result};
@@ -30,11 +30,16 @@ pub use self::file::checksum_of_file;
 pub use self::{
     below::files_below,
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
+    folders::{create_folders, remove_all, sync_folder},
     lock::{FolderLock, PathLock},
     replace::{discard, refuse_existing, remove_leftovers, remove_leftovers_of, rename, replace_folder},
     room::{check_room, free_bytes},
 };
-use self::{call::Call, lock::Lock};
+use self::{
+    call::Call,
+    folders::{create_folder, parent_of, unique},
+    lock::{Lock, hidden_sibling},
+};
 
 /// A folder being written; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -263,77 +268,6 @@ impl Drop for ScratchFolder {
         if let Err(error) = remove_all(&self.0) {
             tracing::warn!("could not remove {}: {error}", self.0.display());
         }
-    }
-}
-
-/// Creates a folder that does not exist yet.
-fn create_folder(path: &Path) -> Result<()> {
-    faults::before(Call::CreateFolder, path).and_then(|()| fs::create_dir(path)).map_err(Error::io("create", path))
-}
-
-/// Creates a folder, and its parents, if they do not exist yet.
-///
-/// # Errors
-/// A folder that can't be created.
-pub fn create_folders(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let create = || {
-        faults::before(Call::CreateFolder, path)?;
-        fs::create_dir_all(path)
-    };
-    create().map_err(Error::io("create", path))
-}
-
-/// Removes a file, or a folder with everything in it.
-///
-/// # Errors
-/// Files or folders that can't be removed.
-pub fn remove_all(path: &Path) -> Result<()> {
-    let remove = || {
-        faults::before(Call::Remove, path)?;
-        match path.symlink_metadata()?.is_dir() {
-            true => fs::remove_dir_all(path),
-            false => fs::remove_file(path),
-        }
-    };
-    remove().map_err(Error::io("remove", path))
-}
-
-/// Syncs the names in a folder to the disk.
-///
-/// # Errors
-/// A broken disk.
-pub fn sync_folder(path: &Path) -> Result<()> {
-    faults::before(Call::SyncFolder, path).and_then(|()| File::open(path)?.sync_all()).map_err(Error::io("write", path))
-}
-
-fn hidden_sibling(target: &Path) -> Result<PathBuf> {
-    let name = target.file_name().ok_or_else(|| {
-        Error::usage(format!("`{}` does not name a file", target.display()), "give a path that ends in a name")
-    })?;
-    let parent = parent_of(target);
-    create_folders(parent)?;
-    loop {
-        let path = parent.join(format!(".{}{}{}", name.to_string_lossy(), lock::MARK, unique()));
-        // A killed process may have had the same process id.
-        if path.symlink_metadata().is_err() {
-            return Ok(path);
-        }
-    }
-}
-
-/// Text that is unique in this process.
-fn unique() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -4,10 +4,10 @@
 //! kernel's source does. On a CUDA device, [`launch`] gives the kernel to this thread's current libtorch stream, also within a
 //! graph capture; on the CPU, it runs the same source, compiled for the host, before it returns.
 //!
-//! This file has `unsafe` code, separate from `lib.rs`, because memory is accessed by address here: only the
-//! kernel itself checks what it reads and writes. The code that fills in a struct of arguments is responsible
-//! for this: every tensor must be as large as the kernel assumes, be on the device that the kernel is
+//! Memory is accessed by address here: only the kernel itself checks what it reads and writes. The code that fills in a struct of
+//! arguments is responsible for this: every tensor must be as large as the kernel assumes, be on the device that the kernel is
 //! launched on, and have the type that it is launched for.
+#![expect(unsafe_code, reason = "kernels are called with addresses; each call says why it is sound")]
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +22,13 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use libloading::os::unix::Library;
 use schemas::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::{CudaFunctions, Opaque, int};
+use crate::{
+    cuda_library::{CudaFunctions, KernelFunctions},
+    shim::{Opaque, int},
+};
 
 /// Compiled kernels, aligned as the driver requires.
 #[repr(C, align(16))]
@@ -249,43 +251,6 @@ fn host_kernels() -> &'static BTreeMap<&'static str, &'static HostKernel> {
         let named = all.iter().map(|kernel| (unsafe { CStr::from_ptr(kernel.name) }, kernel));
         named.filter_map(|(name, kernel)| Some((name.to_str().ok()?, kernel))).collect()
     })
-}
-
-// SAFETY: each call of these explains why it is sound.
-type LoadModuleFunction = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
-// SAFETY: as above.
-type FindKernelFunction = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
-// SAFETY: as above.
-type SharedMemoryFunction = unsafe extern "C" fn(*mut Opaque, c_int, c_int) -> c_int;
-// SAFETY: as above.
-type LaunchFunction = unsafe extern "C" fn(*mut Opaque, c_int, u32, u32, u32, u32, *const c_void) -> c_int;
-// SAFETY: as above.
-type DescribeDeviceFunction = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
-
-/// The functions of `shim/cuda.cpp` for kernels.
-#[derive(Debug)]
-pub(super) struct KernelFunctions {
-    properties: DescribeDeviceFunction,
-    load: LoadModuleFunction,
-    kernel: FindKernelFunction,
-    shared: SharedMemoryFunction,
-    launch: LaunchFunction,
-}
-
-impl KernelFunctions {
-    /// Looks the functions up in the library, which has to stay loaded as long as they are used.
-    pub(super) fn load(library: &Library) -> Result<Self, libloading::Error> {
-        // SAFETY: the functions are of the types that the library declares.
-        unsafe {
-            Ok(Self {
-                properties: *library.get(b"perturbine_device_properties\0")?,
-                load: *library.get(b"perturbine_kernels\0")?,
-                kernel: *library.get(b"perturbine_kernel\0")?,
-                shared: *library.get(b"perturbine_kernel_shared\0")?,
-                launch: *library.get(b"perturbine_kernel_launch\0")?,
-            })
-        }
-    }
 }
 
 /// A kernel handle of CUDA.

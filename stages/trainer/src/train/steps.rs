@@ -11,8 +11,9 @@ use model::{
     network::Network,
     optimiser::LearnerPart,
     packed_batch::PackedBatch,
+    plain::Plain,
     schedule::{Clock, Schedule},
-    step::{Engine, Learner, Plain},
+    step::{Engine, Learner},
     transfer::StepExtras,
 };
 use schemas::{

@@ -11,16 +11,35 @@ use arrow::{
 use hdf5_metno::{File, Group};
 use schemas::{Error, Result};
 
-use super::{
-    H5adColumn, H5adKind,
-    vector::{Encoding, Vector, encode, write_text, write_texts},
-};
+use super::vector::{Encoding, Vector, encode, write_text, write_texts};
 
 /// The name of the index column within a data frame.
 pub(super) const INDEX: &str = "_index";
 
 /// Texts of `var`, or names of categories, that are compressed together.
 const TEXT_CHUNK: usize = 4 << 10;
+
+/// How a column of `obs` is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum H5adKind {
+    /// Text that repeats (`Utf8`): stored as codes and category names; null is a missing value.
+    Category,
+    /// Text that does not repeat (`Utf8`); null is not allowed.
+    Text,
+    /// Whole numbers (any integer type); null is not allowed.
+    Integer,
+    /// Numbers (any number type); null becomes NaN.
+    Number,
+}
+
+/// A column of `obs` other than the cells' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct H5adColumn {
+    /// The column's name, in the chunks and in the file.
+    pub name: String,
+    /// How it is stored.
+    pub kind: H5adKind,
+}
 
 /// Writes `var`, which holds only the genes' names.
 pub(super) fn write_var(file: &File, genes: &[String], gzip: Option<u8>) -> hdf5_metno::Result<()> {

@@ -13,7 +13,11 @@ use rustix::{
 };
 use schemas::{Error, Result};
 
-use super::{call::Call, faults, parent_of, remove_all};
+use super::{
+    call::Call,
+    faults,
+    folders::{create_folders, parent_of, remove_all, unique},
+};
 
 /// Separates the target's name from the writer's number in a hidden name.
 pub(super) const MARK: &str = ".tmp-";
@@ -118,6 +122,22 @@ impl Drop for PathLock {
 fn is_refused(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
     matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotFound)
+}
+
+/// A hidden name next to a target that nobody uses; leftovers of killed processes are found by it.
+pub(super) fn hidden_sibling(target: &Path) -> Result<PathBuf> {
+    let name = target.file_name().ok_or_else(|| {
+        Error::usage(format!("`{}` does not name a file", target.display()), "give a path that ends in a name")
+    })?;
+    let parent = parent_of(target);
+    create_folders(parent)?;
+    loop {
+        let path = parent.join(format!(".{}{}{}", name.to_string_lossy(), MARK, unique()));
+        // A killed process may have had the same process id.
+        if path.symlink_metadata().is_err() {
+            return Ok(path);
+        }
+    }
 }
 
 /// Removes leftovers of killed processes for `target`; returns whether a writer other than that of `own` is

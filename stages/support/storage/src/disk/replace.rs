@@ -11,7 +11,11 @@ use rustix::{
 };
 use schemas::{Error, Result};
 
-use super::{faults, hidden_sibling, lock, parent_of, remove_all, sync_folder};
+use super::{
+    faults,
+    folders::{parent_of, remove_all, sync_folder},
+    lock::{self, hidden_sibling},
+};
 
 /// Renames a file or folder.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::fs::statvfs;
 use schemas::{Error, Result};
 
-use super::parent_of;
+use super::folders::parent_of;
 
 /// Refuses work that will write `needed` bytes at or below `target` if the disk has less space. A disk that does not report its space is
 /// accepted.
