@@ -25,7 +25,7 @@ pub fn first_half(cell: CellIndex) -> bool {
     xxh3_64(&cell.0.to_le_bytes()) & 1 == 0
 }
 
-/// The block of a cell, for resampling: one of [`BLOCKS`](statistics::blocks::BLOCKS), the same in every run.
+/// The block of a cell, for resampling: one of [`BLOCKS`], the same in every run.
 #[must_use]
 pub fn block(cell: CellIndex) -> usize {
     // The last bit decides the half.
