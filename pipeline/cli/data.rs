@@ -15,7 +15,7 @@ use stages::{
     formats::{
         file_names::{check_different, file_names},
         format::{open, read_every_value},
-        join::{FileColumn, GeneJoin, JoinOptions, Joined},
+        join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
         source::Source,
     },
     ingest::{
@@ -80,6 +80,9 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
         .map(|input| open(input, &args.keys.choice.choice(&context.resources.stop)))
         .collect::<Result<_>>()?;
     let source = match (sources.pop(), &args.file_key) {
+    if let Some(name) = &args.gene_id {
+        sources.iter().try_for_each(|source| gene_id_place(&**source, name).map(drop))?;
+    }
         (Some(only), None) if sources.is_empty() => only,
         (last, _) => {
             sources.extend(last);
@@ -195,7 +198,7 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     let shares = SplitShares { valid: args.valid, reference: args.reference };
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {
-            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, column)?;
+            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, &atlas.name_in_atlas(column)?)?;
             if said_test {
                 context.show.note("cells labelled `test` become valid, as in the original");
             }

@@ -134,7 +134,7 @@ fn ingest_as(
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),
-            batch: options.keys.batch.clone(),
+            batch: keys.columns.covariates.last().filter(|_| options.keys.batch.is_some()).cloned(),
         },
         selection: options.selection.clone(),
         values,
@@ -225,7 +225,7 @@ fn ingest_as(
 /// # Errors
 /// A missing column, a value that is not part of a split, or a full or broken disk.
 pub fn import_split(atlas: &Atlas, shown: &Path, column: &str) -> Result<Option<String>> {
-    let (split, said_test) = Split::from_obs(atlas, shown, column, column)?;
+    let (split, said_test) = Split::from_obs(atlas, shown, column, &atlas.name_in_atlas(column)?)?;
     split.write(atlas)?;
     Ok(said_test.then(|| format!("split `{column}`: cells labelled `test` become valid, as in the original")))
 }

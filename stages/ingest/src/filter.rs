@@ -11,7 +11,7 @@ use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch, StringArray},
     compute::filter_record_batch,
 };
-use formats::source::{Source, column_index, obs_column};
+use formats::source::{Source, column_index, name_in_atlas, obs_column};
 use reader::groups::unquoted;
 use schemas::{Error, Result, atlas::Selection, conditions::CONTROL, ids::ConditionId};
 
@@ -81,7 +81,7 @@ fn columns(source: &dyn Source, conditions: &[String], keys: &ResolvedKeys) -> R
             (None, Some((key, value))) => (key, value, false),
             (None, None) => return Err(Error::usage(format!("`{text}` is not key=value"), hint)),
         };
-        let values = columns.entry(key.trim().to_owned()).or_default();
+        let values = columns.entry(name_in_atlas(source, key.trim())?).or_default();
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
         list.insert(unquoted(value.trim()));
     }

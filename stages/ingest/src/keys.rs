@@ -8,7 +8,7 @@ mod notes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::AsArray;
-use formats::source::{Source, obs_column};
+use formats::source::{Source, name_in_atlas, obs_column};
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
 use self::notes::notes;
@@ -39,6 +39,21 @@ pub struct RequestedKeys {
 /// The labels of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedKeys {
+impl RequestedKeys {
+    /// The same keys, each column under its name in an atlas; a dose column without a name is none.
+    fn named_as_in_atlas(&self, source: &dyn Source) -> Result<Self> {
+        let name = |name: &String| name_in_atlas(source, name);
+        let covariates = self.covariates.as_ref().map(|covariates| covariates.iter().map(name).collect());
+        Ok(Self {
+            perturbation: self.perturbation.as_ref().map(name).transpose()?,
+            dose: self.dose.as_ref().filter(|dose| !dose.is_empty()).map(name).transpose()?,
+            batch: self.batch.as_ref().map(name).transpose()?,
+            covariates: covariates.transpose()?,
+            ..self.clone()
+        })
+    }
+}
+
     /// The columns.
     pub columns: LabelColumns,
     /// The rules for reading them.
@@ -57,17 +72,7 @@ pub struct ResolvedKeys {
 pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<ResolvedKeys> {
     let names = names(source);
     let no_dose = requested.dose.as_deref() == Some("");
-    let requested =
-        &RequestedKeys { dose: requested.dose.clone().filter(|name| !name.is_empty()), ..requested.clone() };
-    for name in [&requested.perturbation, &requested.dose, &requested.batch]
-        .into_iter()
-        .flatten()
-        .chain(requested.covariates.iter().flatten())
-    {
-        if !names.contains(name) {
-            return Err(Error::unknown("obs column", name, names.iter().map(String::as_str)));
-        }
-    }
+    let requested = &requested.named_as_in_atlas(source)?;
     let mut guessed = Vec::new();
     let mut settle = |given: &Option<String>, flag: &str, habits: &[&str]| match given {
         Some(name) => Ok(Some(name.clone())),
