@@ -13,7 +13,13 @@ use arrow::{
 };
 use formats::source::{Source, column_index, name_in_atlas, obs_column};
 use reader::groups::unquoted;
-use schemas::{Error, Result, atlas::Selection, conditions::CONTROL, ids::ConditionId};
+use schemas::{
+    Error, Result,
+    atlas::Selection,
+    conditions::CONTROL,
+    ids::ConditionId,
+    notation::{Meaning, meaning},
+};
 
 use super::{
     keys::{ResolvedKeys, fits},
@@ -140,29 +146,18 @@ fn labels_to_drop(source: &dyn Source, patterns: &[String], keys: &ResolvedKeys)
     Ok(dropped)
 }
 
-/// A value in the column's notation: a number may be given in another notation (`1.0` for `1`), if only one
+/// A value in the column's notation: a number or flag may be given in another notation (`1.0` for `1`), if only one
 /// value is equal to it.
 fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> String) -> Result<String> {
-    if known.contains(value) {
-        return Ok(value.to_owned());
-    }
-    let equal = |other: &&String| are_equal_numbers(value, other);
-    match known.iter().filter(equal).collect::<Vec<_>>().as_slice() {
-        [] => Err(Error::unknown("value", value, known.iter().map(String::as_str))),
-        [only] => Ok((*only).clone()),
-        several => {
-            let several: Vec<String> = several.iter().map(|value| format!("`{value}`")).collect();
+    let stored: Vec<&str> = known.iter().map(String::as_str).collect();
+    match meaning(value, stored.iter().copied()) {
+        Meaning::One(at) => Ok(stored[at].to_owned()),
+        Meaning::Unknown => Err(Error::unknown("value", value, stored)),
+        Meaning::Several(several) => {
+            let several: Vec<String> = several.iter().map(|at| format!("`{}`", stored[*at])).collect();
             let message = format!("{} values are equal to `{value}`: {}", several.len(), several.join(", "));
             Err(Error::data(place(), message, "write the value as it stands in the column; --filter can be repeated"))
         }
-    }
-}
-
-/// Whether two texts are one number: whole numbers are compared by all their digits, others as float64.
-fn are_equal_numbers(one: &str, other: &str) -> bool {
-    match (one.parse::<i128>(), other.parse::<i128>()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one.parse::<f64>().is_ok_and(|one| one.is_finite() && other.parse() == Ok(one)),
     }
 }
 
@@ -353,7 +348,19 @@ mod tests {
         assert_eq!(error, expected);
         let counts = ["plate=1.0", "plate=2", "plate!=01"].map(|filter| filtered(filter).ok());
         assert_eq!(counts, [Some(1), Some(1), Some(4)]);
-        assert!(!are_equal_numbers("9007199254740993", "9007199254740992"), "float64 holds one of them");
-        assert!(are_equal_numbers("1e3", "1000") && !are_equal_numbers("nan", "nan"));
+    }
+
+    #[test]
+    fn a_flag_is_selected_in_any_capitals() {
+        let flags = vec!["true", "false", "true"];
+        let table: Arc<dyn Source> =
+            Arc::new(CellsInMemory::without_genes(&[("condition", vec!["ctrl"; 3]), ("singlet", flags)]));
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
+        for filter in ["singlet=True", "singlet=TRUE", "singlet!=False"] {
+            let options = Selection { filters: vec![filter.to_owned()], ..Selection::default() };
+            let filter = cell_filter(&table, &options, &keys, &[]).expect("a flag").expect("something is asked");
+            let mask = filter(&table.obs(0..3, &[0, 1]).expect("all cells")).expect("text").expect("one is left out");
+            assert_eq!(mask.true_count(), 2);
+        }
     }
 }

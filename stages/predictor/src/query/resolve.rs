@@ -106,12 +106,19 @@ impl<'a> Resolver<'a> {
                 if batch.code(value).is_none() {
                     return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
                 }
-                self.batch_value = Some((at, value.clone()));
+                self.batch_value = Some((at, self.as_stored(at, value)));
                 // All predictions are for one batch, so source cells of any batch can be used for each.
                 self.contexts.matching.retain(|place| *place != at);
             }
         }
         Ok(())
+    }
+
+    /// A covariate value as the atlas writes it, or else as the model does, so that it is equal to that of the cells that have it.
+    fn as_stored(&self, at: usize, value: &str) -> String {
+        let covariates = [&self.atlas.manifest().covariates, &self.card.vocabulary.covariates];
+        let stored = covariates.into_iter().find_map(|covariates| covariates[at].stored(value));
+        stored.unwrap_or(value).to_owned()
     }
 
     /// Adds the targets of a request.
@@ -179,6 +186,8 @@ impl<'a> Resolver<'a> {
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
+        let requested: Vec<(usize, String)> =
+            requested.into_iter().map(|(at, value)| (at, self.as_stored(at, value))).collect();
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
         let coded = match self.names.read(condition, dose) {
@@ -187,7 +196,7 @@ impl<'a> Resolver<'a> {
         };
         let laid_over = |context: &SourceContext| {
             let mut values = context.values.clone();
-            requested.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
+            requested.iter().for_each(|(at, value)| values[*at].clone_from(value));
             self.with_batch(values)
         };
         let mut targets: Vec<(Start, Vec<String>)> = match query.from {
@@ -237,7 +246,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The covariate combinations of the atlas that have these values but no source cells.
-    fn without_sources(&self, requested: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+    fn without_sources(&self, requested: &[(usize, String)], groups: &Groups) -> Vec<Vec<String>> {
         let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
         all.retain(|values| requested.iter().all(|(at, value)| values[*at] == *value));
