@@ -234,6 +234,20 @@ fn conditions_are_rare_however_their_labels_are_written_and_control_never_is() {
 }
 
 #[test]
+fn conditions_are_rare_by_the_cells_that_stay() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "condition", "condition", |row, _| ["ctrl", "A", "B", "C"][row % 4].into());
+        set_value(chunk, 1, 0, f32::NAN);
+    });
+    for order in ["", "--no-shuffle"] {
+        let flags = format!("--dose= --on-bad-values drop --min-cells 25 {order}");
+        let atlas = home.json(&format!("ingest s.h5ad --out s{}.atlas {flags}", order.len()));
+        assert_eq!(["ctrl", "A", "B", "C"].map(|name| cells_of(&atlas, name)), [25, 0, 25, 25]);
+    }
+}
+
+#[test]
 fn files_of_one_name_are_told_apart_by_their_folders() {
     let home = Home::new();
     for sample in ["s1", "s2"] {
