@@ -103,7 +103,10 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
         }
     };
     let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
-    let options = IngestOptions { codec, split: args.split, files: args.inputs, ..args.keys.options() };
+    let keys = args.keys.options();
+    let keys =
+        IngestOptions { keys: RequestedKeys { no_perturbation: args.no_perturbation, ..keys.keys.clone() }, ..keys };
+    let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
     let manifest = ingest_source(source, &args.out, options, context)?;
     let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
@@ -156,6 +159,7 @@ impl KeyArgs {
             keys: RequestedKeys {
                 perturbation: self.perturbation.clone(),
                 controls: self.control.clone(),
+                no_perturbation: false,
                 dose: self.dose.clone(),
                 covariates: self.covariates.as_ref().map(covariates),
                 batch: self.batch.clone(),

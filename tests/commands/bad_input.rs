@@ -245,7 +245,12 @@ fn an_atlas_that_can_not_train() {
     let home = Home::with_atlas();
     says(&home.refused(65, "train s.atlas --out m --hold-out condition=ctrl"), &["control", "`ctrl`"]);
     h5ad(&home, "plain.h5ad", |chunk| set_column(chunk, "condition", "guide", |_, label| label.into()));
-    home.json("ingest plain.h5ad --out plain.atlas");
+    let message = home.refused(65, "ingest plain.h5ad --out plain.atlas");
+    let candidates =
+        "plain.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text are guide";
+    says(&message, &[candidates, "--perturbation COLUMN", "--no-perturbation"]);
+    says(&home.refused(65, "train plain.h5ad --out m"), &[candidates]);
+    home.json("ingest plain.h5ad --out plain.atlas --no-perturbation");
     says(&home.refused(65, "train plain.atlas --out m"), &["no perturbation column", "--perturbation"]);
     says(&home.refused(2, "split s.atlas --name n --scheme random:1"), &["no cell to train on"]);
 }

@@ -146,7 +146,7 @@ fn a_matrix_that_is_being_put_in_the_order_of_cells_is_stopped_too() {
     fs::write(home.path("m.mtx"), text).unwrap();
     let scratch = home.path("scratch");
     fs::create_dir(&scratch).unwrap();
-    let mut command = home.command("ingest m.mtx --out a.atlas");
+    let mut command = home.command("ingest m.mtx --out a.atlas --no-perturbation");
     command.env("PERTURBINE_FAULT", "slow@400").env("TMPDIR", &scratch);
     let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let log = || fs::read_dir(format!("/proc/{}/fd", run.id()));
