@@ -137,6 +137,23 @@ fn an_ingest_on_a_slow_disk_and_a_training_stop_soon() {
 }
 
 #[test]
+fn a_run_that_is_stopped_while_the_program_is_being_loaded_ends_like_any_other() {
+    let home = Home::with_atlas();
+    // The program restarts itself so that idle threads sleep soon.
+    let mut command = home.command(&format!("train s.atlas --out m --epochs 500 {TINY}"));
+    command.env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY");
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let environment = format!("/proc/{}/environ", run.id());
+    if fs::read(&environment).is_err() {
+        return run.kill().unwrap();
+    }
+    waits_for(&mut run, "a restarted program", || {
+        fs::read(&environment).unwrap_or_default().windows(14).any(|name| name == b"GOMP_SPINCOUNT")
+    });
+    stopped(run, "-TERM", "the start");
+}
+
+#[test]
 fn a_matrix_that_is_being_put_in_the_order_of_cells_is_stopped_too() {
     let home = Home::new();
     let mut text = String::from("%%MatrixMarket matrix coordinate integer general\n2000 400 400000\n");
