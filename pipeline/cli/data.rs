@@ -28,6 +28,7 @@ use stages::{
         split::{Scheme, Split, SplitPart, SplitShares},
     },
     simulate::{Interactions, SimulateSettings, Simulator},
+    sink::files::is_named,
 };
 
 use super::{
@@ -79,10 +80,10 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
         .iter()
         .map(|input| open(input, &args.keys.choice.choice(&context.resources.stop)))
         .collect::<Result<_>>()?;
-    let source = match (sources.pop(), &args.file_key) {
     if let Some(name) = &args.gene_id {
         sources.iter().try_for_each(|source| gene_id_place(&**source, name).map(drop))?;
     }
+    let source = match (sources.pop(), &args.file_key) {
         (Some(only), None) if sources.is_empty() => only,
         (last, _) => {
             sources.extend(last);
@@ -158,8 +159,8 @@ impl KeyArgs {
         IngestOptions {
             keys: RequestedKeys {
                 perturbation: self.perturbation.clone(),
-                controls: self.control.clone(),
                 no_perturbation: false,
+                controls: self.control.clone(),
                 dose: self.dose.clone(),
                 covariates: self.covariates.as_ref().map(covariates),
                 batch: self.batch.clone(),
@@ -196,6 +197,15 @@ impl KeyArgs {
 }
 
 pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
+    if args.atlas.is_file() {
+        let message = format!("{} is a file, but a split is part of an atlas", args.atlas.display());
+        let beside = args.atlas.with_extension("atlas");
+        let hint = match beside.exists() {
+            true => format!("name the atlas: {}", beside.display()),
+            false => format!("make one first: perturbine ingest {} --out {}", args.atlas.display(), beside.display()),
+        };
+        return Err(Error::usage(message, hint));
+    }
     // A command that rebuilds the atlas next to a data file holds the same lock.
     let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
@@ -289,11 +299,11 @@ fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     if let Some(model) = verified(path) {
         return model;
     }
-    if path.extension().is_some_and(|extension| extension == "parquet") {
+    if is_named(path, "parquet") {
         let what = stages::sink::verify_file(path)?;
         return Ok(what.map(|what| whole(path.display().to_string(), what)).into_iter().collect());
     }
-    if path.is_file() && path.extension().is_some_and(|extension| extension == "h5ad") {
+    if path.is_file() && is_named(path, "h5ad") {
         read_every_value(path, &ChoiceArgs::default().choice(&context.resources.stop))?;
         return Ok(Vec::new());
     }

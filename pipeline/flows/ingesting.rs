@@ -304,7 +304,9 @@ fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<
         return refused("some of its cells or values are left out");
     }
     let Some(mut found) = source.in_place().filter(|found| found.matrix.form.is_plain()) else {
-        return refused("this needs one .h5ad with an uncompressed CSR or dense matrix");
+        return refused(
+            "this needs one .h5ad with an uncompressed CSR or dense matrix of little-endian integers, float32 or float64",
+        );
     };
     if found.matrix.path.to_str().is_none() {
         return refused("its path is not UTF-8, so the atlas can't record it");

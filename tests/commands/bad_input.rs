@@ -55,6 +55,17 @@ fn a_file_that_is_no_hdf5_or_only_half_of_one() {
 }
 
 #[test]
+fn a_table_of_text_or_a_file_in_the_place_of_an_atlas() {
+    let home = Home::with_atlas();
+    fs::write(home.path("cells.CSV"), "cell,gene\n1,2\n").unwrap();
+    says(&home.refused(65, "ingest cells.CSV --out a.atlas"), &["cells.CSV: CSV is not supported", "Parquet"]);
+    says(
+        &home.refused(2, "split s.h5ad --name n --scheme random:0.1"),
+        &["s.h5ad is a file", "name the atlas: s.atlas"],
+    );
+}
+
+#[test]
 fn a_column_or_control_that_is_not_there() {
     let home = Home::with_atlas();
     let ingest = |flag: &str| home.refused(65, &format!("ingest s.h5ad --out a.atlas {flag}"));

@@ -119,7 +119,9 @@ impl Labeller {
         let is_control = self.conditions.rules().means_control(label);
         let dose = match doses.map(|doses| doses.as_string::<i32>()) {
             Some(doses) if doses.is_null(row) && !is_control => {
-                return Err(self.missing(self.columns.dose.as_deref().unwrap_or_default(), cell));
+                let place = self.place(self.columns.dose.as_deref().unwrap_or_default(), cell);
+                let hint = "fill the column for all cells but controls, which need no dose, or read no doses at all with --dose ''";
+                return Err(Error::data(place, "the value is missing", hint));
             }
             Some(doses) if !is_control => Some(doses.value(row)),
             _ => None,

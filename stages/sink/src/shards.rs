@@ -123,6 +123,7 @@ impl PlanFolder {
 impl ShardFolder {
     pub(super) fn create(target: &Path, plan: &str, about: &str, shard: Shard) -> Result<Self> {
         refuse_existing(target)?;
+        super::files::check_name(target)?;
         if super::files::is_one_file(target) {
             let message = format!("{} is one file, but shards write a folder", target.display());
             return Err(Error::usage(message, "give --out a name that does not end in .parquet"));

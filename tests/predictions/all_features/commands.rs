@@ -14,7 +14,7 @@ use crate::support::{
     Home, TINY,
     h5ad::{h5ad, set_column},
     parquet::{lists, numbers, read, source_cells, texts},
-    simulator,
+    says, simulator,
 };
 
 /// A model that has not seen the last combination, and that combination.

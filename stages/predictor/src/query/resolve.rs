@@ -125,6 +125,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn add(&mut self, request: &Request, query: &Query, groups: &Groups) -> Result<()> {
         match request {
             Request::Named(selector) => self.named(selector, query, groups),
+            Request::Listed(selector, line) => self.named(selector, query, groups).map_err(|error| line.refused(error)),
             Request::Observed => self.groups(groups.all().iter(), query),
             Request::Ood => self.groups(groups.all().iter().filter(|group| group.cells_for(SplitPart::Ood) > 0), query),
             Request::Missing => self.missing(groups, query),
@@ -185,9 +186,9 @@ impl<'a> Resolver<'a> {
     /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas.manifest())?;
-        let condition = condition.ok_or_else(|| {
         let requested: Vec<(usize, String)> =
             requested.into_iter().map(|(at, value)| (at, self.as_stored(at, value))).collect();
+        let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
         let coded = match self.names.read(condition, dose) {
@@ -366,6 +367,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn no_source(&self, covariates: &str) -> Error {
+        if self.contexts.all.is_empty() {
+            let message = "there are no cells to start from: it has no controls, or none that --from selects";
+            return Error::data(self.atlas.path().display().to_string(), message, "choose others with --from");
+        }
         let message = format!("there are no source cells with {covariates}");
         let hint = "choose the source cells with --from, the covariates that they must share with --match, or skip or borrow with \
                     --no-control";
