@@ -116,13 +116,13 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     let mut assumed = Assumed { values: options.values, rare: Vec::new() };
     loop {
         assumed = match ingest_as(&assumed, Arc::clone(&source), out, options, resources)? {
-            Reading::Complete(mut done) => {
+            Attempt::Complete(mut done) => {
                 if assumed.values != options.values {
                     done.decided.push("the values are integers, so negative or very large ones are bad counts".into());
                 }
                 return Ok(*done);
             }
-            Reading::Refuted(better) => better,
+            Attempt::Refuted(better) => better,
         };
     }
 }
@@ -164,7 +164,7 @@ impl Assumed {
 }
 
 /// The result of reading the cells once.
-enum Reading {
+enum Attempt {
     /// The atlas is written.
     Complete(Box<Ingested>),
     /// Something else has to be assumed; nothing is written.
@@ -178,7 +178,7 @@ fn ingest_as(
     out: &Path,
     options: &IngestOptions,
     resources: &Resources,
-) -> Result<Reading> {
+) -> Result<Attempt> {
     let values = assumed.values;
     let keys = resolve(&*source, &options.keys)?;
     let genes = checked(source.var().num_rows(), "genes")?;
@@ -238,7 +238,7 @@ fn ingest_as(
             let (shuffled, _) = completed(rows.run("spill", shuffle), AGAIN)?;
             let annotated = annotated()?;
             if let Some(better) = assumed.refuted_by(&annotated, options) {
-                return Ok(Reading::Refuted(better));
+                return Ok(Attempt::Refuted(better));
             }
             facts.check(&annotated)?;
             resources.phases.enter(Phase::Storing);
@@ -250,7 +250,7 @@ fn ingest_as(
         }
     };
     if let Some(better) = assumed.refuted_by(&annotated, options) {
-        return Ok(Reading::Refuted(better));
+        return Ok(Attempt::Refuted(better));
     }
     let values = facts.check(&annotated)?;
     resources.phases.enter(Phase::Statistics);
@@ -265,7 +265,7 @@ fn ingest_as(
         decided.extend(import_split(&Atlas::open(folder.file(""))?, out, column)?);
     }
     folder.commit()?;
-    Ok(Reading::Complete(Box::new(Ingested { manifest, guessed: keys.guessed, decided })))
+    Ok(Attempt::Complete(Box::new(Ingested { manifest, guessed: keys.guessed, decided })))
 }
 
 /// Creates a split with the name of a column of `obs`; reports if `test` was read as `valid`. Errors name

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::{array::AsArray, datatypes::DataType};
 use formats::source::{Source, name_in_atlas, obs_column};
-use reader::atlas::some_of;
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
 use self::notes::notes;
@@ -19,6 +18,8 @@ const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"
 const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
+/// Maximum number of labels listed in an error.
+const SHOWN_LABELS: usize = 8;
 
 /// The user's choices; missing ones are guessed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -251,10 +252,11 @@ impl PerturbationLabels {
         let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
         match found.as_slice() {
             [] => {
-                let labels: Vec<String> = self.all.keys().cloned().collect();
-                let labels = match labels.as_slice() {
+                let some: Vec<&str> = self.all.keys().take(SHOWN_LABELS).map(String::as_str).collect();
+                let more = if some.len() < self.all.len() { ", ..." } else { "" };
+                let labels = match some.as_slice() {
                     [] => "no cell has a label".to_owned(),
-                    labels => format!("the labels are {}", some_of(labels)),
+                    some => format!("the labels are {}{more}", some.join(", ")),
                 };
                 let message = format!("no label is one of {}; {labels}", CONTROL_HABITS.join(", "));
                 Err(Error::data(&self.place, message, "name the control label with --control"))

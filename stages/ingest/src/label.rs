@@ -208,6 +208,14 @@ mod tests {
     }
 
     #[test]
+    fn what_mends_a_missing_dose_keeps_controls_without_one() {
+        let doses = Arc::new(Float64Array::from(vec![None, None]));
+        let error = labeller(&[]).codes(&[0, 1], &obs(&[Some("ctrl"), Some("A")], doses)).expect_err("no dose of A");
+        assert_eq!(error.to_string(), "a.h5ad, obs column `dose`, row 1: the value is missing");
+        assert!(error.hint().is_some_and(|hint| !hint.contains("--filter") && hint.contains("controls")));
+    }
+
+    #[test]
     fn a_missing_label_is_named_by_column_and_row() {
         let error = labeller(&[])
             .codes(&[40, 41], &obs(&[Some("A"), None], Arc::new(Float64Array::from(vec![1.0, 1.0]))))

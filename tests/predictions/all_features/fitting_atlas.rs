@@ -83,7 +83,7 @@ fn a_gene_of_the_model_that_the_atlas_has_twice_is_refused_with_its_name() {
 fn a_control_that_is_a_perturbation_for_the_model_is_refused_with_its_name() {
     let (home, perturbation) = home();
     home.json(&format!("ingest s.h5ad --control ctrl --control {perturbation} --out other.atlas"));
-    for line in ["predict m other.atlas --to observed --out p.parquet", "evaluate m other.atlas"] {
+    for line in ["predict m other.atlas --to observed --out p.parquet", "embed m other.atlas --out e.parquet"] {
         let message = home.refused(65, line);
         let count = format!("its cells labelled `{perturbation}` count as controls");
         says(&message, &["other.atlas", &count, "--control 'ctrl'"]);

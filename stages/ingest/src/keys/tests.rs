@@ -134,6 +134,13 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
 }
 
 #[test]
+fn a_column_in_which_no_cell_has_a_label_is_refused_in_words() {
+    let table = CellsInMemory::without_genes(&[("condition", Vec::new())]);
+    let error = resolve(&table, &RequestedKeys::default()).expect_err("no control").to_string();
+    assert!(error.ends_with("non-targeting; no cell has a label"), "{error}");
+}
+
+#[test]
 fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["control", "A"])]);
     let requested = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
