@@ -19,6 +19,7 @@ use crate::cli::{
 };
 
 fn main() -> ExitCode {
+    cli::signals::hold_back_signals();
     let cli = Cli::parse();
     if let Command::Model(command) = &cli.command {
         command.prepare_process();

@@ -163,6 +163,9 @@ pub(crate) struct IngestArgs {
     /// tell files apart; may be used as a covariate or batch
     #[arg(long, value_name = "KEY")]
     pub(super) file_key: Option<String>,
+    /// Make an atlas without labels, of cells whose perturbation is not known: models can predict from them, but none can be trained
+    #[arg(long, conflicts_with_all = ["perturbation", "control", "dose", "delimiter"])]
+    pub(super) no_perturbation: bool,
     /// Leave the matrix in its file, an uncompressed .h5ad, and read it from there
     #[arg(long, conflicts_with_all = ["compress", "filter", "drop_label", "min_cells"])]
     pub(super) in_place: bool,

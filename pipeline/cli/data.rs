@@ -15,7 +15,7 @@ use stages::{
     formats::{
         file_names::{check_different, file_names},
         format::{open, read_every_value},
-        join::{FileColumn, GeneJoin, JoinOptions, Joined},
+        join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
         source::Source,
     },
     ingest::{
@@ -28,6 +28,7 @@ use stages::{
         split::{Scheme, Split, SplitPart, SplitShares},
     },
     simulate::{Interactions, SimulateSettings, Simulator},
+    sink::layout::is_named,
 };
 
 use super::{
@@ -79,6 +80,9 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
         .iter()
         .map(|input| open(input, &args.keys.choice.choice(&context.resources.stop)))
         .collect::<Result<_>>()?;
+    if let Some(name) = &args.gene_id {
+        sources.iter().try_for_each(|source| gene_id_place(&**source, name).map(drop))?;
+    }
     let source = match (sources.pop(), &args.file_key) {
         (Some(only), None) if sources.is_empty() => only,
         (last, _) => {
@@ -100,7 +104,10 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
         }
     };
     let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
-    let options = IngestOptions { codec, split: args.split, files: args.inputs, ..args.keys.options() };
+    let keys = args.keys.options();
+    let keys =
+        IngestOptions { keys: RequestedKeys { no_perturbation: args.no_perturbation, ..keys.keys.clone() }, ..keys };
+    let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
     let manifest = ingest_source(source, &args.out, options, context)?;
     let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
@@ -152,6 +159,7 @@ impl KeyArgs {
         IngestOptions {
             keys: RequestedKeys {
                 perturbation: self.perturbation.clone(),
+                no_perturbation: false,
                 controls: self.control.clone(),
                 dose: self.dose.clone(),
                 covariates: self.covariates.as_ref().map(covariates),
@@ -189,13 +197,22 @@ impl KeyArgs {
 }
 
 pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
+    if args.atlas.is_file() {
+        let message = format!("{} is a file, but a split is part of an atlas", args.atlas.display());
+        let beside = args.atlas.with_extension("atlas");
+        let hint = match beside.exists() {
+            true => format!("name the atlas: {}", beside.display()),
+            false => format!("make one first: perturbine ingest {} --out {}", args.atlas.display(), beside.display()),
+        };
+        return Err(Error::usage(message, hint));
+    }
     // A command that rebuilds the atlas next to a data file holds the same lock.
     let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
     let shares = SplitShares { valid: args.valid, reference: args.reference };
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {
-            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, column)?;
+            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, &atlas.name_in_atlas(column)?)?;
             if said_test {
                 context.show.note("cells labelled `test` become valid, as in the original");
             }
@@ -282,11 +299,11 @@ fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     if let Some(model) = verified(path) {
         return model;
     }
-    if path.extension().is_some_and(|extension| extension == "parquet") {
+    if is_named(path, "parquet") {
         let what = stages::sink::verify_file(path)?;
         return Ok(what.map(|what| whole(path.display().to_string(), what)).into_iter().collect());
     }
-    if path.is_file() && path.extension().is_some_and(|extension| extension == "h5ad") {
+    if path.is_file() && is_named(path, "h5ad") {
         read_every_value(path, &ChoiceArgs::default().choice(&context.resources.stop))?;
         return Ok(Vec::new());
     }

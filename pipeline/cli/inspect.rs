@@ -111,13 +111,15 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     let bytes = source.origin().bytes;
     let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
     // Columns that can't be resolved don't prevent showing the rest.
-    let mut labeller = match resolve(&*source, &RequestedKeys::default()) {
-        Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
+    let (keys, is_labelled) = match resolve(&*source, &RequestedKeys::default()) {
+        Ok(keys) => (Some(keys), true),
         Err(error) => {
             tracing::warn!("labels are left out: {error}");
-            None
+            let unlabelled = RequestedKeys { no_perturbation: true, ..RequestedKeys::default() };
+            (resolve(&*source, &unlabelled).ok(), false)
         }
     };
+    let mut labeller = keys.map(|keys| Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules));
     let covariate_names: Vec<String> = source.obs_schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut nonzeros = 0_u64;
     let mut are_counts = true;
@@ -153,7 +155,8 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     let (conditions, covariates) = match labeller {
         Some(labeller) => {
             let LabelTables { conditions: table, cells_of, covariates } = labeller.finish();
-            (conditions_value(&table, &cells_of), covariates_value(&covariates, &covariate_cells))
+            let conditions = if is_labelled { conditions_value(&table, &cells_of) } else { json!([]) };
+            (conditions, covariates_value(&covariates, &covariate_cells))
         }
         None => (json!([]), json!({})),
     };

@@ -1,14 +1,40 @@
 //! Ctrl-C and SIGTERM stop the run; a second one ends the process. A file that exceeds a size limit
 //! (`ulimit -f`) causes a write error.
 #![expect(clippy::disallowed_methods, reason = "it waits for signals, whatever the pipeline does")]
+#![expect(unsafe_code, reason = "signals can be held back through the C library alone")]
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use perturbine::Stop;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-/// Requests `stop` at the first signal, and turns the signal of a file-size limit into a write error.
+/// Holds back Ctrl-C and SIGTERM until [`stop_on_signals`], also across a restart of the program: before, they would end it as if
+/// they were not handled.
+pub(crate) fn hold_back_signals() {
+    change_mask(libc::SIG_BLOCK);
+}
+
+/// Adds to, or removes from, the signals that this thread holds back those that stop a run.
+fn change_mask(how: libc::c_int) {
+    let mut signals = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set, and the others read or change nothing but the set and the mask of this thread.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        for signal in [SIGINT, SIGTERM] {
+            libc::sigaddset(signals.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(how, signals.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Requests `stop` at the first signal, even one that was held back, and turns the signal of a file-size limit into a write error.
 pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
+    let handled = handle_signals(stop);
+    change_mask(libc::SIG_UNBLOCK);
+    handled
+}
+
+fn handle_signals(stop: &Stop) -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let asked_before = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -8,6 +8,7 @@ use std::{
 use schemas::{
     Error, Result,
     atlas::{Codec, GeneWidth, InPlace, Keys, Manifest, Selection, files},
+    ids::ConditionId,
     numbers::checked,
 };
 use stages::{
@@ -20,7 +21,7 @@ use stages::{
         block_run::CutBlockRuns,
         census::{OnBadValues, ValuesAs},
         external_shuffle::{ExternalShuffle, estimated_bytes},
-        filter::cell_filter,
+        filter::{ConditionName, cell_filter},
         group_sums::GroupSums,
         keys::{RequestedKeys, resolve},
         label::Labeller,
@@ -30,7 +31,10 @@ use stages::{
         store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
         tally::Tally,
     },
-    reader::{atlas::Atlas, split::Split},
+    reader::{
+        atlas::{Atlas, some_of},
+        split::Split,
+    },
     stage::phase::Phase,
     storage::disk::{StagedFolder, check_room},
 };
@@ -103,28 +107,79 @@ const AGAIN: &str = "run the same ingest again: nothing was written";
 /// Creates an atlas from a source's cells.
 ///
 /// If the kind of values is not given, and bad values are to be clipped or dropped, integers with some
-/// invalid counts are only recognised at the end: they are counts, and the source is read once more.
+/// invalid counts are only recognised at the end: they are counts, and the source is read once more. It is also read again if so
+/// many cells of a condition are dropped that too few are left.
 ///
 /// # Errors
 /// A source that can't be read or understood, or a target that can't be written; then nothing is left behind.
 pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, resources: &Resources) -> Result<Ingested> {
-    if let Some(done) = ingest_as(options.values, Arc::clone(&source), out, options, resources)? {
-        return Ok(done);
+    let mut assumed = Assumed { values: options.values, rare: Vec::new() };
+    loop {
+        assumed = match ingest_as(&assumed, Arc::clone(&source), out, options, resources)? {
+            Attempt::Complete(mut done) => {
+                if assumed.values != options.values {
+                    done.decided.push("the values are integers, so negative or very large ones are bad counts".into());
+                }
+                return Ok(*done);
+            }
+            Attempt::Refuted(better) => better,
+        };
     }
-    let done = ingest_as(ValuesAs::Counts, source, out, options, resources)?;
-    let mut done = done.ok_or_else(|| Error::Bug("counts were taken for something else".into()))?;
-    done.decided.push("the values are integers, so negative or very large ones are bad counts".into());
-    Ok(done)
 }
 
-/// The same for values of a given kind; `None` if they have to be read as counts instead.
-fn ingest_as(
+/// What is assumed of the cells before they are read.
+#[derive(Clone, Debug, PartialEq)]
+struct Assumed {
+    /// How to interpret the values.
     values: ValuesAs,
+    /// Conditions that are left out because too few of their cells have good values.
+    rare: Vec<ConditionName>,
+}
+
+impl Assumed {
+    /// What has to be assumed instead, now that the cells were read; `None` if this was right.
+    fn refuted_by(&self, annotated: &Annotated, options: &IngestOptions) -> Option<Self> {
+        let census = &annotated.census;
+        let may_be_counts = self.values == ValuesAs::Auto && options.on_bad_values != OnBadValues::Error;
+        if may_be_counts && census.not_finite_count == 0 && census.has_bad_counts() {
+            return Some(Self { values: ValuesAs::Counts, rare: Vec::new() });
+        }
+        let (table, few) = (&annotated.conditions, 1..options.selection.min_cells);
+        let ids =
+            (1..annotated.cells_of.len()).filter(|id| few.contains(&annotated.cells_of[*id])).map(ConditionId::at);
+        let names = ids.map(|id| (table.name(id).to_owned(), table.dose_label(id)));
+        let rare: Vec<ConditionName> = names.filter(|name| !self.rare.contains(name)).collect();
+        if rare.is_empty() {
+            return None;
+        }
+        let names: Vec<String> = rare.iter().map(|(name, _)| name.clone()).collect();
+        tracing::warn!(
+            "{} more conditions have fewer than {} cells without those whose values are bad, and are left out: {}",
+            rare.len(),
+            options.selection.min_cells,
+            some_of(&names)
+        );
+        Some(Self { values: self.values, rare: [&self.rare[..], &rare].concat() })
+    }
+}
+
+/// The result of reading the cells once.
+enum Attempt {
+    /// The atlas is written.
+    Complete(Box<Ingested>),
+    /// Something else has to be assumed; nothing is written.
+    Refuted(Assumed),
+}
+
+/// Reads the cells once.
+fn ingest_as(
+    assumed: &Assumed,
     source: Arc<dyn Source>,
     out: &Path,
     options: &IngestOptions,
     resources: &Resources,
-) -> Result<Option<Ingested>> {
+) -> Result<Attempt> {
+    let values = assumed.values;
     let keys = resolve(&*source, &options.keys)?;
     let genes = checked(source.var().num_rows(), "genes")?;
     let width = GeneWidth::for_genes(genes);
@@ -134,7 +189,7 @@ fn ingest_as(
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),
-            batch: options.keys.batch.clone(),
+            batch: keys.columns.covariates.last().filter(|_| options.keys.batch.is_some()).cloned(),
         },
         selection: options.selection.clone(),
         values,
@@ -149,7 +204,7 @@ fn ingest_as(
     if let Some(needed) = needed_room(&*source, options, width) {
         check_room(out, needed)?;
     }
-    let filter = cell_filter(&source, &options.selection, &keys)?;
+    let filter = cell_filter(&source, &options.selection, &keys, &assumed.rare)?;
     let folder = StagedFolder::create(out)?;
     let labeller = Labeller::new(Arc::clone(&source), keys.columns, keys.rules);
     let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller, source.cells())?;
@@ -171,12 +226,6 @@ fn ingest_as(
         .then("annotate", annotate)
         .then("tally", tally);
 
-    let are_counts = |annotated: &Annotated| {
-        values == ValuesAs::Auto
-            && options.on_bad_values != OnBadValues::Error
-            && annotated.census.not_finite_count == 0
-            && annotated.census.has_bad_counts()
-    };
     let (annotated, mut matrix) = match options.shuffle.filter(|_| options.codec != Codec::InPlace) {
         None => {
             let store = StoreMatrix::create(&folder, options.codec, None)?;
@@ -188,8 +237,8 @@ fn ingest_as(
             let shuffle = ExternalShuffle::create(&folder.file("spill.bin"), width, bytes, seed)?;
             let (shuffled, _) = completed(rows.run("spill", shuffle), AGAIN)?;
             let annotated = annotated()?;
-            if are_counts(&annotated) {
-                return Ok(None);
+            if let Some(better) = assumed.refuted_by(&annotated, options) {
+                return Ok(Attempt::Refuted(better));
             }
             facts.check(&annotated)?;
             resources.phases.enter(Phase::Storing);
@@ -200,8 +249,8 @@ fn ingest_as(
             (annotated, stored(rows, store, width, options.codec, resources)?)
         }
     };
-    if are_counts(&annotated) {
-        return Ok(None);
+    if let Some(better) = assumed.refuted_by(&annotated, options) {
+        return Ok(Attempt::Refuted(better));
     }
     let values = facts.check(&annotated)?;
     resources.phases.enter(Phase::Statistics);
@@ -216,7 +265,7 @@ fn ingest_as(
         decided.extend(import_split(&Atlas::open(folder.file(""))?, out, column)?);
     }
     folder.commit()?;
-    Ok(Some(Ingested { manifest, guessed: keys.guessed, decided }))
+    Ok(Attempt::Complete(Box::new(Ingested { manifest, guessed: keys.guessed, decided })))
 }
 
 /// Creates a split with the name of a column of `obs`; reports if `test` was read as `valid`. Errors name
@@ -225,7 +274,7 @@ fn ingest_as(
 /// # Errors
 /// A missing column, a value that is not part of a split, or a full or broken disk.
 pub fn import_split(atlas: &Atlas, shown: &Path, column: &str) -> Result<Option<String>> {
-    let (split, said_test) = Split::from_obs(atlas, shown, column, column)?;
+    let (split, said_test) = Split::from_obs(atlas, shown, column, &atlas.name_in_atlas(column)?)?;
     split.write(atlas)?;
     Ok(said_test.then(|| format!("split `{column}`: cells labelled `test` become valid, as in the original")))
 }
@@ -255,7 +304,9 @@ fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<
         return refused("some of its cells or values are left out");
     }
     let Some(mut found) = source.in_place().filter(|found| found.matrix.form.is_plain()) else {
-        return refused("this needs one .h5ad with an uncompressed CSR or dense matrix");
+        return refused(
+            "this needs one .h5ad with an uncompressed CSR or dense matrix of little-endian integers, float32 or float64",
+        );
     };
     if found.matrix.path.to_str().is_none() {
         return refused("its path is not UTF-8, so the atlas can't record it");

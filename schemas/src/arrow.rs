@@ -16,6 +16,10 @@ pub const MODEL_KEY: &str = "model";
 /// The metadata key for the atlas of the source cells: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
 
+/// The key in a field's metadata of the name that the column has in its file, where the atlas gives it another one: an own column
+/// `cell` of `obs`, as an atlas calls the names of cells, or `gene` of `var`.
+pub const NAME_IN_FILE: &str = "perturbine.name_in_file";
+
 /// The file that lists those of a folder of predictions; written last.
 pub const PREDICTIONS_MANIFEST: &str = "_manifest.json";
 
@@ -50,6 +54,14 @@ pub const RESERVED_COLUMNS: [&str; 28] = [
     "source_condition",
     "variance",
 ];
+
+/// The index of the column that is called `name` in a file. Where that is also what an atlas calls the index (`cell` or `gene`), it
+/// is the file's own column.
+#[must_use]
+pub fn place_of_column(schema: &Schema, name: &str) -> Option<usize> {
+    let is_renamed = |field: &Arc<Field>| field.metadata().get(NAME_IN_FILE).is_some_and(|own| own == name);
+    schema.fields().iter().position(is_renamed).or_else(|| schema.index_of(name).ok())
+}
 
 /// `conditions.parquet`: one row per condition.
 #[must_use]

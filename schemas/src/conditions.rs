@@ -14,7 +14,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::label::{BadLabel, LabelRules, dose_label, parse};
-use crate::ids::{CombinationId, ConditionId, PerturbationId};
+use crate::{
+    ids::{CombinationId, ConditionId, PerturbationId},
+    notation::{Meaning, meaning},
+};
 
 /// A set of perturbations without their doses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -263,19 +266,19 @@ pub struct Covariate {
 }
 
 impl Covariate {
-    /// The code of a value; a number also matches in another notation (`1.0` for `1`), if only one value equals it.
+    /// The code of a value; a number or flag also matches in another notation (`1.0` for `1`), if only one value equals it.
     #[must_use]
     pub fn code(&self, value: &str) -> Option<u32> {
-        let exact = self.values.iter().position(|known| known == value);
-        exact.or_else(|| self.equal_number(value)).map(bounded)
+        match meaning(value, self.values.iter().map(String::as_str)) {
+            Meaning::One(code) => Some(bounded(code)),
+            Meaning::Unknown | Meaning::Several(_) => None,
+        }
     }
 
-    fn equal_number(&self, value: &str) -> Option<usize> {
-        let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-        let target = number(value)?;
-        let mut equal = self.values.iter().enumerate().filter(|(_, known)| number(known) == Some(target));
-        let (first, _) = equal.next()?;
-        equal.next().is_none().then_some(first)
+    /// The stored value that a text means: see [`Covariate::code`].
+    #[must_use]
+    pub fn stored(&self, value: &str) -> Option<&str> {
+        self.code(value).map(|code| self.values[code as usize].as_str())
     }
 }
 

@@ -55,6 +55,17 @@ fn a_file_that_is_no_hdf5_or_only_half_of_one() {
 }
 
 #[test]
+fn a_table_of_text_or_a_file_in_the_place_of_an_atlas() {
+    let home = Home::with_atlas();
+    fs::write(home.path("cells.CSV"), "cell,gene\n1,2\n").unwrap();
+    says(&home.refused(65, "ingest cells.CSV --out a.atlas"), &["cells.CSV: CSV is not supported", "Parquet"]);
+    says(
+        &home.refused(2, "split s.h5ad --name n --scheme random:0.1"),
+        &["s.h5ad is a file", "name the atlas: s.atlas"],
+    );
+}
+
+#[test]
 fn a_column_or_control_that_is_not_there() {
     let home = Home::with_atlas();
     let ingest = |flag: &str| home.refused(65, &format!("ingest s.h5ad --out a.atlas {flag}"));
@@ -245,7 +256,12 @@ fn an_atlas_that_can_not_train() {
     let home = Home::with_atlas();
     says(&home.refused(65, "train s.atlas --out m --hold-out condition=ctrl"), &["control", "`ctrl`"]);
     h5ad(&home, "plain.h5ad", |chunk| set_column(chunk, "condition", "guide", |_, label| label.into()));
-    home.json("ingest plain.h5ad --out plain.atlas");
+    let message = home.refused(65, "ingest plain.h5ad --out plain.atlas");
+    let candidates =
+        "plain.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text are guide";
+    says(&message, &[candidates, "--perturbation COLUMN", "--no-perturbation"]);
+    says(&home.refused(65, "train plain.h5ad --out m"), &[candidates]);
+    home.json("ingest plain.h5ad --out plain.atlas --no-perturbation");
     says(&home.refused(65, "train plain.atlas --out m"), &["no perturbation column", "--perturbation"]);
     says(&home.refused(2, "split s.atlas --name n --scheme random:1"), &["no cell to train on"]);
 }

@@ -137,6 +137,23 @@ fn an_ingest_on_a_slow_disk_and_a_training_stop_soon() {
 }
 
 #[test]
+fn a_run_that_is_stopped_while_the_program_is_being_loaded_ends_like_any_other() {
+    if fs::read("/proc/self/environ").is_err() {
+        return;
+    }
+    let home = Home::with_atlas();
+    // The program restarts itself so that idle threads sleep soon.
+    let mut command = home.command(&format!("train s.atlas --out m --epochs 500 {TINY}"));
+    command.env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY");
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let environment = format!("/proc/{}/environ", run.id());
+    waits_for(&mut run, "a restarted program", || {
+        fs::read(&environment).unwrap_or_default().windows(14).any(|name| name == b"GOMP_SPINCOUNT")
+    });
+    stopped(run, "-TERM", "the start");
+}
+
+#[test]
 fn a_matrix_that_is_being_put_in_the_order_of_cells_is_stopped_too() {
     let home = Home::new();
     let mut text = String::from("%%MatrixMarket matrix coordinate integer general\n2000 400 400000\n");
@@ -146,7 +163,7 @@ fn a_matrix_that_is_being_put_in_the_order_of_cells_is_stopped_too() {
     fs::write(home.path("m.mtx"), text).unwrap();
     let scratch = home.path("scratch");
     fs::create_dir(&scratch).unwrap();
-    let mut command = home.command("ingest m.mtx --out a.atlas");
+    let mut command = home.command("ingest m.mtx --out a.atlas --no-perturbation");
     command.env("PERTURBINE_FAULT", "slow@400").env("TMPDIR", &scratch);
     let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let log = || fs::read_dir(format!("/proc/{}/fd", run.id()));

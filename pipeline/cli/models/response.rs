@@ -8,6 +8,7 @@ use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
     evaluate::frame::draw,
     reader::groups::Selector,
+    sink::layout::check_name,
     storage::{
         disk::{StagedFile, refuse_existing},
         parquet_file::ParquetFile,
@@ -27,7 +28,7 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
     };
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
-    args.out.as_deref().map_or(Ok(()), refuse_existing)?;
+    args.out.as_deref().map_or(Ok(()), |out| check_name(out).and_then(|()| refuse_existing(out)))?;
     note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
     let responses = respond(&atlas, &model, &query, &context.resources)?;
     for skipped in &responses.skipped {

@@ -190,11 +190,17 @@ impl Prediction {
     fn plan(&self, output: PredictionForm, options: &WriteOptions) -> (String, String) {
         let schema = self.schema(output);
         let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
+        let FileOptions { precision, partition_by } = &options.files;
+        let partitions = match partition_by.as_slice() {
+            [] => String::new(),
+            columns => format!(" partitioned by {}", columns.join(", ")),
+        };
         let about = format!(
-            "{output:?} of model {} and atlas {}, {:?}, files of {} bytes",
+            "{} of the model {} and the atlas {}, as {}, in files of {} bytes{partitions}",
+            output.description(),
             metadata_value(MODEL_KEY),
             metadata_value(ATLAS_KEY),
-            options.files,
+            precision.name(),
             options.file_bytes
         );
         let metadata: Vec<(&str, &str)> =
@@ -257,6 +263,16 @@ pub fn encoded(
 }
 
 impl PredictionForm {
+    /// What it is called in messages.
+    fn description(self) -> &'static str {
+        match self {
+            Self::WideMeans => "means in a wide table",
+            Self::LongMeans => "means in a long table",
+            Self::Cells => "cells",
+            Self::Latent => "latents",
+        }
+    }
+
     /// Its name in files.
     #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "only .h5ad files name it"))]
     fn name(self) -> &'static str {

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use reader::{atlas::Atlas, groups::Groups, split::SplitPart};
+use reader::{
+    atlas::{Atlas, some_of},
+    groups::Groups,
+    split::SplitPart,
+};
 use schemas::{
     Error, Result,
     conditions::{CONTROL, Covariate},
@@ -28,13 +32,10 @@ pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Re
     let table = &manifest.conditions;
     let trained: Vec<_> = groups.all().iter().filter(|group| group.cells_for(SplitPart::Train) > 0).collect();
     if !trained.iter().any(|group| group.condition == CONTROL) {
-        let names: Vec<&str> =
-            table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
-        let message = format!(
-            "no training cell is a control (control is `{}`; the labels are {}, ...)",
-            table.name(CONTROL),
-            names.join(", ")
-        );
+        let names: Vec<String> =
+            table.combinations().iter().skip(1).map(|combination| combination.name.clone()).collect();
+        let labels = if names.is_empty() { String::new() } else { format!("; the labels are {}", some_of(&names)) };
+        let message = format!("no training cell is a control (control is `{}`{labels})", table.name(CONTROL));
         return Err(Error::data(
             place,
             message,

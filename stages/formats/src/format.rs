@@ -31,6 +31,11 @@ impl SourceFormat {
             if table::is_one(path)? {
                 return Ok(Self::Table);
             }
+            if let Some(format) = text_table(path).filter(|_| path.is_file()) {
+                let message = format!("{format} is not supported");
+                let hint = "convert it to Parquet, with a row for each cell and a column for each gene: in pandas, pd.read_csv(...).to_parquet(...)";
+                return Err(Error::data(path.display().to_string(), message, hint));
+            }
         }
         if path.is_dir() {
             return Err(Error::data(
@@ -118,4 +123,11 @@ pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>>
     };
     check_names(&*source)?;
     Ok(source)
+}
+
+/// The format of a table of text, by its name; `None` if it is something else.
+fn text_table(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    [(".csv", "CSV"), (".tsv", "TSV")].into_iter().find(|(end, _)| name.ends_with(end)).map(|(_, format)| format)
 }

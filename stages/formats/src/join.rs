@@ -10,6 +10,7 @@ use arrow::{
 };
 use schemas::{
     Error, Result,
+    arrow::place_of_column,
     atlas::Origin,
     chunk::CsrRows,
     numbers::{bounded, checked, to_usize},
@@ -263,11 +264,7 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
     let var = source.var();
     let column = match gene_id {
         None => var.column(0),
-        Some(name) => var.column_by_name(name).ok_or_else(|| {
-            let schema = var.schema();
-            let known: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-            Error::unknown("var column", name, known.iter().map(String::as_str))
-        })?,
+        Some(name) => var.column(gene_id_place(source, name)?),
     };
     let names = as_text(column).map_err(|error| Error::Bug(error.to_string()))?;
     let mut occurrences: HashMap<String, u32> = HashMap::new();
@@ -278,6 +275,19 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
         (name, *before - 1)
     };
     Ok(names.as_string::<i32>().iter().map(key).collect())
+}
+
+/// The place in `var` of the column that `--gene-id` names.
+///
+/// # Errors
+/// A column that the file does not have.
+pub fn gene_id_place(source: &dyn Source, name: &str) -> Result<usize> {
+    let schema = source.var().schema();
+    place_of_column(&schema, name).ok_or_else(|| {
+        let unknown = Error::unknown("var column", name, schema.fields().iter().map(|field| field.name().as_str()));
+        let hint = "name a column of var with --gene-id, or leave it out to join genes by name";
+        Error::data(&source.origin().path, unknown.to_string(), hint)
+    })
 }
 
 /// Refuses genes without a name or id: they would be matched with each other.

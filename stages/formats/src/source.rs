@@ -1,14 +1,20 @@
 //! The common interface of all opened formats: cells that can be read in any range, by many threads at once.
 
-use std::{collections::HashSet, fmt::Debug, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Debug,
+    ops::Range,
+    sync::Arc,
+};
 
 use arrays::text::as_text;
 use arrow::{
     array::{ArrayRef, RecordBatch},
-    datatypes::SchemaRef,
+    datatypes::{DataType, Field, SchemaRef},
 };
 use schemas::{
     ByteSize, Error, Result,
+    arrow::{NAME_IN_FILE, place_of_column},
     atlas::{InPlace, Origin},
     chunk::{Chunk, CsrRows},
     ids::CellIndex,
@@ -79,10 +85,17 @@ pub trait Source: Debug + Send + Sync {
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows>;
 }
 
+/// A column of `frame` under the name that it has in an atlas: see [`column_name`].
+pub(super) fn annotation((frame, index): (&str, &str), own: &str, others: &[&str], data_type: DataType) -> Field {
+    let name = column_name((frame, index), own, others);
+    let metadata = if name == own { HashMap::new() } else { HashMap::from([(NAME_IN_FILE.into(), own.into())]) };
+    Field::new(name, data_type, true).with_metadata(metadata)
+}
+
 /// The name in an atlas of a column of `frame` (`obs` or `var`), where `index` (`cell` or `gene`) is the
 /// column of names: the column's own name, or `obs_cell` if that is `cell`, with another `obs_` in front as
 /// long as another column has that name.
-pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&str]) -> String {
+fn column_name((frame, index): (&str, &str), own: &str, others: &[&str]) -> String {
     if own != index {
         return own.to_owned();
     }
@@ -93,7 +106,7 @@ pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&st
     name
 }
 
-/// Refuses a source in which two columns have the same name.
+/// Refuses a source in which two columns have the same name, and names those that have another one in an atlas.
 ///
 /// # Errors
 /// Two such columns of `obs` or `var`.
@@ -104,18 +117,33 @@ pub(super) fn check_names(source: &dyn Source) -> Result<()> {
             let message = format!("{frame} has two columns called `{}`", twice.name());
             return Err(Error::data(&source.origin().path, message, "rename one of them"));
         }
+        for field in schema.fields() {
+            let Some(own) = field.metadata().get(NAME_IN_FILE) else { continue };
+            let (path, name) = (&source.origin().path, field.name());
+            tracing::warn!(
+                "{path}: {frame} column `{own}` is called `{name}` in an atlas, where `{own}` is the index of {frame}"
+            );
+        }
     }
     Ok(())
 }
 
-/// The index of the column of a source's `obs` with this name.
+/// The index of the column of a source's `obs` that is called `name` in its file.
 ///
 /// # Errors
 /// A column that does not exist.
 pub fn column_index(source: &dyn Source, name: &str) -> Result<usize> {
     let schema = source.obs_schema();
     let known = || schema.fields().iter().map(|field| field.name().as_str());
-    schema.index_of(name).map_err(|_| Error::unknown("obs column", name, known()))
+    place_of_column(&schema, name).ok_or_else(|| Error::unknown("obs column", name, known()))
+}
+
+/// The name in an atlas of the column of a source's `obs` that is called `name` in its file.
+///
+/// # Errors
+/// A column that does not exist.
+pub fn name_in_atlas(source: &dyn Source, name: &str) -> Result<String> {
+    Ok(source.obs_schema().field(column_index(source, name)?).name().clone())
 }
 
 /// An entire column of `obs`, in slices, as text; a missing value is null.

@@ -11,13 +11,19 @@ use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch, StringArray},
     compute::filter_record_batch,
 };
-use formats::source::{Source, column_index, obs_column};
+use formats::source::{Source, column_index, name_in_atlas, obs_column};
 use reader::groups::unquoted;
-use schemas::{Error, Result, atlas::Selection, conditions::CONTROL, ids::ConditionId};
+use schemas::{
+    Error, Result,
+    atlas::Selection,
+    conditions::CONTROL,
+    ids::ConditionId,
+    notation::{Meaning, meaning},
+};
 
 use super::{
     keys::{ResolvedKeys, fits},
-    label::{LabelColumns, Labeller},
+    label::{LabelColumns, LabelTables, Labeller},
     row_range::CellFilter,
 };
 
@@ -43,11 +49,20 @@ struct AnnotationFilter {
     rare: HashSet<(String, String)>,
 }
 
-/// Creates the filter of selected cells; `None` if all are selected.
+/// A condition by its name and its dose.
+pub type ConditionName = (String, String);
+
+/// Creates the filter of selected cells; `None` if all are selected. With a minimum number of cells, `also_rare` conditions are left
+/// out too: those that have lost cells because of their values.
 ///
 /// # Errors
 /// Columns, values or labels that do not exist, or labels to drop without a perturbation column.
-pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<CellFilter>> {
+pub fn cell_filter(
+    source: &Arc<dyn Source>,
+    options: &Selection,
+    keys: &ResolvedKeys,
+    also_rare: &[ConditionName],
+) -> Result<Option<CellFilter>> {
     if *options == Selection::default() {
         return Ok(None);
     }
@@ -67,7 +82,7 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
         rare: HashSet::new(),
     };
     if options.min_cells > 0 {
-        filter.rare = rare_conditions(source, &filter, options.min_cells, keys)?;
+        filter.rare = rare_conditions(source, &filter, options.min_cells, keys, also_rare)?;
     }
     Ok(Some(Arc::new(move |obs| filter.mask(obs))))
 }
@@ -81,7 +96,7 @@ fn columns(source: &dyn Source, conditions: &[String], keys: &ResolvedKeys) -> R
             (None, Some((key, value))) => (key, value, false),
             (None, None) => return Err(Error::usage(format!("`{text}` is not key=value"), hint)),
         };
-        let values = columns.entry(key.trim().to_owned()).or_default();
+        let values = columns.entry(name_in_atlas(source, key.trim())?).or_default();
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
         list.insert(unquoted(value.trim()));
     }
@@ -140,29 +155,18 @@ fn labels_to_drop(source: &dyn Source, patterns: &[String], keys: &ResolvedKeys)
     Ok(dropped)
 }
 
-/// A value in the column's notation: a number may be given in another notation (`1.0` for `1`), if only one
+/// A value in the column's notation: a number or flag may be given in another notation (`1.0` for `1`), if only one
 /// value is equal to it.
 fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> String) -> Result<String> {
-    if known.contains(value) {
-        return Ok(value.to_owned());
-    }
-    let equal = |other: &&String| are_equal_numbers(value, other);
-    match known.iter().filter(equal).collect::<Vec<_>>().as_slice() {
-        [] => Err(Error::unknown("value", value, known.iter().map(String::as_str))),
-        [only] => Ok((*only).clone()),
-        several => {
-            let several: Vec<String> = several.iter().map(|value| format!("`{value}`")).collect();
+    let stored: Vec<&str> = known.iter().map(String::as_str).collect();
+    match meaning(value, stored.iter().copied()) {
+        Meaning::One(at) => Ok(stored[at].to_owned()),
+        Meaning::Unknown => Err(Error::unknown("value", value, stored)),
+        Meaning::Several(several) => {
+            let several: Vec<String> = several.iter().map(|at| format!("`{}`", stored[*at])).collect();
             let message = format!("{} values are equal to `{value}`: {}", several.len(), several.join(", "));
             Err(Error::data(place(), message, "write the value as it stands in the column; --filter can be repeated"))
         }
-    }
-}
-
-/// Whether two texts are one number: whole numbers are compared by all their digits, others as float64.
-fn are_equal_numbers(one: &str, other: &str) -> bool {
-    match (one.parse::<i128>(), other.parse::<i128>()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one.parse::<f64>().is_ok_and(|one| one.is_finite() && other.parse() == Ok(one)),
     }
 }
 
@@ -173,6 +177,7 @@ fn rare_conditions(
     filter: &AnnotationFilter,
     min_cells: u64,
     keys: &ResolvedKeys,
+    also_rare: &[ConditionName],
 ) -> Result<HashSet<(String, String)>> {
     let names = filter.columns.keys().chain(&filter.label).chain(&filter.dose).collect::<HashSet<_>>();
     let columns: Vec<usize> = names.into_iter().map(|name| column_index(&**source, name)).collect::<Result<_>>()?;
@@ -196,10 +201,13 @@ fn rare_conditions(
         }
         first = end;
     }
-    let cells_of = labeller.finish().cells_of;
-    let is_rare = |id: ConditionId| id != CONTROL && cells_of[id.index()] < min_cells;
+    let LabelTables { conditions, cells_of, .. } = labeller.finish();
+    // These were named after an earlier reading, which may have met another spelling first.
+    let also_rare: HashSet<ConditionId> =
+        also_rare.iter().filter_map(|(label, dose)| conditions.find(label, Some(dose)).ok().flatten()).collect();
+    let is_rare = |id: ConditionId| id != CONTROL && (cells_of[id.index()] < min_cells || also_rare.contains(&id));
     let rare = cells_of.iter().enumerate().skip(1).filter(|(_, cells)| (1..min_cells).contains(*cells)).count();
-    if rare > 0 {
+    if rare > 0 && also_rare.is_empty() {
         tracing::warn!("{rare} conditions of fewer than {min_cells} cells are left out");
     }
     Ok(spellings.into_iter().filter(|(_, id)| is_rare(*id)).map(|(spelling, _)| spelling).collect())
@@ -265,7 +273,7 @@ mod tests {
     fn kept(options: &Selection) -> Vec<usize> {
         let table = table();
         let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
-        let filter = cell_filter(&table, options, &keys).expect("known names").expect("something is asked");
+        let filter = cell_filter(&table, options, &keys, &[]).expect("known names").expect("something is asked");
         let mask = filter(&table.obs(0..6, &[0, 1, 2]).expect("all cells")).expect("text columns");
         (0..6).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row))).collect()
     }
@@ -289,6 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn conditions_that_lost_cells_are_left_out_in_every_spelling() {
+        let labels = ["A+B", "B+A", "C", "C", "ctrl"];
+        let table: Arc<dyn Source> = Arc::new(CellsInMemory::without_genes(&[("condition", labels.to_vec())]));
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
+        let options = Selection { min_cells: 2, ..Selection::default() };
+        let lost = [("B+A".to_owned(), "1+1".to_owned())];
+        let filter = cell_filter(&table, &options, &keys, &lost).expect("known names").expect("something is asked");
+        let mask = filter(&table.obs(0..5, &[0]).expect("all cells")).expect("text").expect("some are left out");
+        assert_eq!(mask.iter().flatten().collect::<Vec<_>>(), [false, false, true, true, true]);
+    }
+
+    #[test]
     fn what_is_rare_is_the_condition_however_its_label_is_written() {
         let labels = [("A+B", 3), ("B+A", 3), ("C+ctrl", 2), ("ctrl+C", 3), ("D", 4), ("ctrl+ctrl", 1), ("ctrl", 1)];
         let labels: Vec<&str> = labels.iter().flat_map(|(label, cells)| vec![*label; *cells]).collect();
@@ -296,7 +316,7 @@ mod tests {
         let table: Arc<dyn Source> = Arc::new(CellsInMemory::without_genes(&[("condition", labels.clone())]));
         let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let options = Selection { min_cells: 5, ..Selection::default() };
-        let filter = cell_filter(&table, &options, &keys).expect("known names").expect("something is asked");
+        let filter = cell_filter(&table, &options, &keys, &[]).expect("known names").expect("something is asked");
         let mask = filter(&table.obs(0..cells as u64, &[0]).expect("all cells")).expect("text").expect("D is rare");
         let kept: Vec<&str> = (0..cells).filter(|row| mask.value(*row)).map(|row| labels[row]).collect();
         assert_eq!(kept, labels.iter().copied().filter(|label| *label != "D").collect::<Vec<_>>());
@@ -308,7 +328,7 @@ mod tests {
         let table: Arc<dyn Source> = Arc::new(CellsInMemory::without_genes(&[("condition", labels.to_vec())]));
         let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let kept = |options: Selection| {
-            let filter = cell_filter(&table, &options, &keys).expect("known labels").expect("something is asked");
+            let filter = cell_filter(&table, &options, &keys, &[]).expect("known labels").expect("something is asked");
             let mask = filter(&table.obs(0..6, &[0]).expect("all cells")).expect("text").expect("some are left out");
             labels.into_iter().enumerate().filter(|(row, _)| mask.value(*row)).map(|(_, label)| label).collect()
         };
@@ -328,11 +348,11 @@ mod tests {
         let table = table();
         let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let options = Selection { filters: vec!["cell_type=NKK".into()], ..Selection::default() };
-        let error = cell_filter(&table, &options, &keys).err().expect("unknown");
+        let error = cell_filter(&table, &options, &keys, &[]).err().expect("unknown");
         assert!(error.to_string().starts_with("unknown value `NKK`; the nearest known: NK"), "{error}");
         for pattern in ["unasigned", "nan"] {
             let options = Selection { drop_labels: vec!["A".into(), pattern.into()], ..Selection::default() };
-            let error = cell_filter(&table, &options, &keys).err().expect("unknown").to_string();
+            let error = cell_filter(&table, &options, &keys, &[]).err().expect("unknown").to_string();
             assert!(error.starts_with(&format!("unknown label `{pattern}`; the nearest known: ")), "{error}");
         }
     }
@@ -345,7 +365,7 @@ mod tests {
         let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let filtered = |filter: &str| {
             let options = Selection { filters: vec![filter.to_owned()], ..Selection::default() };
-            let mask = cell_filter(&table, &options, &keys)?.expect("something is asked");
+            let mask = cell_filter(&table, &options, &keys, &[])?.expect("something is asked");
             Ok::<_, Error>(mask(&table.obs(0..5, &[0, 1])?)?.map_or(5, |mask| mask.true_count()))
         };
         let error = filtered("plate=1.00").expect_err("three are equal").to_string();
@@ -353,7 +373,19 @@ mod tests {
         assert_eq!(error, expected);
         let counts = ["plate=1.0", "plate=2", "plate!=01"].map(|filter| filtered(filter).ok());
         assert_eq!(counts, [Some(1), Some(1), Some(4)]);
-        assert!(!are_equal_numbers("9007199254740993", "9007199254740992"), "float64 holds one of them");
-        assert!(are_equal_numbers("1e3", "1000") && !are_equal_numbers("nan", "nan"));
+    }
+
+    #[test]
+    fn a_flag_is_selected_in_any_capitals() {
+        let flags = vec!["true", "false", "true"];
+        let table: Arc<dyn Source> =
+            Arc::new(CellsInMemory::without_genes(&[("condition", vec!["ctrl"; 3]), ("singlet", flags)]));
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
+        for filter in ["singlet=True", "singlet=TRUE", "singlet!=False"] {
+            let options = Selection { filters: vec![filter.to_owned()], ..Selection::default() };
+            let filter = cell_filter(&table, &options, &keys, &[]).expect("a flag").expect("something is asked");
+            let mask = filter(&table.obs(0..3, &[0, 1]).expect("all cells")).expect("text").expect("one is left out");
+            assert_eq!(mask.true_count(), 2);
+        }
     }
 }

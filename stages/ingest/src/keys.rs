@@ -7,8 +7,8 @@ mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::AsArray;
-use formats::source::{Source, obs_column};
+use arrow::{array::AsArray, datatypes::DataType};
+use formats::source::{Source, name_in_atlas, obs_column};
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
 use self::notes::notes;
@@ -18,12 +18,16 @@ const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"
 const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
+/// Maximum number of labels listed in an error.
+const SHOWN_LABELS: usize = 8;
 
 /// The user's choices; missing ones are guessed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestedKeys {
     /// The perturbation column.
     pub perturbation: Option<String>,
+    /// Whether there is none: all cells are unlabelled.
+    pub no_perturbation: bool,
     /// The names of control, as a whole label or as one part of it; `*` matches any text.
     pub controls: Vec<String>,
     /// The dose column; an empty name means that there is none.
@@ -34,6 +38,21 @@ pub struct RequestedKeys {
     pub batch: Option<String>,
     /// The delimiter of perturbations; `+` by default.
     pub delimiter: Option<String>,
+}
+
+impl RequestedKeys {
+    /// The same keys, each column under its name in an atlas; a dose column without a name is none.
+    fn named_as_in_atlas(&self, source: &dyn Source) -> Result<Self> {
+        let name = |name: &String| name_in_atlas(source, name);
+        let covariates = self.covariates.as_ref().map(|covariates| covariates.iter().map(name).collect());
+        Ok(Self {
+            perturbation: self.perturbation.as_ref().map(name).transpose()?,
+            dose: self.dose.as_ref().filter(|dose| !dose.is_empty()).map(name).transpose()?,
+            batch: self.batch.as_ref().map(name).transpose()?,
+            covariates: covariates.transpose()?,
+            ..self.clone()
+        })
+    }
 }
 
 /// The labels of a file.
@@ -52,28 +71,23 @@ pub struct ResolvedKeys {
 /// Decides which columns are labels.
 ///
 /// # Errors
-/// Columns that do not exist or can't be covariates, candidates that differ, a control that no cell has, or
-/// flags that have no meaning without a perturbation column.
+/// Columns that do not exist or can't be covariates, candidates that differ, a control that no cell has, no column that is
+/// recognised as that of perturbations, or flags that have no meaning without one.
 pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<ResolvedKeys> {
-    let names = names(source);
     let no_dose = requested.dose.as_deref() == Some("");
-    let requested =
-        &RequestedKeys { dose: requested.dose.clone().filter(|name| !name.is_empty()), ..requested.clone() };
-    for name in [&requested.perturbation, &requested.dose, &requested.batch]
-        .into_iter()
-        .flatten()
-        .chain(requested.covariates.iter().flatten())
-    {
-        if !names.contains(name) {
-            return Err(Error::unknown("obs column", name, names.iter().map(String::as_str)));
-        }
-    }
+    let requested = &requested.named_as_in_atlas(source)?;
     let mut guessed = Vec::new();
     let mut settle = |given: &Option<String>, flag: &str, habits: &[&str]| match given {
         Some(name) => Ok(Some(name.clone())),
         None => guess(source, flag, habits, &mut guessed),
     };
-    let perturbation = settle(&requested.perturbation, "--perturbation", &PERTURBATION_HABITS)?;
+    let perturbation = match requested.no_perturbation {
+        true => None,
+        false => settle(&requested.perturbation, "--perturbation", &PERTURBATION_HABITS)?,
+    };
+    if perturbation.is_none() {
+        check_is_unlabelled(requested, source)?;
+    }
     let dose = if perturbation.is_some() && !no_dose {
         settle(&requested.dose, "--dose", &DOSE_HABITS)?
     } else {
@@ -90,13 +104,10 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     let mut rules =
         LabelRules { delimiter: requested.delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
     let mut decided = Vec::new();
-    match &perturbation {
-        None => check_nothing_is_said_of_labels(requested, &names)?,
-        Some(column) => {
-            let labels = PerturbationLabels::read(source, column, &rules)?;
-            rules.controls = labels.controls(&requested.controls, &mut guessed)?;
-            decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
-        }
+    if let Some(column) = &perturbation {
+        let labels = PerturbationLabels::read(source, column, &rules)?;
+        rules.controls = labels.controls(&requested.controls, &mut guessed)?;
+        decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
     }
     Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
 }
@@ -121,20 +132,35 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
     Err(Error::usage(message, "rename those columns of obs, or choose others with --covariates"))
 }
 
-/// Refuses flags for reading labels if there are no labels.
-fn check_nothing_is_said_of_labels(requested: &RequestedKeys, columns: &[String]) -> Result<()> {
+/// Refuses a source without a perturbation column, unless the user says that there is none, and then flags for reading labels.
+fn check_is_unlabelled(requested: &RequestedKeys, source: &dyn Source) -> Result<()> {
+    if !requested.no_perturbation {
+        return Err(no_perturbation_column(source));
+    }
     let flags = [
+        (requested.perturbation.is_some(), "--perturbation"),
         (!requested.controls.is_empty(), "--control"),
         (requested.delimiter.is_some(), "--delimiter"),
         (requested.dose.is_some(), "--dose"),
     ];
     let Some((_, flag)) = flags.into_iter().find(|(is_given, _)| *is_given) else { return Ok(()) };
-    let message = format!(
-        "{flag} says how to read perturbations, but there is no column named {}; the columns are {}",
-        PERTURBATION_HABITS.join(", "),
-        columns.join(", ")
-    );
-    Err(Error::usage(message, "name the perturbation column with --perturbation"))
+    let message = format!("{flag} says how to read perturbations, but --no-perturbation says that there are none");
+    Err(Error::usage(message, "leave out one of them"))
+}
+
+/// The error about a source in which no column has the name of one of perturbations, with those that could hold them.
+fn no_perturbation_column(source: &dyn Source) -> Error {
+    let schema = source.obs_schema();
+    let texts = schema.fields().iter().skip(1).filter(|field| *field.data_type() == DataType::Utf8);
+    let candidates: Vec<&str> = texts.map(|field| field.name().as_str()).collect();
+    let candidates = match candidates.as_slice() {
+        [] => "no column is text".to_owned(),
+        names => format!("the columns of text are {}", names.join(", ")),
+    };
+    let message = format!("no column is named {}; {candidates}", PERTURBATION_HABITS.join(", "));
+    let hint = "name the perturbation column with --perturbation COLUMN (of `ingest` or `train`); `ingest --no-perturbation` makes an atlas without \
+                labels, on which no model can be trained";
+    Error::data(format!("{}, obs", source.origin().path), message, hint)
 }
 
 fn names(source: &dyn Source) -> Vec<String> {
@@ -226,12 +252,13 @@ impl PerturbationLabels {
         let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
         match found.as_slice() {
             [] => {
-                let some: Vec<&str> = self.all.keys().take(8).map(String::as_str).collect();
-                let message = format!(
-                    "no label is one of {}; the labels are {}, ...",
-                    CONTROL_HABITS.join(", "),
-                    some.join(", ")
-                );
+                let some: Vec<&str> = self.all.keys().take(SHOWN_LABELS).map(String::as_str).collect();
+                let more = if some.len() < self.all.len() { ", ..." } else { "" };
+                let labels = match some.as_slice() {
+                    [] => "no cell has a label".to_owned(),
+                    some => format!("the labels are {}{more}", some.join(", ")),
+                };
+                let message = format!("no label is one of {}; {labels}", CONTROL_HABITS.join(", "));
                 Err(Error::data(&self.place, message, "name the control label with --control"))
             }
             [only] => {

@@ -119,7 +119,9 @@ impl Labeller {
         let is_control = self.conditions.rules().means_control(label);
         let dose = match doses.map(|doses| doses.as_string::<i32>()) {
             Some(doses) if doses.is_null(row) && !is_control => {
-                return Err(self.missing(self.columns.dose.as_deref().unwrap_or_default(), cell));
+                let place = self.place(self.columns.dose.as_deref().unwrap_or_default(), cell);
+                let hint = "fill the column for all cells but controls, which need no dose, or read no doses at all with --dose ''";
+                return Err(Error::data(place, "the value is missing", hint));
             }
             Some(doses) if !is_control => Some(doses.value(row)),
             _ => None,
@@ -203,6 +205,14 @@ mod tests {
         assert_eq!(labeller.codes(&[0, 1], &numbers).expect("good labels"), [1, 0]);
         let strings = obs(&[Some("A"), Some("A")], Arc::new(StringArray::from(vec!["0.5", "1"])));
         assert_eq!(labeller.codes(&[2, 3], &strings).expect("good labels"), [1, 2]);
+    }
+
+    #[test]
+    fn what_mends_a_missing_dose_keeps_controls_without_one() {
+        let doses = Arc::new(Float64Array::from(vec![None, None]));
+        let error = labeller(&[]).codes(&[0, 1], &obs(&[Some("ctrl"), Some("A")], doses)).expect_err("no dose of A");
+        assert_eq!(error.to_string(), "a.h5ad, obs column `dose`, row 1: the value is missing");
+        assert!(error.hint().is_some_and(|hint| !hint.contains("--filter") && hint.contains("controls")));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub use self::{
 pub enum Request {
     /// One condition by name, with its dose and covariates if given.
     Named(Selector),
+    /// The same, as listed in a file.
+    Listed(Selector, LineOfFile),
     /// Every condition and covariate combination of which the atlas has cells.
     Observed,
     /// Every known condition in every covariate combination of which the atlas has no cells.
@@ -39,6 +41,28 @@ pub enum Request {
     Pairs,
     /// Observed and missing conditions.
     All,
+}
+
+/// A line of a file, as named in errors. It is left out of descriptions of a request, which do not depend on where it is listed.
+#[derive(Clone, PartialEq)]
+pub struct LineOfFile(String);
+
+impl LineOfFile {
+    /// An error about what the line says.
+    fn refused(&self, error: Error) -> Error {
+        match &error {
+            Error::Usage { .. } | Error::Unknown { .. } => {
+                Error::data(&self.0, error.to_string(), error.hint().unwrap_or_default())
+            }
+            _ => error,
+        }
+    }
+}
+
+impl fmt::Debug for LineOfFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a line of a file")
+    }
 }
 
 impl Request {
@@ -169,13 +193,18 @@ fn read_csv(path: &Path) -> Result<Vec<Request>> {
     };
     let mut reader = csv::Reader::from_path(path).map_err(bad)?;
     let names: Vec<String> = reader.headers().map_err(bad)?.iter().map(|name| name.trim().to_owned()).collect();
+    if let Some(twice) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
+        let place = format!("{}, line 1", path.display());
+        return Err(Error::data(place, format!("two columns are called `{}`", names[twice]), "leave out one of them"));
+    }
     let mut requests = Vec::new();
     for row in reader.records() {
         let row = row.map_err(bad)?;
+        let line = row.position().map_or(0, csv::Position::line);
+        let place = LineOfFile(format!("{}, line {line}", path.display()));
         let filled = names.iter().zip(&row).filter(|(_, value)| !value.trim().is_empty());
-        requests.push(Request::Named(Selector(
-            filled.map(|(name, value)| (name.clone(), value.trim().to_owned())).collect(),
-        )));
+        let pairs = filled.map(|(name, value)| (name.clone(), value.trim().to_owned())).collect();
+        requests.push(Request::Listed(Selector(pairs), place));
     }
     if requests.is_empty() {
         return Err(Error::data(

@@ -8,6 +8,7 @@ use std::{
 
 use schemas::{
     Error, Result,
+    arrow::place_of_column,
     atlas::{Manifest, files},
     ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
     numbers::{bounded, to_usize},
@@ -244,6 +245,19 @@ impl Atlas {
         // Columns are selected by index, because Parquet would read a name with a dot as a nested field.
         let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
         Batches::new(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
+    }
+
+    /// The name in the atlas of the column of `obs` that is called `name` in its file.
+    ///
+    /// # Errors
+    /// A file that can't be read, or a missing column.
+    pub fn name_in_atlas(&self, name: &str) -> Result<String> {
+        let cells = self.table(files::CELLS)?;
+        let bad = |error: Undecodable| Error::damaged(self.path().join(files::CELLS), error.to_string());
+        let schema = Arc::clone(parquet_read::parquet(cells).map_err(bad)?.schema());
+        let known = || schema.fields().iter().map(|field| field.name().as_str());
+        let place = place_of_column(&schema, name).ok_or_else(|| Error::unknown("obs column", name, known()))?;
+        Ok(schema.field(place).name().clone())
     }
 
     /// Opens a table of the atlas at its beginning; it is checked on first use.

@@ -15,7 +15,7 @@ pub struct GeneSubset {
     names: Vec<String>,
     /// Names of genes that the atlas does not have.
     missing: Vec<String>,
-    /// Names that more genes of the atlas share than are in this subset.
+    /// Names that several genes of the atlas share, or several of this subset.
     ambiguous: Vec<String>,
     /// For each gene of the atlas, its number in the subset.
     numbers: Vec<u32>,
@@ -45,8 +45,11 @@ impl GeneSubset {
             last = Some(at);
         }
         let mut seen = HashSet::new();
-        let is_left = |name: &&String| places.get(name.as_str()).is_some_and(|left| !left.is_empty());
-        let ambiguous = names.iter().filter(is_left).filter(|name| seen.insert(*name)).cloned().collect();
+        let repeated: HashSet<&String> = names.iter().filter(|name| !seen.insert(*name)).collect();
+        let is_left = |name: &String| places.get(name.as_str()).is_some_and(|left| !left.is_empty());
+        let mut named = HashSet::new();
+        let ambiguous = names.iter().filter(|name| repeated.contains(name) || is_left(name));
+        let ambiguous = ambiguous.filter(|name| named.insert(*name)).cloned().collect();
         Self { names: names.to_vec(), missing, ambiguous, numbers, in_order }
     }
 
@@ -62,7 +65,8 @@ impl GeneSubset {
         &self.missing
     }
 
-    /// Names that more genes of the atlas share than are in this subset: it is unclear which of them is meant.
+    /// Names that several genes of the atlas share, or several of this subset: which of them is meant can't be told in another
+    /// atlas than that from which the names are.
     #[must_use]
     pub fn ambiguous(&self) -> &[String] {
         &self.ambiguous

@@ -18,7 +18,7 @@ use storage::{
 use super::{
     MANIFEST, Published, PublishedFile,
     encode::{Encoded, EncodedGroup},
-    layout::{OutputLayout, PartRows, is_one_file},
+    layout::{OutputLayout, PartRows, check_name, is_one_file},
     shards::{Shard, ShardFolder},
 };
 
@@ -63,6 +63,7 @@ impl Publish {
     /// # Errors
     /// A target that exists or can't be created, or partitions in a single file.
     pub fn create(target: &Path, layout: Arc<OutputLayout>, plan: &str) -> Result<Self> {
+        check_name(target)?;
         let place = if is_one_file(target) {
             if layout.is_partitioned() {
                 let message = format!("{} is one file, but a partitioned output is many", target.display());

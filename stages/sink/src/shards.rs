@@ -21,7 +21,10 @@ use storage::{
     sealed::{read_sealed, sealed},
 };
 
-use super::{MANIFEST, Published, PublishedFile, damaged, layout::is_one_file};
+use super::{
+    MANIFEST, Published, PublishedFile, damaged,
+    layout::{check_name, is_one_file},
+};
 
 /// One of several shares of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +126,7 @@ impl PlanFolder {
 impl ShardFolder {
     pub(super) fn create(target: &Path, plan: &str, about: &str, shard: Shard) -> Result<Self> {
         refuse_existing(target)?;
+        check_name(target)?;
         if is_one_file(target) {
             let message = format!("{} is one file, but shards write a folder", target.display());
             return Err(Error::usage(message, "give --out a name that does not end in .parquet"));

@@ -42,7 +42,7 @@ fn every_h5ad_file_that_anndata_opens_is_inspected_and_ingested() {
         };
         let inspected = home.json(&format!("inspect {file}"));
         assert_eq!((&inspected["cells"], &inspected["genes"]), (&cells.into(), &genes.into()), "{name}");
-        let mut line = format!("ingest {file} --out {at}.atlas");
+        let mut line = format!("ingest {file} --no-perturbation --out {at}.atlas");
         if name.ends_with("nan.h5ad") {
             says(&home.refused(65, &line), &["NaN", "--on-bad-values"]);
             line.push_str(" --on-bad-values clip");
@@ -71,7 +71,7 @@ fn every_10x_file_is_inspected_and_ingested() {
         let found = (inspected["cells"].as_u64().unwrap(), inspected["genes"].as_u64().unwrap());
         assert_eq!((found, inspected["kind"].as_str().unwrap()), (shape, "10x"), "{file}");
         let out = file.replace('/', "_");
-        let ingested = home.json(&format!("ingest {path} {genome} --out {out}.atlas"));
+        let ingested = home.json(&format!("ingest {path} {genome} --no-perturbation --out {out}.atlas"));
         assert_eq!((&ingested["nonzeros"], &ingested["values"]), (&inspected["nonzeros"], &"counts".into()), "{file}");
         if !genome.is_empty() {
             says(&home.refused(65, &format!("inspect {path}")), &["several genomes", "--genome another_genome"]);

@@ -126,14 +126,14 @@ fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
     };
     for value in ["16777217", "16777217.0", "-16777217"] {
         mtx(value);
-        let message = home.refused(65, "ingest one.mtx --out n.atlas");
+        let message = home.refused(65, "ingest one.mtx --out n.atlas --no-perturbation");
         says(&message, &[&format!("{value} is a whole number that float32 can't hold")]);
     }
     // Nor can two that add up to one.
     let text = "%%MatrixMarket matrix coordinate integer general\n2 2 3\n1 1 1\n2 1 16777216\n2 1 1\n";
     fs::write(home.path("one.mtx"), text).unwrap();
     says(
-        &home.refused(65, "ingest one.mtx --out n.atlas"),
+        &home.refused(65, "ingest one.mtx --out n.atlas --no-perturbation"),
         &["one.mtx: the entries of cell 1 and gene 0", "add up to 16777217"],
     );
 }
@@ -234,6 +234,20 @@ fn conditions_are_rare_however_their_labels_are_written_and_control_never_is() {
 }
 
 #[test]
+fn conditions_are_rare_by_the_cells_that_stay() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "condition", "condition", |row, _| ["ctrl", "A", "B", "C"][row % 4].into());
+        set_value(chunk, 1, 0, f32::NAN);
+    });
+    for order in ["", "--no-shuffle"] {
+        let flags = format!("--dose= --on-bad-values drop --min-cells 25 {order}");
+        let atlas = home.json(&format!("ingest s.h5ad --out s{}.atlas {flags}", order.len()));
+        assert_eq!(["ctrl", "A", "B", "C"].map(|name| cells_of(&atlas, name)), [25, 0, 25, 25]);
+    }
+}
+
+#[test]
 fn files_of_one_name_are_told_apart_by_their_folders() {
     let home = Home::new();
     for sample in ["s1", "s2"] {
@@ -256,8 +270,9 @@ fn flags_about_labels_are_not_ignored_where_no_column_has_any() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "condition", "guide", |_, label| label.into()));
     for flag in ["--control ctrl", "--delimiter _", "--dose dose"] {
-        let message = home.refused(2, &format!("ingest s.h5ad --out n.atlas {flag}"));
-        says(&message, &[flag.split(' ').next().unwrap(), "--perturbation", "guide"]);
+        says(&home.refused(65, &format!("ingest s.h5ad --out n.atlas {flag}")), &["--perturbation", "guide"]);
+        let message = home.refused(2, &format!("ingest s.h5ad --out n.atlas --no-perturbation {flag}"));
+        says(&message, &[flag.split(' ').next().unwrap(), "--no-perturbation"]);
     }
 }
 

@@ -201,6 +201,9 @@ fn numbers_that_are_equal_are_one_category_of_joined_files() {
     assert_eq!(all["covariates"]["plate"], serde_json::json!({ "1": 4, "2": 3, "2.5": 1, "x": 1 }));
     let split = home.json("split all.atlas --name n --hold-out plate=2.0");
     assert_eq!(split["cells"]["ood"], 3);
+    with_numbers(&home.path("c.parquet"), "plate", Arc::new(StringArray::from(vec!["1", "2.50"])));
+    let ran = home.run(&line.replace("all.atlas", "more.atlas").replace("--batch plate", ""));
+    assert!(ran.stderr.contains("the text `2.50` and the number 2.5 are two values"), "{}", ran.stderr);
 }
 
 #[test]

@@ -292,6 +292,33 @@ fn a_column_that_is_called_as_the_names_of_cells_gets_a_name_that_no_other_has()
 }
 
 #[test]
+fn a_flag_that_names_a_column_means_that_of_the_file() {
+    let home = Home::new();
+    let simulator = simulator(100, true);
+    let mut cells = simulator.chunk(0..100).unwrap();
+    set_column(&mut cells, "batch", "cell", |row, _| ["train", "ood"][row % 2].into());
+    write(&home.path("s.store"), &cells, simulator.genes(), PLAIN);
+    let ran = home.run("ingest s.store --out s.atlas --covariates cell --split cell");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let renamed = "s.store: obs column `cell` is called `obs_cell` in an atlas, where `cell` is the index of obs";
+    assert!(ran.stderr.contains(renamed), "{}", ran.stderr);
+    let atlas = home.json("inspect s.atlas");
+    assert_eq!(atlas["covariates"], json!({ "obs_cell": { "train": 50, "ood": 50 } }));
+    assert_eq!(atlas["splits"]["cell"]["ood"], 50);
+    assert_eq!(home.json("split s.atlas --name again --from-obs cell")["cells"]["ood"], 50);
+    assert_eq!(home.json("ingest s.store --out few.atlas --filter cell=ood")["cells"], 50);
+}
+
+#[test]
+fn a_column_of_genes_that_does_not_exist_is_refused_for_one_file_too() {
+    let home = Home::new();
+    let simulator = simulator(20, true);
+    write(&home.path("s.store"), &simulator.chunk(0..20).unwrap(), simulator.genes(), PLAIN);
+    let message = home.refused(65, "ingest s.store --out s.atlas --gene-id nope");
+    says(&message, &["s.store: unknown var column `nope`; the nearest known: gene", "--gene-id"]);
+}
+
+#[test]
 fn numbers_of_64_bits_without_a_sign_stay_apart() {
     let home = Home::new();
     let simulator = simulator(100, true);

@@ -14,7 +14,7 @@ use crate::support::{
     Home, TINY,
     h5ad::{h5ad, set_column},
     parquet::{lists, numbers, read, source_cells, texts},
-    simulator,
+    says, simulator,
 };
 
 /// A model that has not seen the last combination, and that combination.
@@ -191,6 +191,54 @@ fn requests_name_conditions_words_and_files() {
     assert_eq!(rows("pairs"), 2 * 6, "four singles make six pairs");
     fs::write(home.path("to.csv"), format!("condition,dose,cell_type\n{single},0.25,type_0\n{pair},1+1,\n")).unwrap();
     assert_eq!(rows("to.csv"), 1 + 2);
+}
+
+#[test]
+fn numbers_and_flags_in_another_notation_are_the_stored_ones() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "condition", "condition", |row, _| ["ctrl", "A"][row / 2 % 2].into());
+        set_column(chunk, "cell_type", "treated", |row, _| ["true", "false"][row / 4 % 2].into());
+        set_column(chunk, "batch", "plate", |row, _| ["1", "2"][row % 2].into());
+    });
+    home.json("ingest s.h5ad --out s.atlas --dose= --covariates treated --batch plate");
+    home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
+    let predicted = |flags: &str| {
+        let _ = fs::remove_file(home.path("one.parquet"));
+        home.json(&format!("predict m s.atlas --out one.parquet {flags}"));
+        let table = read(&home.path("one.parquet"));
+        let columns = ["treated", "plate", "extrapolation"].map(|name| texts(&table, name));
+        (columns.concat(), lists(&table, "mean"))
+    };
+    let stored = predicted("--to condition=A,treated=true,plate=1");
+    assert_eq!(stored.0, ["true", "1", "seen"]);
+    for (treated, plate) in [("True", "1.0"), ("TRUE", "01"), ("true", "1e0")] {
+        let to = format!("--to condition=A,treated={treated}");
+        assert_eq!(predicted(&format!("{to},plate={plate}")), stored);
+        assert_eq!(predicted(&format!("{to} --batch {plate}")).0, stored.0);
+        assert_eq!(predicted(&format!("{to} --from condition=ctrl,treated={treated},plate={plate}")), stored);
+        let held_out = home.json(&format!("split s.atlas --name n{plate} --hold-out condition=A,treated={treated}"));
+        assert_eq!(held_out["cells"]["ood"], 26);
+    }
+    fs::write(home.path("to.csv"), "condition,treated,plate\nA,true,1\nA,True,1.0\n").unwrap();
+    assert_eq!(predicted("--to to.csv"), stored);
+}
+
+#[test]
+fn what_a_file_of_conditions_says_wrongly_is_named_by_its_line() {
+    let (home, pair) = home();
+    let refused = |text: String| {
+        fs::write(home.path("to.csv"), text).unwrap();
+        home.refused(65, "predict m s.atlas --dry-run --to to.csv")
+    };
+    let single = pair.split_once('+').unwrap().0;
+    says(&refused(format!("condition,dose\n{single},1\n{single},high\n")), &["to.csv, line 3: ", "`high`"]);
+    says(&refused(format!("condition,dose\n{pair},1\n")), &["to.csv, line 2: ", "2 perturbation(s)", "hint: "]);
+    says(&refused("condition\nnone\n".into()), &["to.csv, line 2: unknown perturbation `none`"]);
+    says(
+        &refused(format!("condition,condition\n{single},{single}\n")),
+        &["to.csv, line 1: two columns", "`condition`"],
+    );
 }
 
 #[test]

@@ -64,4 +64,28 @@ fn a_gene_of_the_model_that_the_atlas_has_twice_is_refused_with_its_name() {
     home.json("predict both twice.atlas --to observed --out both.parquet");
     home.json(&format!("train twice.atlas --genes genes.txt --out own --epochs 1 {TINY}"));
     home.json("predict own twice.atlas --to observed --out own.parquet");
+    // In the same order, the genes are the same ones; in another, which is which can't be told.
+    ingest_chunk(
+        &chunk,
+        &genes,
+        &home.path("again.atlas"),
+        &IngestOptions { shuffle: None, ..IngestOptions::default() },
+    );
+    home.json("predict both again.atlas --to observed --out again.parquet");
+    genes.swap(3, 4);
+    ingest_chunk(&chunk, &genes, &home.path("moved.atlas"), &IngestOptions::default());
+    for line in ["predict both moved.atlas --to observed --out p.parquet", "embed both moved.atlas --out e.parquet"] {
+        says(&home.refused(65, line), &["moved.atlas", "several genes of the same name", &first]);
+    }
+}
+
+#[test]
+fn a_control_that_is_a_perturbation_for_the_model_is_refused_with_its_name() {
+    let (home, perturbation) = home();
+    home.json(&format!("ingest s.h5ad --control ctrl --control {perturbation} --out other.atlas"));
+    for line in ["predict m other.atlas --to observed --out p.parquet", "embed m other.atlas --out e.parquet"] {
+        let message = home.refused(65, line);
+        let count = format!("its cells labelled `{perturbation}` count as controls");
+        says(&message, &["other.atlas", &count, "--control 'ctrl'"]);
+    }
 }

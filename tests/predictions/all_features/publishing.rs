@@ -121,7 +121,10 @@ fn what_is_missing_or_of_another_plan_is_named() {
     let plan = fs::read_dir(home.path(".p.shards")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(plan.join("shards/1-of-4.json")).unwrap();
     home.json(&format!("{MEANS} --out p --shard 1/3 --precision bf16"));
-    says(&home.refused(65, "predict --commit p"), &["2 plans", "0/3, 2/3", "1/3", "Bfloat16"]);
+    says(
+        &home.refused(65, "predict --commit p"),
+        &["2 plans", "0/3, 2/3", "1/3", "means in a wide table of the model", "as bf16, in files of"],
+    );
     let name = plan.file_name().unwrap().to_owned();
     for other in fs::read_dir(home.path(".p.shards")).unwrap().map(Result::unwrap) {
         if other.file_name() != name {
@@ -161,6 +164,9 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
         ("--out p.h5ad --controls copy", &["--output cells"]),
         ("--out p --controls copy", &["--format h5ad"]),
         ("--out p --partition-by dose,dose", &["dose twice"]),
+        ("--out p.csv", &["p.csv is named like a file in another format", ".parquet"]),
+        ("--out p.h5ad --format parquet", &["p.h5ad is named like a file in another format"]),
+        ("--out p.PARQUET --partition-by condition", &["p.PARQUET is one file"]),
         ("--out p --max-bytes 1KiB", &["--max-bytes allows 1024", "hint"]),
         ("--out p --max-bytes much", &["`much` is not a number of bytes"]),
     ] {
@@ -168,6 +174,7 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
     }
     let message = home.refused(65, "predict m s.atlas --to observed --out p --partition-by cell_typ");
     says(&message, &["cell_typ", "cell_type"]);
+    says(&home.refused(2, "embed m s.atlas --out e.H5AD"), &["e.H5AD is named like a file in another format"]);
     says(&home.refused(2, "predict m s.atlas --commit p"), &["--commit"]);
     says(&home.refused(2, "predict"), &["MODEL", "ATLAS"]);
 }

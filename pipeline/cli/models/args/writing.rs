@@ -7,7 +7,7 @@ use perturbine::{
     Error, Result,
     flows::publishing::{PredictionFormat, WriteOptions},
 };
-use stages::sink::{FileOptions, OutputPrecision, Shard};
+use stages::sink::{FileOptions, OutputPrecision, Shard, layout::is_named};
 
 use super::PredictArgs;
 use crate::cli::args::size::parse_size;
@@ -64,7 +64,7 @@ enum ControlsArg {
 impl WriteArgs {
     /// The requested options, for predictions that are written to `out`.
     pub(in crate::cli) fn options(&self, out: Option<&Path>) -> Result<WriteOptions> {
-        let named_h5ad = out.is_some_and(|out| out.extension().is_some_and(|extension| extension == "h5ad"));
+        let named_h5ad = out.is_some_and(|out| is_named(out, "h5ad"));
         let default = if named_h5ad { FormatArg::H5ad } else { FormatArg::Parquet };
         let with_controls = self.controls == ControlsArg::Copy;
         let format = match self.format.unwrap_or(default) {

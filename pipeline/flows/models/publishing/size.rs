@@ -6,7 +6,7 @@ use schemas::{Error, Result};
 use stages::{
     sink::{
         OutputPrecision, Shard,
-        layout::{is_one_file, row_bytes, waiting_bytes},
+        layout::{is_named, is_one_file, row_bytes, waiting_bytes},
     },
     storage::disk::{check_room, free_bytes},
 };
@@ -39,7 +39,7 @@ impl PredictionSize {
     /// Number of files of predictions to `out`, without partitions.
     #[must_use]
     pub fn files(&self, out: Option<&Path>) -> usize {
-        let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
+        let single = out.is_some_and(|out| is_one_file(out) || is_named(out, "h5ad"));
         if single { 1 } else { self.parts }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     column,
     group::{Column, MemberKind, StoredGroup, UnwrittenParts},
 };
-use crate::source::column_name;
+use crate::source::annotation;
 
 /// A data frame whose columns all have the same length.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl CheckedDataFrame {
             }
             fields.push(match fields.is_empty() {
                 true => Field::new(index_name, DataType::Utf8, true),
-                false => Field::new(column_name((name, index_name), own_name, &names), column.data_type(), true),
+                false => annotation((name, index_name), own_name, &names, column.data_type()),
             });
         }
         let columns = columns.into_iter().map(|(_, column)| column).collect();

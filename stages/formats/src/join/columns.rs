@@ -1,6 +1,9 @@
 //! Columns of joined files: of the same type, or converted to text such that equal values are the same text.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arrays::text::as_text;
 use arrow::{
@@ -19,6 +22,8 @@ pub(super) struct JoinedColumns {
     fields: Vec<Field>,
     /// Whether the column holds flags in some files, and something else in others.
     mixes_flags: Vec<bool>,
+    /// For each column, whether it holds numbers in some files and text in others, and that was not yet warned of.
+    mixes_numbers: Vec<AtomicBool>,
 }
 
 impl JoinedColumns {
@@ -50,7 +55,13 @@ impl JoinedColumns {
             flags.is_some() && *joined.data_type() != DataType::Boolean
         };
         let mixes_flags = fields.iter().map(mixes_flags).collect();
-        Self { fields, mixes_flags }
+        let mixes_numbers = |joined: &Field| {
+            let kinds = files.iter().filter_map(|(_, schema)| schema.field_with_name(joined.name()).ok());
+            let (numbers, others): (Vec<&Field>, Vec<&Field>) = kinds.partition(|field| field.data_type().is_numeric());
+            AtomicBool::new(!numbers.is_empty() && others.iter().any(|field| *field.data_type() == DataType::Utf8))
+        };
+        let mixes_numbers = fields.iter().map(mixes_numbers).collect();
+        Self { fields, mixes_flags, mixes_numbers }
     }
 
     /// The names and types of the columns.
@@ -60,6 +71,9 @@ impl JoinedColumns {
 
     /// A file's column, converted to the type of the joined one.
     pub(super) fn converted(&self, at: usize, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        if *column.data_type() == DataType::Utf8 && self.mixes_numbers[at].load(Ordering::Relaxed) {
+            self.warn_of_other_notations(at, column.as_string::<i32>());
+        }
         match self.fields[at].data_type() {
             DataType::Utf8 if self.mixes_flags[at] => {
                 let texts = as_text(column)?;
@@ -70,6 +84,31 @@ impl JoinedColumns {
             other => cast(column, other),
         }
     }
+}
+
+impl JoinedColumns {
+    /// Warns once of a text that is equal to a number, but not written as those of other files: it is a value of its own.
+    fn warn_of_other_notations(&self, at: usize, texts: &StringArray) {
+        let Some((text, number)) = texts.iter().flatten().find_map(|text| Some((text, other_notation(text)?))) else {
+            return;
+        };
+        if self.mixes_numbers[at].swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "column `{}` holds numbers in some files and text in others: the text `{text}` and the number {number} are two values; \
+                 write it as a number, or as `{number}`, to make them one",
+                self.fields[at].name()
+            );
+        }
+    }
+}
+
+/// How a number is written, if a text is that number in another notation.
+pub(super) fn other_notation(text: &str) -> Option<String> {
+    let number = match text.parse::<i128>() {
+        Ok(number) => number.to_string(),
+        Err(_) => text.parse::<f64>().ok().filter(|number| number.is_finite())?.to_string(),
+    };
+    (number != text).then_some(number)
 }
 
 /// A value of a column in which other values are true or false.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::memory::CellsInMemory;
+use crate::{memory::CellsInMemory, source::annotation};
 
 fn file(name: &str, cells: &[&str], genes: &[&str], ids: &[&str], rows: Vec<Vec<(u32, f32)>>) -> Arc<dyn Source> {
     let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
@@ -77,6 +77,38 @@ fn genes_without_an_id_or_a_name_are_refused_and_not_matched_with_one_another() 
     assert_eq!(error, "b.h5ad, var: 1 of 3 genes have no name, the first of them in row 2");
     // A file that is not joined with another one needs no matching.
     assert!(Joined::new(vec![second(&["X", "Y"], &["1", ""])], &by_id).is_ok());
+}
+
+#[test]
+fn an_own_column_called_gene_identifies_genes_where_it_is_named() {
+    let own = |name: &str, genes: &[&str], ids: &[&str]| {
+        let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let schema = Schema::new(vec![
+            Field::new("gene", DataType::Utf8, true),
+            annotation(("var", "gene"), "gene", &["gene"], DataType::Utf8),
+        ]);
+        let var = RecordBatch::try_new(Arc::new(schema), vec![text(genes), text(ids)]).expect("one length");
+        let obs = RecordBatch::try_from_iter([("cell", text(&[name]))]).expect("a column");
+        let expression = CsrRows::canonical(vec![0, 1], vec![0], vec![1.0], 2).expect("a row");
+        Arc::new(CellsInMemory::new(name, obs, var, expression).expect("it fits")) as Arc<dyn Source>
+    };
+    let files = || vec![own("a", &["X", "Y"], &["1", "2"]), own("b", &["Y", "X"], &["1", "2"])];
+    let second = |gene_id: &str| {
+        let options = JoinOptions { gene_id: Some(gene_id.into()), ..JoinOptions::default() };
+        let joined = Joined::new(files(), &options).expect("genes in common");
+        joined.expression(1..2, CsrRows::default()).expect("a cell").row(0).0.to_vec()
+    };
+    assert_eq!([second("gene"), second("var_gene")], [[0], [0]]);
+    let nope = JoinOptions { gene_id: Some("nope".into()), ..JoinOptions::default() };
+    let error = Joined::new(files(), &nope).expect_err("no such column").to_string();
+    assert!(error.starts_with("a: unknown var column `nope`"), "{error}");
+}
+
+#[test]
+fn a_text_that_is_a_number_in_another_notation_is_found() {
+    let notations = ["2.50", "01", "1e3", "2.5", "7", "x", "nan"].map(columns::other_notation);
+    let expected = [Some("2.5"), Some("1"), Some("1000"), None, None, None, None];
+    assert_eq!(notations, expected.map(|number| number.map(str::to_owned)));
 }
 
 #[test]

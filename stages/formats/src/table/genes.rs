@@ -13,7 +13,7 @@ use schemas::{
 };
 
 use super::{
-    super::source::{MOST_GENES, column_name},
+    super::source::{MOST_GENES, annotation},
     file::TableFile,
     layout::annotation_type,
 };
@@ -94,12 +94,11 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
     for at in std::iter::once(names).chain(others) {
         let field = schema.field(at);
         let Some(data_type) = annotation_type(field.data_type()) else { continue };
-        let name = match at == names {
-            true => "gene".to_owned(),
-            false => column_name(("var", "gene"), field.name(), &other_names),
-        };
         columns.push(cast(table.column(at), &data_type).map_err(|error| file.unreadable(&error))?);
-        fields.push(Field::new(name, data_type, true));
+        fields.push(match at == names {
+            true => Field::new("gene", data_type, true),
+            false => annotation(("var", "gene"), field.name(), &other_names, data_type),
+        });
     }
     let var = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
     Ok((var.map_err(|error| Error::Bug(error.to_string()))?, Numbering::Table(genes)))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemas::{Error, Result};
 
-use crate::source::column_name;
+use crate::source::annotation;
 
 /// Names of the column that names cells, tried in this order after the index that pandas wrote.
 const CELL_NAMES: [&str; 7] =
@@ -114,8 +114,8 @@ impl TableLayout {
         let names: Vec<&str> = self.obs.iter().map(|at| schema.field(*at).name().as_str()).collect();
         let others = self.obs.iter().map(|at| {
             let field = schema.field(*at);
-            let name = column_name(("obs", "cell"), field.name(), &names);
-            Field::new(name, annotation_type(field.data_type()).unwrap_or(DataType::Utf8), true)
+            let data_type = annotation_type(field.data_type()).unwrap_or(DataType::Utf8);
+            annotation(("obs", "cell"), field.name(), &names, data_type)
         });
         let cell = Field::new("cell", DataType::Utf8, true);
         Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))

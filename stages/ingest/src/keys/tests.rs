@@ -111,10 +111,33 @@ fn covariates_that_would_stand_twice_in_predictions_are_refused() {
 
 #[test]
 fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
-    let table = CellsInMemory::without_genes(&[("guide", vec!["ctrl"])]);
-    let requested = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
-    let error = resolve(&table, &requested).expect_err("no column of perturbations").to_string();
-    assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
+    let table = CellsInMemory::without_genes(&[("cell", vec!["c"]), ("guide", vec!["ctrl"])]);
+    let requested = RequestedKeys { controls: vec!["ctrl".into()], no_perturbation: true, ..RequestedKeys::default() };
+    let error = resolve(&table, &requested).expect_err("no column of perturbations");
+    assert_eq!(error.exit_code(), schemas::error::ExitCode::Usage);
+    let error = error.to_string();
+    assert!(error.starts_with("--control") && error.ends_with("--no-perturbation says that there are none"), "{error}");
+}
+
+#[test]
+fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
+    let columns = [("cell", vec!["c"]), ("donor", vec!["d1"]), ("guide", vec!["ctrl"])];
+    let error =
+        resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default()).expect_err("no such column");
+    assert_eq!(error.exit_code(), schemas::error::ExitCode::Data);
+    let expected =
+        "a.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text are donor, guide";
+    assert_eq!(error.to_string(), expected);
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("--perturbation COLUMN") && hint.contains("--no-perturbation"))
+    );
+}
+
+#[test]
+fn a_column_in_which_no_cell_has_a_label_is_refused_in_words() {
+    let table = CellsInMemory::without_genes(&[("condition", Vec::new())]);
+    let error = resolve(&table, &RequestedKeys::default()).expect_err("no control").to_string();
+    assert!(error.ends_with("non-targeting; no cell has a label"), "{error}");
 }
 
 #[test]
@@ -126,8 +149,9 @@ fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
 }
 
 #[test]
-fn a_table_without_perturbations_makes_an_unlabelled_atlas() {
-    let keys =
-        resolve(&CellsInMemory::without_genes(&[("donor", vec!["d1"])]), &RequestedKeys::default()).expect("fine");
+fn a_table_without_perturbations_makes_an_unlabelled_atlas_where_that_is_said() {
+    let table = CellsInMemory::without_genes(&[("condition", vec!["d1"])]);
+    let requested = RequestedKeys { no_perturbation: true, ..RequestedKeys::default() };
+    let keys = resolve(&table, &requested).expect("fine");
     assert_eq!((keys.columns, keys.rules.controls), (LabelColumns::default(), Vec::new()));
 }

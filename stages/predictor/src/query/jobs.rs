@@ -209,28 +209,33 @@ impl Jobs {
     }
 }
 
-/// Checks that an atlas has the model's kind of values, each of the model's genes once, its covariates, and its
-/// delimiter.
+/// Checks that an atlas has the model's kind of values, each of the model's genes once, its covariates, its
+/// delimiter, and none of its perturbations as control.
 ///
 /// # Errors
-/// Counts for a model of continuous values, or the reverse; a gene of the model that matches several of the
-/// atlas's; covariates other than the model's; labels that another delimiter divides than the model's.
+/// Counts for a model of continuous values, or the reverse; a gene name that several genes of the atlas or the model have;
+/// covariates other than the model's; labels that another delimiter divides than the model's; a control that is a perturbation for
+/// the model.
 pub fn check_fits(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     check_values(card, atlas)?;
     check_genes(card, atlas)?;
     check_covariates(card, atlas)?;
-    check_delimiter(card, atlas)
+    check_delimiter(card, atlas)?;
+    check_controls(card, atlas)
 }
 
-/// A gene is found by its name. In the atlas that a model was trained on, the gene of a name is always the same one.
+/// A gene is found by its name. In the atlas that a model was trained on, or one with the very same list of genes, the gene of a
+/// name is always the same one.
 fn check_genes(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     let ambiguous = atlas.ambiguous_genes();
     if ambiguous.is_empty() || card.atlas == atlas.manifest().checksum {
         return Ok(());
     }
-    let message =
-        format!("it has several genes of the same name, of which the model has fewer: {}", some_of(ambiguous));
-    let hint = "the model's gene can't be told from the others: give each gene its own name in the file (scanpy: adata.var_names_make_unique()), or leave the others out, then ingest it again";
+    let message = format!(
+        "it or the model has several genes of the same name, and lists its genes otherwise: {}",
+        some_of(ambiguous)
+    );
+    let hint = "which of them is which can't be told: give each gene its own name in the files (scanpy: adata.var_names_make_unique()), or leave the others out, then ingest them again, and train again if the model has several";
     Err(Error::data(atlas.path().display().to_string(), message, hint))
 }
 
@@ -284,5 +289,20 @@ fn check_delimiter(card: &ModelCard, atlas: &Atlas) -> Result<()> {
         here.delimiter, model.delimiter
     );
     let hint = format!("ingest the file again with --delimiter '{}', its labels written accordingly", model.delimiter);
+    Err(Error::data(atlas.path().display().to_string(), message, hint))
+}
+
+/// Cells that the model would take for perturbed ones must not count as controls.
+fn check_controls(card: &ModelCard, atlas: &Atlas) -> Result<()> {
+    let rules = atlas.manifest().conditions.rules();
+    let is_perturbation = |name: &&String| card.vocabulary.perturbations.iter().skip(2).any(|known| known == *name);
+    let Some(name) = rules.controls.iter().find(is_perturbation) else { return Ok(()) };
+    let message = format!(
+        "its cells labelled `{name}` count as controls, but `{name}` is a perturbation that the model was trained on"
+    );
+    let hint = format!(
+        "ingest the file again with the controls of the training (here: --control '{}')",
+        card.vocabulary.name(1)
+    );
     Err(Error::data(atlas.path().display().to_string(), message, hint))
 }

@@ -144,7 +144,10 @@ impl<'a> Names<'a> {
             coded.codes.iter().copied().zip(doses).collect()
         };
         parts.sort_by_key(|(code, _)| *code);
-        let extrapolation = self.trained.distance(&parts, &covariates);
+        let as_trained = covariates.iter().zip(&card.vocabulary.covariates);
+        let as_trained: Vec<String> =
+            as_trained.map(|(value, covariate)| covariate.stored(value).unwrap_or(value).to_owned()).collect();
+        let extrapolation = self.trained.distance(&parts, &as_trained);
         if parts.is_empty() {
             parts.push((1, 1.0));
         }

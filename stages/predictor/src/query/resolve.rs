@@ -106,7 +106,7 @@ impl<'a> Resolver<'a> {
                 if batch.code(value).is_none() {
                     return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
                 }
-                self.batch_value = Some((at, value.clone()));
+                self.batch_value = Some((at, self.as_stored(at, value)));
                 // All predictions are for one batch, so source cells of any batch can be used for each.
                 self.contexts.matching.retain(|place| *place != at);
             }
@@ -114,10 +114,18 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
+    /// A covariate value as the atlas writes it, or else as the model does, so that it is equal to that of the cells that have it.
+    fn as_stored(&self, at: usize, value: &str) -> String {
+        let covariates = [&self.atlas.manifest().covariates, &self.card.vocabulary.covariates];
+        let stored = covariates.into_iter().find_map(|covariates| covariates[at].stored(value));
+        stored.unwrap_or(value).to_owned()
+    }
+
     /// Adds the targets of a request.
     pub(super) fn add(&mut self, request: &Request, query: &Query, groups: &Groups) -> Result<()> {
         match request {
             Request::Named(selector) => self.named(selector, query, groups),
+            Request::Listed(selector, line) => self.named(selector, query, groups).map_err(|error| line.refused(error)),
             Request::Observed => self.groups(groups.all().iter(), query),
             Request::Ood => self.groups(groups.all().iter().filter(|group| group.cells_for(SplitPart::Ood) > 0), query),
             Request::Missing => self.missing(groups, query),
@@ -178,6 +186,8 @@ impl<'a> Resolver<'a> {
     /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas.manifest())?;
+        let requested: Vec<(usize, String)> =
+            requested.into_iter().map(|(at, value)| (at, self.as_stored(at, value))).collect();
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
@@ -187,7 +197,7 @@ impl<'a> Resolver<'a> {
         };
         let laid_over = |context: &SourceContext| {
             let mut values = context.values.clone();
-            requested.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
+            requested.iter().for_each(|(at, value)| values[*at].clone_from(value));
             self.with_batch(values)
         };
         let mut targets: Vec<(Start, Vec<String>)> = match query.from {
@@ -237,7 +247,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The covariate combinations of the atlas that have these values but no source cells.
-    fn without_sources(&self, requested: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+    fn without_sources(&self, requested: &[(usize, String)], groups: &Groups) -> Vec<Vec<String>> {
         let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
         all.retain(|values| requested.iter().all(|(at, value)| values[*at] == *value));
@@ -357,6 +367,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn no_source(&self, covariates: &str) -> Error {
+        if self.contexts.all.is_empty() {
+            let message = "there are no cells to start from: it has no controls, or none that --from selects";
+            return Error::data(self.atlas.path().display().to_string(), message, "choose others with --from");
+        }
         let message = format!("there are no source cells with {covariates}");
         let hint = "choose the source cells with --from, the covariates that they must share with --match, or skip or borrow with \
                     --no-control";

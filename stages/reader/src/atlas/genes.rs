@@ -68,8 +68,8 @@ impl Atlas {
         self.1.as_ref().map_or(&[], |subset| subset.missing())
     }
 
-    /// Visible genes whose name occurs more often in the atlas than was requested: the first gene of that name is
-    /// visible.
+    /// Visible genes whose name occurs several times, in the atlas or in the request: the first gene of that name is taken for the
+    /// first that was requested, and so on.
     #[must_use]
     pub fn ambiguous_genes(&self) -> &[String] {
         self.1.as_ref().map_or(&[], |subset| subset.ambiguous())
