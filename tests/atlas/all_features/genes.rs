@@ -96,7 +96,7 @@ fn the_most_variable_genes_are_those_that_scanpy_chooses_among_training_cells() 
             golden[method].as_array().unwrap().iter().map(|gene| gene.as_str().unwrap().to_owned()).collect();
         let model = format!("{atlas}.model");
         let train = format!(
-            "train {atlas} --out {model} --hold-out cell_type=type_1 --genes {} --epochs 1 {TINY}",
+            "train {atlas} --out {model} --hold-out cell_type=type_1 --genes {} --set train.reference=0 --epochs 1 {TINY}",
             expected.len()
         );
         home.json(&train);

@@ -3,6 +3,7 @@
 mod commands;
 mod evaluation;
 mod fitting_atlas;
+mod honest;
 mod publishing;
 mod pytorch;
 mod readers;

@@ -1,0 +1,102 @@
+//! What `evaluate` says where the truth is known: nothing where nothing changes, and the same whether a batch that changes
+//! nothing is named or not.
+
+use perturbine::flows::ingesting::IngestOptions;
+use serde_json::Value;
+use stages::{
+    ingest::keys::RequestedKeys,
+    simulate::{SimulateSettings, Simulator},
+};
+
+use crate::support::{Home, TINY, h5ad::set_column, ingest_chunk};
+
+const CELLS: u64 = 1600;
+
+/// A number below `of` that depends on a cell, and on nothing that is measured in it.
+fn drawn(cell: usize, of: usize) -> usize {
+    let mixed = (cell as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    usize::try_from((mixed >> 33) % of as u64).unwrap()
+}
+
+/// Cells whose condition is their own, or drawn at random.
+fn atlas(home: &Home, name: &str, at_random: bool, batch: Option<&str>) {
+    let settings = SimulateSettings {
+        cells: CELLS,
+        genes: 300,
+        conditions: 6,
+        cell_types: 2,
+        density: 0.3,
+        ..SimulateSettings::default()
+    };
+    let simulator = Simulator::new(settings).unwrap();
+    let mut chunk = simulator.chunk(0..CELLS).unwrap();
+    if at_random {
+        let labels = ["ctrl", "ctrl", "ctrl", "A", "B", "C", "D"];
+        set_column(&mut chunk, "condition", "condition", |cell, _| labels[drawn(cell, labels.len())].into());
+    }
+    set_column(&mut chunk, "batch", "batch", |cell, _| format!("plate {}", drawn(cell * 31 + 7, 8)));
+    let keys = RequestedKeys {
+        covariates: Some(vec!["cell_type".into()]),
+        dose: Some(String::new()),
+        batch: batch.map(str::to_owned),
+        ..RequestedKeys::default()
+    };
+    ingest_chunk(&chunk, simulator.genes(), &home.path(name), &IngestOptions { keys, ..IngestOptions::default() });
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+#[test]
+fn where_no_perturbation_does_anything_nothing_is_found() {
+    let home = Home::new();
+    atlas(&home, "null.atlas", true, None);
+    let held_out = ["A", "B", "C"].map(|name| format!("--hold-out condition={name},cell_type=type_0"));
+    let split = home.json(&format!("split null.atlas --name s {}", held_out.join(" ")));
+    assert!(number(&split["cells"]["reference"]) >= 40.0, "{split}");
+    home.json(&format!("train null.atlas --split s --out m --epochs 5 {TINY}"));
+    let evaluation = home.json("evaluate m null.atlas");
+    assert_eq!(evaluation["strict"], true);
+    let correlation = number(&evaluation["mean"]["pearson_delta"]);
+    assert!(correlation.abs() < 0.1, "{correlation}");
+    assert!(!evaluation["summary"].as_str().unwrap().contains("better than"), "{}", evaluation["summary"]);
+
+    home.json("split null.atlas --name none --hold-out condition=A,cell_type=type_0 --reference 0 --valid 0");
+    home.json(&format!("train null.atlas --split none --out loose --epochs 1 {TINY}"));
+    let loose = home.json("evaluate loose null.atlas");
+    assert_eq!(loose["strict"], false, "the model was trained on all controls");
+    assert!(loose["summary"].as_str().unwrap().starts_with("not strict: "), "{}", loose["summary"]);
+}
+
+#[test]
+fn naming_a_batch_that_changes_nothing_changes_no_score() {
+    let home = Home::new();
+    let evaluations = [("plain.atlas", None), ("batched.atlas", Some("batch"))].map(|(name, batch)| {
+        atlas(&home, name, false, batch);
+        let perturbation = stages::reader::atlas::Atlas::open(home.path(name)).unwrap();
+        let perturbation = perturbation.manifest().conditions.perturbations()[0].clone();
+        home.json(&format!("split {name} --name s --hold-out condition={perturbation},cell_type=type_0"));
+        home.json(&format!("train {name} --split s --out {name}.model --epochs 1 {TINY}"));
+        home.json(&format!("evaluate {name}.model {name}"))
+    });
+    let [plain, batched] = &evaluations;
+    assert_eq!(plain["conditions"].as_array().unwrap().len(), batched["conditions"].as_array().unwrap().len());
+    assert_eq!(batched["conditions"][0]["covariates"], serde_json::json!({ "cell_type": "type_0" }));
+    for baseline in ["perturbed_mean", "additive", "linear"] {
+        for score in ["pearson_delta", "r2_mean"] {
+            let [plain, batched] = [plain, batched].map(|found| number(&found["baselines"][baseline][score]));
+            assert!((plain - batched).abs() < 0.01, "{baseline}, {score}: {plain} and {batched}");
+        }
+    }
+}
+
+#[test]
+fn cells_that_a_model_was_trained_on_are_not_called_held_out() {
+    let home = Home::with_model("cell_type=type_1,dose=0.5");
+    home.json("split s.atlas --name other --hold-out cell_type=type_0,dose=0.5");
+    let message = home.refused(65, "evaluate m s.atlas --split other");
+    crate::support::says(&message, &["the model was trained on", "the split `other` holds out", "--on train"]);
+    home.json("evaluate m s.atlas --split other --on train");
+}
