@@ -63,7 +63,7 @@ fn a_held_out_condition_is_scored_or_named_as_skipped() {
     });
     home.json("ingest s.h5ad --out s.atlas --covariates cell_type");
     let held_out: String = (0..9).map(|at| format!(" --hold-out condition=B,cell_type=t{at}")).collect();
-    home.json(&format!("split s.atlas --name s --valid 0{held_out}"));
+    home.json(&format!("split s.atlas --name s --valid 0 --reference 0{held_out}"));
     home.json(&format!("train s.atlas --split s --out m --epochs 1 {TINY}"));
     let evaluation = home.json("evaluate m s.atlas");
     let skipped = evaluation["skipped"].as_array().unwrap();

@@ -25,6 +25,7 @@ fn atlas(home: &Home, name: &str, at_random: bool, batch: Option<&str>) {
         cells: CELLS,
         genes: 300,
         conditions: 6,
+        combos: 2,
         cell_types: 2,
         density: 0.3,
         ..SimulateSettings::default()
