@@ -1,6 +1,13 @@
 //! The terms of predictions: scales, genes, draws, libraries, latents, borrowed and new covariates.
 
-use std::{collections::BTreeSet, fs, sync::LazyLock};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -23,11 +30,10 @@ static HOME: LazyLock<Home> = LazyLock::new(|| {
     home
 });
 
-/// A prediction with these options.
+/// A prediction with these options; several tests may ask for the same one at the same time.
 fn predicted(model: &str, flags: &str) -> RecordBatch {
-    let name: String = flags.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-    let out = HOME.path(&format!("{model}{name}.parquet"));
-    let _ = fs::remove_file(&out);
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let out = HOME.path(&format!("{}.parquet", WRITTEN.fetch_add(1, Ordering::Relaxed)));
     HOME.json(&format!("predict {model} s.atlas {flags} --out {}", out.display()));
     read(&out)
 }
