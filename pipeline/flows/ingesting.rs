@@ -127,7 +127,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     }
 }
 
-/// What is assumed of the cells before they are read.
+/// The assumptions about the cells before they are read.
 #[derive(Clone, Debug, PartialEq)]
 struct Assumed {
     /// How to interpret the values.
@@ -137,7 +137,7 @@ struct Assumed {
 }
 
 impl Assumed {
-    /// What has to be assumed instead, now that the cells were read; `None` if this was right.
+    /// The assumption that has to replace it, now that the cells were read; `None` if this was right.
     fn refuted_by(&self, annotated: &Annotated, options: &IngestOptions) -> Option<Self> {
         let census = &annotated.census;
         let may_be_counts = self.values == ValuesAs::Auto && options.on_bad_values != OnBadValues::Error;

@@ -18,7 +18,7 @@
 //! the last receiver is the caller, who waits for nobody; so each receiver returns for the next item, and by
 //! induction towards the source, each sender finds space.
 //!
-//! # What is held
+//! # Memory that is held
 //!
 //! Anything but the oldest passes only if the total then fits. The total therefore exceeds the capacity by at
 //! most one item: an edge whose capacity is smaller than an item holds only that item, and a map's edge holds

@@ -1,6 +1,6 @@
 //! Values that are written in another way than they are stored: `1.0` for `1`, `True` for `true`.
 
-/// What a text means among stored values, by their indices.
+/// The meaning of a text among stored values, by their indices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// No value is equal to it.
@@ -11,7 +11,7 @@ pub enum Meaning {
     Several(Vec<usize>),
 }
 
-/// What a text means among stored values: the same text, or else an equal number or flag.
+/// The meaning of a text among stored values: the same text, or else an equal number or flag.
 pub fn meaning<'a>(text: &str, stored: impl Iterator<Item = &'a str> + Clone) -> Meaning {
     if let Some(exact) = stored.clone().position(|known| known == text) {
         return Meaning::One(exact);

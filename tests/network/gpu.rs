@@ -81,7 +81,7 @@ fn in_float32_it_stays_as_close_as_rounding_lets_it() {
         first.losses_and_norms.retain(|(name, _)| name.ends_with(" of step 0"));
         for (name, found) in first.losses_and_norms {
             let (_, expected) =
-                expected.losses_and_norms.iter().find(|(known, _)| *known == name).expect("it was told");
+                expected.losses_and_norms.iter().find(|(known, _)| *known == name).expect("it is known");
             assert!(
                 (found - expected).abs() <= 1e-4 * expected.abs().max(1e-3),
                 "{settings}: {name} is {found}, not {expected}"

@@ -150,7 +150,7 @@ fn goes_on_as_if_not_stopped(settings: &str) {
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(75), "{message}");
         assert!(requested_at.elapsed() < Duration::from_secs(5), "it took {:?} to stop", requested_at.elapsed());
-        assert!(message.contains("--resume"), "what to do next is told: {message}");
+        assert!(message.contains("--resume"), "the message says what to do next: {message}");
         assert!(!home.path("stopped/model.json").exists(), "a run that was stopped publishes nothing");
         assert_eq!(home.run("inspect stopped").code, 65);
     }

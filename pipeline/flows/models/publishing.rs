@@ -263,7 +263,7 @@ pub fn encoded(
 }
 
 impl PredictionForm {
-    /// What it is called in messages.
+    /// Its name in messages.
     fn description(self) -> &'static str {
         match self {
             Self::WideMeans => "means in a wide table",

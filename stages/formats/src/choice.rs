@@ -1,4 +1,4 @@
-//! What a user chooses about a file, and the formats to choose from.
+//! The user's choices about a file, and the formats to choose from.
 
 use std::path::PathBuf;
 

@@ -35,7 +35,7 @@ pub enum SplitPart {
 }
 
 impl SplitPart {
-    /// Its name in files: reference controls are held-out cells, which another column tells apart.
+    /// Its name in files: reference controls are held-out cells, which another column marks.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

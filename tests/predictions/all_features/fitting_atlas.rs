@@ -59,12 +59,12 @@ fn a_gene_of_the_model_that_the_atlas_has_twice_is_refused_with_its_name() {
         says(&message, &["twice.atlas", "several genes of the same name", &first, "var_names_make_unique"]);
         assert!(!message.contains(&other), "{message}");
     }
-    // Where the model has as many, the first is the first; in the atlas of the training nothing is to be told apart.
+    // Where the model has as many, the first is the first; in the atlas of the training no gene is ambiguous.
     home.json(&format!("train twice.atlas --out both --epochs 1 {TINY}"));
     home.json("predict both twice.atlas --to observed --out both.parquet");
     home.json(&format!("train twice.atlas --genes genes.txt --out own --epochs 1 {TINY}"));
     home.json("predict own twice.atlas --to observed --out own.parquet");
-    // In the same order, the genes are the same ones; in another, which is which can't be told.
+    // In the same order, the genes are the same ones; in another order, it is unknown which is which.
     ingest_chunk(
         &chunk,
         &genes,

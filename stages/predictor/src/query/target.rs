@@ -1,4 +1,4 @@
-//! What is predicted, and the cells to predict it from.
+//! The targets of predictions, and the cells to predict them from.
 
 use std::sync::Arc;
 
