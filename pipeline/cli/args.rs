@@ -225,7 +225,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// Atlases, models or prediction sets
+    /// Atlases, models, prediction sets or cards of scores
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
 }

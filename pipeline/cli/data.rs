@@ -12,6 +12,7 @@ use schemas::{
 };
 use serde_json::json;
 use stages::{
+    evaluate::card::Card,
     formats::{
         file_names::{check_different, file_names},
         format::{open, read_every_value},
@@ -306,6 +307,10 @@ fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     if path.is_file() && is_named(path, "h5ad") {
         read_every_value(path, &ChoiceArgs::default().choice(&context.resources.stop))?;
         return Ok(Vec::new());
+    }
+    if path.is_file() && is_named(path, "json") {
+        let changes = Card::read(path)?.changes(path)?;
+        return Ok(changes.into_iter().map(|(file, what)| whole(file.display().to_string(), what)).collect());
     }
     match context.open(path) {
         Ok(atlas) => atlas.verify(),

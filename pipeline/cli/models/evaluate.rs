@@ -36,11 +36,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
     let options = EvaluationOptions {
         scale: args.scale.map(Scale::from),
         anchor: args.readout.map(Anchor::from),
-        on: args.on.map(|part| match part {
-            PartArg::Ood => SplitPart::Ood,
-            PartArg::Valid => SplitPart::Valid,
-            PartArg::Train => SplitPart::Train,
-        }),
+        on: args.on.map(SplitPart::from),
         predictions: args.predictions,
     };
     let judged = evaluate_model(&atlas, &model, split, &options, &context.resources)?;
@@ -78,9 +74,20 @@ struct ShownEvaluation<'a> {
 impl From<ScaleArg> for Scale {
     fn from(scale: ScaleArg) -> Self {
         match scale {
+            ScaleArg::Log1pCp10k => Self::LogNormalised,
             ScaleArg::Log1p => Self::Log1p,
             ScaleArg::Pseudobulk => Self::Pseudobulk,
             ScaleArg::Values => Self::Values,
+        }
+    }
+}
+
+impl From<PartArg> for SplitPart {
+    fn from(part: PartArg) -> Self {
+        match part {
+            PartArg::Ood => Self::Ood,
+            PartArg::Valid => Self::Valid,
+            PartArg::Train => Self::Train,
         }
     }
 }

@@ -8,6 +8,7 @@ mod embed;
 mod evaluate;
 mod explain;
 mod idle;
+mod judge;
 mod predict;
 mod report;
 mod response;
@@ -30,7 +31,7 @@ use stages::{
 
 use self::args::{
     EmbedArgs, EvaluateArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
-    writing::PredictCommand,
+    judge::JudgeArgs, writing::PredictCommand,
 };
 use super::{CommandContext, args::memory::MemoryLogArgs};
 
@@ -48,6 +49,8 @@ pub(crate) enum ModelCommand {
     Response(ResponseArgs),
     /// Compare predictions with held-out cells and with baselines
     Evaluate(EvaluateArgs),
+    /// Compare predictions of any model with real cells and with baselines
+    Judge(Box<JudgeArgs>),
     /// Cross-validate: train and evaluate every fold of the atlas
     Crossval(Box<CrossvalArgs>),
     /// Write an HTML report about a model
@@ -66,7 +69,7 @@ impl ModelCommand {
             Self::Crossval(args) => Some(&args.device),
             Self::Explain(ExplainArgs { what: Explained::Train(args) }) => Some(&args.device),
             Self::Explain(ExplainArgs { what: Explained::Predict(args) }) => Some(&args.device),
-            Self::Predict(_) | Self::Report(_) => None,
+            Self::Predict(_) | Self::Judge(_) | Self::Report(_) => None,
         }
     }
 
@@ -109,6 +112,7 @@ impl ModelCommand {
             Self::Embed(args) => embed::embed(&args, context),
             Self::Response(args) => response::response(&args, context),
             Self::Evaluate(args) => evaluate::evaluate(args, context),
+            Self::Judge(args) => judge::judge(&args, context),
             Self::Crossval(args) => crossval::crossval(&args, context),
             Self::Report(args) => report::report(&args, context),
         }

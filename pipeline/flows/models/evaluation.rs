@@ -1,19 +1,13 @@
-//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same for a few cells
-//! of each group, and then `conditions → judge → table`.
+//! Compares a model's predictions with real cells: `order → read → batch → predict → collect` from the source controls, the same
+//! for a few cells of each group, and then `conditions → judge → table`.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::ControlFlow,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ops::ControlFlow, path::PathBuf, sync::Arc};
 
-use schemas::{Error, Result, atlas::ValueKind, conditions::CONTROL};
+use schemas::{Error, Result};
 use stages::{
     BoxError, Sink,
     evaluate::{
-        ContextGroups,
-        evaluator::{ControlProfile, EvaluationEvidence, Evaluator, ModelProfiles, Tabulate, Unscored},
+        evaluator::{ControlProfile, EvaluationEvidence, ModelProfiles, Tabulate},
         prediction_set::{self, PredictionSelection},
     },
     model::saved::Model,
@@ -23,30 +17,21 @@ use stages::{
     },
     reader::{
         atlas::Atlas,
-        control_roles::ControlRoles,
-        groups::Groups,
-        profiles::{GroupProfiles, SumProfiles},
         split::{Split, SplitPart},
     },
-    statistics::scale::{Anchor, Scale},
+    statistics::{
+        compared::ComparedGenes,
+        scale::{Anchor, Scale, TARGET_SUM},
+    },
 };
 
 use super::{
-    evaluation_cells::{EvaluatedCells, ModelCells, RealCells},
+    evaluation_cells::ModelCells,
     held_out::learned_from_references,
     predicting::source_rows,
-    stored_order::rows_as_stored,
+    truth::{AGAIN, Truth, as_skipped, scale_of, scored},
 };
-use crate::{
-    flows::{Resources, completed, rows},
-    runtime::Pipeline,
-};
-
-/// Target sum of each cell's counts on the pseudobulk scale.
-pub(super) const TARGET_SUM: f64 = 1e4;
-
-/// The hint after a stopped run.
-pub(super) const AGAIN: &str = "run the same command again";
+use crate::flows::{Resources, completed};
 
 /// Options of an evaluation.
 #[derive(Clone, Debug, Default)]
@@ -91,119 +76,56 @@ pub fn evaluate(
         (_, Some(_)) => Anchor::Raw,
         (anchor, None) => anchor.unwrap_or_default(),
     };
-    let split = Arc::new(split);
-    let batch_groups = Arc::new(Groups::from_atlas(atlas, Some(&split)));
-    let judged = judged_part(&batch_groups, options.on)?;
-    let groups = Arc::new(ContextGroups::new(atlas, &batch_groups));
-    let roles = Arc::new(ControlRoles::new(atlas, &split));
-    let learned = learned_from_references(atlas, model, &split, &roles, judged)?;
+    let truth = Truth::new(atlas, split, options.on)?;
+    let Truth { split, roles, batch_groups, groups, judged, .. } = &truth;
+    let learned = learned_from_references(atlas, model, split, roles, *judged)?;
     let (jobs, batch_groups_of) =
-        Jobs::for_evaluation(&model.card, atlas, &batch_groups, Arc::clone(&split), Arc::clone(&roles), judged)?;
+        Jobs::for_evaluation(&model.card, atlas, batch_groups, Arc::clone(split), Arc::clone(roles), *judged)?;
     let groups_of: Vec<Vec<Option<usize>>> = batch_groups_of
         .iter()
         .map(|targets| targets.iter().map(|group| group.map(|group| groups.of_group(group))).collect())
         .collect();
-    let judged_groups: Vec<usize> =
-        groups_of.iter().flatten().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let judged_groups: BTreeSet<usize> = groups_of.iter().flatten().flatten().copied().collect();
 
     let of_file = match &options.predictions {
         Some(path) => {
-            let selection = PredictionSelection {
-                atlas,
-                batch_groups: &batch_groups,
-                groups: &groups,
-                judged: &judged_groups,
-                scale,
-                target_sum: TARGET_SUM,
-            };
-            Some(prediction_set::read(path, &selection)?)
+            let judged: Vec<usize> = judged_groups.iter().copied().collect();
+            let genes = atlas.genes();
+            let selection = PredictionSelection { atlas, genes, batch_groups, groups, judged: &judged, scale };
+            Some(truth.joined(prediction_set::read(path, &selection)?))
         }
         None => None,
     };
-    let sink = SumProfiles::new(
-        atlas,
-        Arc::clone(&split),
-        Arc::clone(&batch_groups),
-        Arc::clone(&roles),
-        judged,
-        scale,
-        TARGET_SUM,
-    );
-    let (profiles, _): (Vec<GroupProfiles>, _) =
-        completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
-    let evaluated = EvaluatedCells {
-        atlas,
-        split: &split,
-        roles: &roles,
-        batch_groups: &batch_groups,
-        groups: &groups,
-        judged,
-        judged_groups: &judged_groups,
-    };
-    let real = RealCells::prepare(&evaluated, scale, resources)?;
-    let (predictions, predicted) = match of_file {
-        Some(predictions) => (predictions, HashMap::new()),
+    let real = truth.read(judged_groups, scale, ComparedGenes::all(atlas.genes().len()), resources)?;
+    let predictions = match of_file {
+        Some(predictions) => predictions,
         None => {
             let means = model_means(atlas, model, &jobs, &batch_groups_of, scale, anchor, resources)?;
             let cells = ModelCells { atlas, model, jobs: &jobs, groups_of: &groups_of, anchor, resources };
-            (means, cells.predict(&real)?)
+            let mut points = cells.predict(&real.cells)?;
+            let joined = truth.joined(means).into_iter();
+            joined.map(|profiles| ModelProfiles { points: points.remove(&profiles.group), ..profiles }).collect()
         }
     };
-    let cells_of = |group: usize| batch_groups.all()[group].cells_for(judged);
-    let predictions: Vec<ModelProfiles> =
-        groups.joined(predictions, cells_of).into_iter().map(|prediction| prediction.on_scale(scale)).collect();
-    let is_strict =
-        !learned && predictions.iter().all(|prediction| roles.is_strict(&groups.all()[prediction.group].context));
-
-    let point_sets = real.with_predicted(predicted);
-    let evaluator = Evaluator::new(atlas, &batch_groups, groups, judged, scale, profiles, point_sets);
-    let conditions = predictions.into_iter().map(Ok::<ModelProfiles, Error>);
-    let run = Pipeline::from_source("conditions", resources.edge(), conditions)
-        .with_stop(resources.stop.clone())
-        .map("judge", resources.threads, move |prediction| Ok(evaluator.evaluate(&prediction)))
-        .run("table", Tabulate::new(scale, anchor, is_strict));
-    let (judgement, _) = completed(run, AGAIN)?;
+    let is_strict = !learned && truth.is_strict(&real.judged);
+    let predictions = predictions.into_iter().map(|prediction| prediction.on_scale(scale)).collect();
+    let table = Tabulate::new(scale, anchor, is_strict);
+    let judgement = scored(&Arc::new(truth.evaluator(real)), predictions, table, resources)?;
     let mut skipped = jobs.skipped;
-    skipped.extend(judgement.unscored.iter().map(|Unscored { condition, covariates, why }| Skipped {
-        condition: condition.clone(),
-        covariates: covariates.clone(),
-        why: (*why).into(),
-    }));
+    skipped.extend(judgement.unscored.iter().map(as_skipped));
     Ok(EvaluationOutcome { judgement, skipped })
 }
 
 /// The requested scale, or the atlas's own; means of counts in a file don't determine the mean of logarithms.
+///
+/// # Errors
+/// A scale that the atlas's values can't be put on, or predictions that can't be read.
 pub(super) fn scale_for(atlas: &Atlas, options: &EvaluationOptions) -> Result<Scale> {
-    match (options.scale, atlas.manifest().values) {
-        (None, ValueKind::Counts) if options.predictions.is_some() => Ok(Scale::Pseudobulk),
-        (None, ValueKind::Counts) => Ok(Scale::Log1p),
-        (None, ValueKind::Continuous) => Ok(Scale::Values),
-        (Some(Scale::Values), ValueKind::Counts) => {
-            Err(Error::usage("the scale `values` is for continuous atlases", "use log1p or pseudobulk"))
-        }
-        (Some(Scale::Log1p | Scale::Pseudobulk), ValueKind::Continuous) => Err(Error::usage(
-            "the scales log1p and pseudobulk are for counts",
-            "leave out --scale: this atlas's values are evaluated as they are",
-        )),
-        (Some(scale), _) => Ok(scale),
-    }
-}
-
-fn judged_part(groups: &Groups, on: Option<SplitPart>) -> Result<SplitPart> {
-    let has_cells = |part| groups.all().iter().any(|group| group.condition != CONTROL && group.cells_for(part) > 0);
-    match on {
-        Some(part) if !has_cells(part) => Err(Error::usage(
-            format!("the split has no perturbed `{}` cells", part.name()),
-            "evaluate other cells with --on, or another split with --split",
-        )),
-        Some(part) => Ok(part),
-        None if has_cells(SplitPart::Ood) => Ok(SplitPart::Ood),
-        None if has_cells(SplitPart::Valid) => Ok(SplitPart::Valid),
-        None => Err(Error::usage(
-            "the split holds nothing out and has no valid cells",
-            "make another with `perturbine split --hold-out`, or evaluate training cells with --on train",
-        )),
-    }
+    let needs_pseudobulk = match &options.predictions {
+        Some(path) if options.scale.is_none() => prediction_set::holds_means_of_counts(path)?,
+        _ => false,
+    };
+    scale_of(atlas, options.scale.or(needs_pseudobulk.then_some(Scale::Pseudobulk)))
 }
 
 /// The model's predictions for every evaluated group, in the groups' order.
@@ -217,6 +139,8 @@ fn model_means(
     resources: &Resources,
 ) -> Result<Vec<ModelProfiles>> {
     let readout = match (scale, anchor) {
+        (Scale::LogNormalised, Anchor::Anchored) => Readout::CountedLog1pScaled(TARGET_SUM),
+        (Scale::LogNormalised, Anchor::Raw) => Readout::Log1pScaled(TARGET_SUM),
         (Scale::Log1p, Anchor::Anchored) => Readout::CountedLog1p,
         (Scale::Log1p, Anchor::Raw) => Readout::Log1p,
         (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
@@ -253,7 +177,14 @@ impl Sink for CollectProfiles {
             Some(group) => {
                 let control = self.control.clone();
                 let distance = means.distance.map(f64::from);
-                self.profiles.push(ModelProfiles { group, condition: mean, variance, control, distance });
+                self.profiles.push(ModelProfiles {
+                    group,
+                    condition: mean,
+                    variance: Some(variance),
+                    points: None,
+                    control,
+                    distance,
+                });
             }
         }
         Ok(ControlFlow::Continue(()))

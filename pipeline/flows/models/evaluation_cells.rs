@@ -33,17 +33,15 @@ use stages::{
         split::{Split, SplitPart},
     },
     statistics::{
-        axes::{Axes, CellScale},
+        axes::Axes,
+        compared::ComparedGenes,
         point_sets::PointSet,
         scale::{Anchor, Scale},
     },
     trainer::principal::{FindAxes, sample_size},
 };
 
-use super::{
-    evaluation::{AGAIN, TARGET_SUM},
-    stored_order::rows_as_stored,
-};
+use super::{stored_order::rows_as_stored, truth::AGAIN};
 use crate::{
     flows::{Resources, completed, rows},
     runtime::Pipeline,
@@ -59,6 +57,7 @@ pub(super) struct EvaluatedCells<'a> {
     pub(super) judged: SplitPart,
     /// Indices of the joined groups that are evaluated.
     pub(super) judged_groups: &'a [usize],
+    pub(super) compared: &'a Arc<ComparedGenes>,
 }
 
 /// Real cells of evaluated groups, and of the controls from which predictions start, as points.
@@ -76,17 +75,13 @@ impl RealCells {
     /// # Errors
     /// Data that can't be read, or a run that was stopped.
     pub(super) fn prepare(cells: &EvaluatedCells<'_>, scale: Scale, resources: &Resources) -> Result<Self> {
-        let EvaluatedCells { atlas, split, roles, batch_groups, groups, judged, judged_groups } = *cells;
-        let scale = match scale {
-            Scale::Log1p => CellScale::Log1p,
-            Scale::Pseudobulk => CellScale::Scaled(TARGET_SUM),
-            Scale::Values => CellScale::Values,
-        };
-        let genes = atlas.genes().len();
+        let EvaluatedCells { atlas, split, roles, batch_groups, groups, judged, judged_groups, compared } = *cells;
         let trains = |cell| split.part(cell) == SplitPart::Train;
-        let sample = Arc::new(training_sample(atlas, sample_size(genes), trains));
-        let (axes, _) =
-            completed(chosen_rows(atlas, &sample, resources).run("axes", FindAxes::new(scale, genes)), AGAIN)?;
+        let sample = Arc::new(training_sample(atlas, sample_size(compared.chosen().len()), trains));
+        let (axes, _) = completed(
+            chosen_rows(atlas, &sample, resources).run("axes", FindAxes::new(scale.of_cells(), Arc::clone(compared))),
+            AGAIN,
+        )?;
         let axes = Arc::new(axes);
 
         let is_judged: HashSet<usize> = judged_groups.iter().copied().collect();
@@ -108,9 +103,14 @@ impl RealCells {
         Ok(Self { axes, sampled, point_sets, controls })
     }
 
-    /// The same together with predicted cells.
-    pub(super) fn with_predicted(self, predicted: HashMap<usize, PointSet>) -> PointSets {
-        PointSets { axes: Arc::unwrap_or_clone(self.axes), real: self.point_sets, predicted }
+    /// The space in which cells are compared.
+    pub(super) fn axes(&self) -> &Arc<Axes> {
+        &self.axes
+    }
+
+    /// The real cells as points.
+    pub(super) fn into_points(self) -> PointSets {
+        PointSets { axes: Arc::unwrap_or_clone(self.axes), real: self.point_sets }
     }
 }
 

@@ -9,11 +9,13 @@ mod evaluation_cells;
 pub mod figures;
 pub mod gene_choice;
 mod held_out;
+pub mod judging;
 pub mod predicting;
 pub mod profiling;
 pub mod publishing;
 mod stored_order;
 pub mod training;
+mod truth;
 
 use schemas::Error;
 use stages::torch::failures::device_failure;

@@ -62,7 +62,7 @@ impl ContextGroups {
         self.of_group[group]
     }
 
-    /// Joins predictions for groups over batches, weighted by the number of evaluated cells of each group.
+    /// Joins predictions without points for groups over batches, weighted by the number of evaluated cells of each group.
     ///
     /// # Panics
     /// If there is no such group.
@@ -91,28 +91,36 @@ fn weighted(mut members: Vec<ModelProfiles>, weights: &[f64]) -> ModelProfiles {
     }
     let total: f64 = weights.iter().sum();
     let shares: Vec<f64> = weights.iter().map(|weight| weight / total).collect();
-    let join = |profiles: Vec<(&[f64], &[f64])>| {
-        let genes = profiles[0].0.len();
-        let (mut mean, mut variance) = (vec![0.0; genes], vec![0.0; genes]);
-        for (share, (means, _)) in shares.iter().zip(&profiles) {
+    let join_means = |members: &[&[f64]]| {
+        let mut mean = vec![0.0; members[0].len()];
+        for (share, means) in shares.iter().zip(members) {
             mean.iter_mut().zip(*means).for_each(|(mean, value)| *mean += share * value);
         }
-        for (share, (means, variances)) in shares.iter().zip(&profiles) {
-            for gene in 0..genes {
+        mean
+    };
+    let join_variances = |mean: &[f64], members: &[(&[f64], &[f64])]| {
+        let mut variance = vec![0.0; mean.len()];
+        for (share, (means, variances)) in shares.iter().zip(members) {
+            for gene in 0..mean.len() {
                 variance[gene] += share * (variances[gene] + (means[gene] - mean[gene]).powi(2));
             }
         }
-        (mean, variance)
+        variance
     };
-    let (condition, variance) = join(members.iter().map(|one| (&*one.condition, &*one.variance)).collect());
+    let condition = join_means(&members.iter().map(|one| &*one.condition).collect::<Vec<_>>());
+    let variances: Option<Vec<_>> =
+        members.iter().map(|one| Some((&*one.condition, one.variance.as_deref()?))).collect();
+    let variance = variances.map(|variances| join_variances(&condition, &variances));
     let controls: Option<Vec<&ControlProfile>> = members.iter().map(|one| one.control.as_deref()).collect();
     let control = controls.map(|controls| {
-        let (mean, variance) = join(controls.iter().map(|one| (&*one.mean, &*one.variance)).collect());
+        let mean = join_means(&controls.iter().map(|one| &*one.mean).collect::<Vec<_>>());
+        let members: Vec<_> = controls.iter().map(|one| (&*one.mean, &*one.variance)).collect();
+        let variance = join_variances(&mean, &members);
         Arc::new(ControlProfile { mean, variance })
     });
     let distances: Option<Vec<f64>> = members.iter().map(|one| one.distance).collect();
     let distance = distances.map(|distances| shares.iter().zip(distances).map(|(share, one)| share * one).sum());
-    ModelProfiles { group: members[0].group, condition, variance, control, distance }
+    ModelProfiles { group: members[0].group, condition, variance, points: None, control, distance }
 }
 
 #[cfg(test)]
@@ -124,7 +132,8 @@ mod tests {
         let of = |group, mean: f64| ModelProfiles {
             group,
             condition: vec![mean],
-            variance: vec![1.0],
+            variance: Some(vec![1.0]),
+            points: None,
             control: Some(Arc::new(ControlProfile { mean: vec![mean / 2.0], variance: vec![0.5] })),
             distance: Some(mean),
         };
@@ -135,7 +144,8 @@ mod tests {
         };
         let joined = groups.joined(vec![of(0, 2.0), of(1, 6.0)], |group| [3, 1][group]);
         let [one] = &joined[..] else { panic!("one group is left") };
-        assert_eq!((one.group, &*one.condition, &*one.variance, one.distance), (0, &[3.0][..], &[4.0][..], Some(3.0)));
+        assert_eq!((one.group, &*one.condition, one.distance), (0, &[3.0][..], Some(3.0)));
+        assert_eq!(one.variance, Some(vec![4.0]));
         assert_eq!(one.control.as_ref().map(|control| control.mean.clone()), Some(vec![1.5]));
         assert_eq!(groups.joined(vec![of(1, 6.0)], |_| 5), [ModelProfiles { group: 0, ..of(1, 6.0) }]);
     }

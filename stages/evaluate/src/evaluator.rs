@@ -13,6 +13,7 @@ use std::{
 use reader::{atlas::Atlas, groups::Groups, profiles::GroupProfiles, split::SplitPart};
 use schemas::conditions::CONTROL;
 use statistics::{
+    compared::ComparedGenes,
     differential::{effect_size, top_genes},
     matched::BatchControls,
     metrics,
@@ -57,8 +58,10 @@ pub struct Evaluator {
     training: TrainingProfiles,
     /// The mean of each group's evaluated cells, or else of its training cells, for identifying predictions.
     means: Vec<Option<Vec<f32>>>,
-    /// Indices of the evaluated genes among the atlas's; on the pseudobulk scale, only expressed genes are
+    /// Indices of the evaluated genes among the compared ones; on the pseudobulk scale, only expressed genes are
     /// evaluated.
+    chosen: Vec<usize>,
+    /// Their indices among the atlas's genes.
     places: Vec<usize>,
     /// The index of each evaluated gene among them, by its name.
     genes: HashMap<String, usize>,
@@ -81,8 +84,8 @@ struct Case<'a> {
 }
 
 impl Evaluator {
-    /// Creates an evaluator of the `judged` cells of these groups, from the profiles of the atlas's `batch_groups` and the
-    /// point sets of the joined groups.
+    /// Creates an evaluator of the `judged` cells of these groups, from the profiles of the compared genes in the atlas's
+    /// `batch_groups` and the point sets of the joined groups.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -90,14 +93,16 @@ impl Evaluator {
         groups: Arc<ContextGroups>,
         judged: SplitPart,
         scale: Scale,
+        compared: &ComparedGenes,
         profiles: Vec<GroupProfiles>,
         point_sets: PointSets,
     ) -> Self {
-        let places = match scale {
-            Scale::Pseudobulk => expressed(&profiles, atlas.genes().len()),
-            Scale::Log1p | Scale::Values => (0..atlas.genes().len()).collect(),
+        let chosen: Vec<usize> = match scale {
+            Scale::Pseudobulk => expressed(&profiles, compared.chosen().len()),
+            Scale::LogNormalised | Scale::Log1p | Scale::Values => (0..compared.chosen().len()).collect(),
         };
-        let profiles: Vec<GroupProfiles> = profiles.iter().map(|profiles| profiles.only(&places)).collect();
+        let places: Vec<usize> = chosen.iter().map(|gene| compared.chosen()[*gene]).collect();
+        let profiles: Vec<GroupProfiles> = profiles.iter().map(|profiles| profiles.only(&chosen)).collect();
         let table = &atlas.manifest().conditions;
         let batch_of = |at: usize| batch_groups.all()[at].covariates.last().copied().unwrap_or_default();
         let mut contexts: HashMap<Vec<u32>, Context> = HashMap::new();
@@ -138,7 +143,20 @@ impl Evaluator {
         let genes = places.iter().enumerate().map(|(at, place)| (atlas.genes()[*place].clone(), at)).collect();
         let training = TrainingProfiles::new(training);
         let atlas = atlas.clone();
-        Self { atlas, groups, judged, scale, profiles: joined, point_sets, contexts, training, means, places, genes }
+        Self {
+            atlas,
+            groups,
+            judged,
+            scale,
+            profiles: joined,
+            point_sets,
+            contexts,
+            training,
+            means,
+            chosen,
+            places,
+            genes,
+        }
     }
 
     /// Evaluates the prediction of one group.
@@ -155,9 +173,15 @@ impl Evaluator {
         }))
     }
 
+    /// The mean of each evaluated gene over a group's real cells, on the scale of the evaluation.
+    #[must_use]
+    pub fn real_mean(&self, group: usize) -> Option<&[f32]> {
+        self.means[group].as_deref()
+    }
+
     /// The scores of a group, or why it has none.
     fn condition(&self, model: &ModelProfiles, group: &ContextGroup) -> Result<ConditionEvaluation, &'static str> {
-        let model = &model.only(&self.places);
+        let model = &model.only(&self.chosen);
         let at = model.group;
         let JoinedProfiles { halves, judged_batches, .. } = &self.profiles[at];
         let context = &self.contexts[&group.context];
@@ -244,7 +268,7 @@ impl Evaluator {
             let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
             ComparedPrediction { predicted: Some(predicted), scores }
         };
-        let of_model = target.as_ref().zip(self.point_sets.predicted.get(&case.at));
+        let of_model = target.as_ref().zip(model.points.as_ref());
         let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
         let model = scored(model.anchored_at(case.source), of_model.unwrap_or_default());
 

@@ -1,12 +1,12 @@
 //! An evaluation as tables, for computing and for printing.
 
 pub mod crossval;
+pub mod judged;
 
 use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
 
 use super::{
     baselines::Baseline,
-    scores::PredictionScores,
     table::{ConditionScores, Evaluation},
 };
 
@@ -47,16 +47,7 @@ const UNDEFINED: &str = "–";
 /// # Errors
 /// This fails only through a bug: the columns have the same length and different names.
 pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
-    let ceiling = evaluation.ceiling();
-    let mut rows: Vec<(&str, &PredictionScores)> = vec![("model", &evaluation.mean)];
-    rows.extend(Baseline::ALL.map(|baseline| (baseline.name(), evaluation.baselines.get(baseline))));
-    rows.push(("ceiling", &ceiling));
-    let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
-    let mut columns = vec![column("prediction", names)];
-    for score in OF_MEANS {
-        columns.push(numbers(score, rows.iter().map(|(_, scores)| scores.named(score))));
-    }
-    DataFrame::new_infer_height(columns)
+    judged::means(&[("model", evaluation)])
 }
 
 /// One row per condition: its description, the model's main scores, and each baseline's correlation of the

@@ -4,12 +4,13 @@
 //! [`evaluator`] is the stage that compares; the rest is arithmetic on slices with one number per gene, and
 //! `docs/metrics.md` explains the reason for each number. Read the modules in this order:
 //!
-//! 1. [`sampled`] cells and [`statistics`] of a stream; [`prediction_set`]: predictions read from files;
+//! 1. [`sampled`] cells and [`statistics`] of a stream; [`prediction_set`] and [`predicted_cells`]:
+//!    predictions read from files;
 //! 2. [`baselines`]: what a model has to beat; [`discrimination`]: which condition is nearest to a
 //!    prediction; [`versus`]: whether the model is ahead;
 //! 3. [`comparison`] and [`scores`] of one condition; [`table`]: all conditions and their summary; [`frame`]:
 //!    the same as tables to print; [`crossval`]: a summary of several folds and seeds; [`crossval_folder`]:
-//!    the files of a cross-validation.
+//!    the files of a cross-validation; [`card`]: hashes of what scores were computed from.
 //!
 //! Undefined values are `None`, and `null` in JSON; NaNs do not leave this crate.
 //!
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baselines;
+pub mod card;
 pub mod comparison;
 mod context_groups;
 pub mod crossval;
@@ -28,6 +30,7 @@ pub mod crossval_folder;
 pub mod discrimination;
 pub mod evaluator;
 pub mod frame;
+pub mod predicted_cells;
 pub mod prediction_set;
 pub mod sampled;
 pub mod scatter;

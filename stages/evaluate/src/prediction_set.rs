@@ -19,7 +19,10 @@ use arrow::{
     error::ArrowError,
 };
 use reader::{atlas::Atlas, groups::Groups};
-use schemas::{Error, Result};
+use schemas::{
+    Error, Result,
+    arrow::{GENES_KEY, SCALE_KEY},
+};
 use sink::{MANIFEST, hive, verify};
 use statistics::scale::Scale;
 use storage::parquet_read::{self, Batches, Undecodable};
@@ -30,8 +33,10 @@ use crate::{ContextGroups, evaluator::ModelProfiles};
 /// The predictions to read, and how to convert them.
 #[derive(Clone, Copy, Debug)]
 pub struct PredictionSelection<'a> {
-    /// The atlas, restricted to the evaluated genes.
+    /// The atlas that the predictions are compared with.
     pub atlas: &'a Atlas,
+    /// Names of the compared genes, in the order of the atlas.
+    pub genes: &'a [String],
     /// Its groups, one per batch.
     pub batch_groups: &'a Groups,
     /// The same, joined over batches.
@@ -40,8 +45,6 @@ pub struct PredictionSelection<'a> {
     pub judged: &'a [usize],
     /// The scale on which profiles are compared.
     pub scale: Scale,
-    /// Target sum of each cell's counts on the pseudobulk scale.
-    pub target_sum: f64,
 }
 
 /// Reads the predictions for all wanted groups: one for each batch, or for any batch if the file names none.
@@ -75,7 +78,8 @@ pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<Mode
     let lacks = |group: &usize| !members(group).iter().any(|member| found.contains_key(member));
     let missing: Vec<usize> = selection.judged.iter().copied().filter(lacks).collect();
     if !missing.is_empty() {
-        return Err(lacks_conditions(path, selection, &missing));
+        let PredictionSelection { atlas, groups, judged, .. } = selection;
+        return Err(lacks_conditions(&path.display().to_string(), atlas, groups, judged.len(), &missing));
     }
     Ok(selection.judged.iter().flat_map(members).filter_map(|group| found.remove(&group)).collect())
 }
@@ -141,25 +145,71 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn lacks_conditions(path: &Path, selection: &PredictionSelection<'_>, missing: &[usize]) -> Error {
+/// The error for predictions that lack some of the `judged` conditions.
+pub(crate) fn lacks_conditions(
+    path: &str,
+    atlas: &Atlas,
+    groups: &ContextGroups,
+    judged: usize,
+    missing: &[usize],
+) -> Error {
     const MOST_NAMED: usize = 5;
-    let table = &selection.atlas.manifest().conditions;
+    let table = &atlas.manifest().conditions;
     let name = |at: &usize| {
-        let group = &selection.groups.all()[*at];
-        let covariates = selection.atlas.covariate_values(&group.context).join(", ");
+        let group = &groups.all()[*at];
+        let covariates = atlas.covariate_values(&group.context).join(", ");
         format!("{} at {} ({covariates})", table.name(group.condition), table.dose_label(group.condition))
     };
     let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();
     let more = if missing.len() > MOST_NAMED { ", ..." } else { "" };
-    let message = format!(
-        "it lacks {} of the {} conditions to evaluate: {}{more}",
-        missing.len(),
-        selection.judged.len(),
-        named.join("; ")
-    );
-    Error::data(
-        path.display().to_string(),
-        message,
-        "predict them with `perturbine predict --to ood`, or evaluate others with --on",
-    )
+    let message =
+        format!("it lacks {} of the {judged} conditions to evaluate: {}{more}", missing.len(), named.join("; "));
+    Error::data(path, message, "predict them with `perturbine predict --to ood`, or evaluate others with --on")
+}
+
+/// Whether a path is a prediction set, rather than cells in another format: its Parquet files have a column `mean` or
+/// `expression`, and name a scale.
+///
+/// # Errors
+/// A path that does not exist, or a Parquet file that can't be read.
+pub fn is_one(path: &Path) -> Result<bool> {
+    if !path.exists() {
+        return Err(Error::Missing { path: path.into(), kind: "prediction" });
+    }
+    if path.join(MANIFEST).exists() {
+        return Ok(true);
+    }
+    let is_parquet = |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+    if !path.is_dir() && !is_parquet(path) {
+        return Ok(false);
+    }
+    let Ok(files) = files(path) else { return Ok(false) };
+    let schema = schema_of(&files[0])?;
+    let has = |name: &str| schema.field_with_name(name).is_ok();
+    Ok(schema.metadata().contains_key(SCALE_KEY) && (has("mean") || has("expression")))
+}
+
+/// Names of the genes of a prediction set; `None` if they stand in its rows.
+///
+/// # Errors
+/// As for [`is_one`].
+pub fn genes_of(path: &Path) -> Result<Option<Vec<String>>> {
+    let schema = schema_of(&files(path)?[0])?;
+    Ok(schema.metadata().get(GENES_KEY).and_then(|text| serde_json::from_str(text).ok()))
+}
+
+/// Whether a prediction set holds means of counts, which can only be compared on the scale `pseudobulk`.
+///
+/// # Errors
+/// As for [`is_one`].
+pub fn holds_means_of_counts(path: &Path) -> Result<bool> {
+    let schema = schema_of(&files(path)?[0])?;
+    let is_of_counts = schema.metadata().get(SCALE_KEY).is_some_and(|scale| scale == "counts" || scale == "cp10k");
+    Ok(is_of_counts && schema.field_with_name("mean").is_ok())
+}
+
+fn schema_of(file: &Path) -> Result<SchemaRef> {
+    let open = File::open(file).map_err(Error::io("read", file))?;
+    let builder = parquet_read::parquet(open).map_err(|error| Error::damaged(file, error.to_string()))?;
+    Ok(Arc::clone(builder.schema()))
 }

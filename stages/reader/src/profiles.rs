@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex, numbers::bounded};
 use stage::{BoxError, Sink, pool::Pooled};
-use statistics::{blocks::BlockSums, moments::Moments, scale::Scale};
+use statistics::{blocks::BlockSums, compared::ComparedGenes, moments::Moments, scale::Scale};
 
 use crate::{
     atlas::Atlas,
@@ -97,12 +97,12 @@ pub struct SumProfiles {
     roles: Arc<ControlRoles>,
     judged: SplitPart,
     scale: Scale,
-    target_sum: f64,
+    compared: Arc<ComparedGenes>,
     profiles: Vec<GroupProfiles>,
 }
 
 impl SumProfiles {
-    /// Empty sums. On the pseudobulk scale, each cell's counts are scaled to the sum `target_sum`.
+    /// Empty sums of the compared genes.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -111,10 +111,10 @@ impl SumProfiles {
         roles: Arc<ControlRoles>,
         judged: SplitPart,
         scale: Scale,
-        target_sum: f64,
+        compared: Arc<ComparedGenes>,
     ) -> Self {
         let profiles = vec![GroupProfiles::default(); groups.all().len()];
-        Self { atlas: atlas.clone(), split, groups, roles, judged, scale, target_sum, profiles }
+        Self { atlas: atlas.clone(), split, groups, roles, judged, scale, compared, profiles }
     }
 
     fn uses(&self, cell: CellIndex) -> Vec<Use> {
@@ -127,18 +127,12 @@ impl SumProfiles {
     }
 
     fn add(&mut self, rows: &ExpressionRows) {
-        let genes = self.atlas.genes().len();
-        for (cell, (ids, mut values)) in rows.cells() {
+        let genes = self.compared.chosen().len();
+        for (cell, (mut ids, mut values)) in rows.cells() {
             let codes = self.atlas.codes(cell);
             let Some(group) = self.groups.find(codes) else { continue };
-            match self.scale {
-                Scale::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
-                Scale::Pseudobulk => {
-                    let sum: f64 = values.iter().sum();
-                    values.iter_mut().for_each(|value| *value *= self.target_sum / sum.max(1.0));
-                }
-                Scale::Values => {}
-            }
+            self.scale.convert_cell(&mut values);
+            self.compared.keep(&mut ids, &mut values);
             let uses = self.uses(cell);
             let profiles = &mut self.profiles[group];
             if uses.iter().any(|used| *used != Use::Training) {

@@ -186,6 +186,13 @@ impl Split {
         Ok(split)
     }
 
+    /// Holds out every cell of an atlas: nothing is known of what a model was trained on.
+    #[must_use]
+    pub fn holding_out_all(atlas: &Atlas) -> Self {
+        let parts = vec![SplitPart::Ood; schemas::numbers::to_usize(atlas.cells())];
+        Self { name: "none".into(), parts, column: None }
+    }
+
     /// Takes the parts from a column of `obs`, where `test` means `valid`, as in the original; also returns
     /// whether `test` occurred. Errors name the atlas `shown`: its own path may still be that of a hidden folder.
     ///

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod charts;
+mod judged;
 mod latents;
 mod page;
 mod responses;
@@ -19,6 +20,7 @@ mod svg;
 use std::collections::BTreeMap;
 
 use evaluate::{Evaluation, Scatter};
+pub use judged::{PredictionOnPage, judged_page};
 pub use page::page;
 
 /// Everything that a page shows; sections of empty parts are left out.

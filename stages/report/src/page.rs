@@ -13,8 +13,6 @@ use super::{
 /// The whole page, as HTML.
 #[must_use]
 pub fn page(input: &ReportInput) -> String {
-    let title = escape(&input.title);
-    let style = include_str!("style.css");
     let summary = input.evaluation.as_ref().map_or("Not evaluated yet.", |evaluation| &evaluation.summary);
     let scatters: String = input.scatters.iter().filter_map(scatter).collect();
     let sections = [
@@ -45,18 +43,22 @@ pub fn page(input: &ReportInput) -> String {
         ),
         section("Model", "", &definitions(&input.model_card)),
     ];
+    document(&input.title, &sentence(summary), &sections.concat())
+}
+
+/// A page with a title, a sentence that introduces it, and sections as HTML.
+pub(super) fn document(title: &str, lead: &str, sections: &str) -> String {
+    let (title, lead, style) = (escape(title), escape(lead), include_str!("style.css"));
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n\
-         <header><h1>{title}</h1><p class=\"lead\">{}</p></header>\n{}</body>\n</html>\n",
-        escape(&sentence(summary)),
-        sections.concat(),
+         <header><h1>{title}</h1><p class=\"lead\">{lead}</p></header>\n{sections}</body>\n</html>\n",
     )
 }
 
 /// A section, or nothing if it would be empty.
-fn section(title: &str, note: &str, body: &str) -> String {
+pub(super) fn section(title: &str, note: &str, body: &str) -> String {
     if body.is_empty() {
         return String::new();
     }
@@ -64,7 +66,7 @@ fn section(title: &str, note: &str, body: &str) -> String {
     format!("<section><h2>{title}</h2>{note}{body}</section>\n")
 }
 
-fn charts(class: &str, figures: &str) -> String {
+pub(super) fn charts(class: &str, figures: &str) -> String {
     if figures.is_empty() { String::new() } else { format!(r#"<div class="{class}">{figures}</div>"#) }
 }
 
@@ -143,7 +145,7 @@ fn table(table: &TextTable) -> String {
 }
 
 /// A table of cells, each with its CSS class.
-fn rows_of_cells<'a>(header: &[(&str, &str)], rows: impl Iterator<Item = Vec<(&'a str, String)>>) -> String {
+pub(super) fn rows_of_cells<'a>(header: &[(&str, &str)], rows: impl Iterator<Item = Vec<(&'a str, String)>>) -> String {
     let cell = |tag: &str, class: &str, text: &str| format!(r#"<{tag} class="{class}">{}</{tag}>"#, escape(text));
     let header: String = header.iter().map(|(class, text)| cell("th", class, text)).collect();
     let row = |row: Vec<(&str, String)>| row.iter().map(|(class, text)| cell("td", class, text)).collect::<String>();

@@ -1,11 +1,14 @@
 //! Principal components of a sample of cells: the space in which predicted and real cells are compared.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Sink};
-use statistics::axes::{Axes, CellScale, MOST_COMPONENTS};
+use statistics::{
+    axes::{Axes, CellScale, MOST_COMPONENTS},
+    compared::ComparedGenes,
+};
 use tch::{Kind, Tensor};
 
 /// Maximum number of cells in a sample.
@@ -25,15 +28,15 @@ pub fn sample_size(genes: usize) -> u64 {
 #[derive(Debug)]
 pub struct FindAxes {
     scale: CellScale,
-    genes: usize,
+    compared: Arc<ComparedGenes>,
     rows: Vec<f32>,
 }
 
 impl FindAxes {
-    /// An empty sample.
+    /// An empty sample; only the compared genes have loadings.
     #[must_use]
-    pub fn new(scale: CellScale, genes: usize) -> Self {
-        Self { scale, genes, rows: Vec::new() }
+    pub fn new(scale: CellScale, compared: Arc<ComparedGenes>) -> Self {
+        Self { scale, compared, rows: Vec::new() }
     }
 }
 
@@ -43,10 +46,11 @@ impl Sink for FindAxes {
 
     #[expect(clippy::cast_possible_truncation, reason = "axes need no more than f32")]
     fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
-        for (_, (genes, mut values)) in rows.cells() {
+        for (_, (mut genes, mut values)) in rows.cells() {
             self.scale.convert(&mut values);
+            self.compared.keep(&mut genes, &mut values);
             let first = self.rows.len();
-            self.rows.resize(first + self.genes, 0.0);
+            self.rows.resize(first + self.compared.chosen().len(), 0.0);
             for (gene, value) in genes.iter().zip(values) {
                 self.rows[first + *gene as usize] = value as f32;
             }
@@ -58,10 +62,15 @@ impl Sink for FindAxes {
         if self.rows.is_empty() {
             return Ok(Axes::new(self.scale, 0, Vec::new()));
         }
-        let genes = to_i64(self.genes);
+        let genes = to_i64(self.compared.chosen().len());
         let loadings = principal_components(&Tensor::from_slice(&self.rows).view([-1, genes]))?;
         let components = usize::try_from(loadings.size()[1])?;
-        Ok(Axes::new(self.scale, components, Vec::<f32>::try_from(loadings.contiguous().view([-1]))?))
+        let loadings = Vec::<f32>::try_from(loadings.contiguous().view([-1]))?;
+        let mut of_all = vec![0.0; self.compared.of() * components];
+        for (gene, of_gene) in self.compared.chosen().iter().zip(loadings.chunks_exact(components.max(1))) {
+            of_all[gene * components..(gene + 1) * components].copy_from_slice(of_gene);
+        }
+        Ok(Axes::new(self.scale, components, of_all))
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) struct CrossvalArgs {
     pub(in crate::cli) out: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) settings: SettingsArgs,
-    /// The scale of the scores: log1p or pseudobulk for counts, values for anything else [default: log1p or values]
+    /// The scale of the scores: log1p_cp10k, log1p or pseudobulk for counts, values for anything else [default: log1p_cp10k or
+    /// values]
     #[arg(long, value_enum)]
     pub(in crate::cli) scale: Option<ScaleArg>,
     /// Add the predicted change to the real controls' mean, or take the output as it is [default: anchored]

@@ -1,6 +1,7 @@
 //! The arguments of commands about models.
 
 pub(crate) mod crossval;
+pub(crate) mod judge;
 pub(crate) mod writing;
 
 use std::{
@@ -318,8 +319,8 @@ pub(crate) struct EvaluateArgs {
     /// Evaluate these predictions, as written by `predict`, instead of running the model
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) predictions: Option<PathBuf>,
-    /// The scale of the scores: log1p or pseudobulk for counts, values for anything else [default: log1p or values; pseudobulk
-    /// for predictions of counts]
+    /// The scale of the scores: log1p_cp10k, log1p or pseudobulk for counts, values for anything else [default: log1p_cp10k or
+    /// values; pseudobulk for predictions of counts]
     #[arg(long, value_enum)]
     pub(in crate::cli) scale: Option<ScaleArg>,
     /// Add the predicted change to the real controls' mean, or take the output as it is [default: anchored; raw for
@@ -343,6 +344,9 @@ pub(in crate::cli) enum PartArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum ScaleArg {
+    /// Means of log(1 + counts scaled to ten thousand per cell)
+    #[value(name = "log1p_cp10k")]
+    Log1pCp10k,
     /// Means of log(1 + counts)
     Log1p,
     /// log(1 + means of scaled counts)

@@ -1,10 +1,6 @@
 //! Inputs and results of an evaluation.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::ControlFlow,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use schemas::ByteSize;
 use stage::{BoxError, Sink};
@@ -27,8 +23,10 @@ pub struct ModelProfiles {
     pub group: usize,
     /// Its mean profile, predicted from the controls that predictions start from.
     pub condition: Vec<f64>,
-    /// The variance of each gene between cells.
-    pub variance: Vec<f64>,
+    /// The variance of each gene between cells, if it is predicted.
+    pub variance: Option<Vec<f64>>,
+    /// Some predicted cells as points, in the space of the real ones; `None` if only means are known.
+    pub points: Option<PointSet>,
     /// The prediction for control, if the predicted change is to be added to real controls.
     pub control: Option<Arc<ControlProfile>>,
     /// The distance of the prediction from the training data, if known.
@@ -52,8 +50,6 @@ pub struct PointSets {
     /// The evaluated cells of each group, in two halves; for controls, the half from which predictions start is
     /// first.
     pub real: Vec<[PointSet; 2]>,
-    /// Predicted cells, by group; empty if only means are known.
-    pub predicted: HashMap<usize, PointSet>,
 }
 
 /// The evaluation of one condition, with its picture.
@@ -100,7 +96,8 @@ impl ModelProfiles {
         Self {
             group: self.group,
             condition: chosen(&self.condition),
-            variance: chosen(&self.variance),
+            variance: self.variance.as_deref().map(chosen),
+            points: self.points.clone(),
             control: self.control.as_ref().map(|control| {
                 Arc::new(ControlProfile { mean: chosen(&control.mean), variance: chosen(&control.variance) })
             }),
@@ -113,7 +110,7 @@ impl ModelProfiles {
     #[must_use]
     pub fn on_scale(mut self, scale: Scale) -> Self {
         if scale == Scale::Pseudobulk {
-            logarithms(&mut self.condition, &mut self.variance);
+            logarithms(&mut self.condition, self.variance.as_deref_mut().unwrap_or_default());
             self.control = self.control.map(|control| {
                 let mut control = Arc::unwrap_or_clone(control);
                 logarithms(&mut control.mean, &mut control.variance);
@@ -126,31 +123,32 @@ impl ModelProfiles {
     /// The prediction as it is read: unchanged, or the predicted change added to the real controls.
     pub(super) fn anchored_at(&self, source: &MeanProfile) -> Predicted {
         let Some(control) = &self.control else {
-            return Predicted { mean: self.condition.clone(), variance: Some(self.variance.clone()) };
+            return Predicted { mean: self.condition.clone(), variance: self.variance.clone() };
         };
         let anchored = |source: &[f64], condition: &[f64], control: &[f64]| -> Vec<f64> {
             let changes = condition.iter().zip(control).map(|(condition, control)| condition - control);
             source.iter().zip(changes).map(|(start, change)| start + change).collect()
         };
         let real = source.variance_unbiased();
-        let mut variance = anchored(real.as_ref().unwrap_or(&source.variance), &self.variance, &control.variance);
-        variance.iter_mut().for_each(|variance| *variance = variance.max(0.0));
-        Predicted { mean: anchored(&source.mean, &self.condition, &control.mean), variance: Some(variance) }
+        let variance = self.variance.as_ref().map(|variance| {
+            let mut variance = anchored(real.as_ref().unwrap_or(&source.variance), variance, &control.variance);
+            variance.iter_mut().for_each(|variance| *variance = variance.max(0.0));
+            variance
+        });
+        Predicted { mean: anchored(&source.mean, &self.condition, &control.mean), variance }
     }
 }
 
-/// Replaces means by their logarithms, and variances to first order.
+/// Replaces means by their logarithms, and variances, if there are any, to first order.
 pub(super) fn logarithms(mean: &mut [f64], variance: &mut [f64]) {
-    for (mean, variance) in mean.iter_mut().zip(variance) {
-        *variance /= (1.0 + *mean).powi(2);
-        *mean = mean.ln_1p();
-    }
+    variance.iter_mut().zip(&*mean).for_each(|(variance, mean)| *variance /= (1.0 + mean).powi(2));
+    mean.iter_mut().for_each(|mean| *mean = mean.ln_1p());
 }
 
 impl ByteSize for ModelProfiles {
     fn byte_size(&self) -> usize {
         8 * (self.condition.len()
-            + self.variance.len()
+            + self.variance.as_ref().map_or(0, Vec::len)
             + self.control.as_ref().map_or(0, |control| 2 * control.mean.len()))
     }
 }
@@ -227,7 +225,8 @@ mod tests {
         let profiles = ModelProfiles {
             group: 0,
             condition: vec![1.5, 0.25, 0.2],
-            variance: vec![0.9, 0.25, 0.0],
+            variance: Some(vec![0.9, 0.25, 0.0]),
+            points: None,
             control: Some(Arc::new(control)),
             distance: None,
         };
@@ -241,7 +240,7 @@ mod tests {
         let raw = ModelProfiles { control: None, ..profiles.clone() }.anchored_at(&source);
         assert_eq!(
             (raw.mean, raw.variance),
-            (profiles.condition, Some(profiles.variance)),
+            (profiles.condition, profiles.variance),
             "a raw prediction is left as it is"
         );
     }

@@ -14,13 +14,10 @@ use schemas::{
     Error, Result,
     arrow::{GENES_KEY, SCALE_KEY},
 };
-use statistics::scale::Scale;
+use statistics::scale::{Scale, TARGET_SUM};
 
 use super::PredictionSelection;
 use crate::evaluator::ModelProfiles;
-
-/// Sum of each cell's counts for the scale `cp10k`.
-const CP10K: f64 = 1e4;
 
 /// The kind of a file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +76,7 @@ impl FileLayout {
             }
         };
         check_scale(path, kind, scale, selection.scale)?;
-        let places = if kind == RowKind::Long { Vec::new() } else { places(path, schema, selection.atlas.genes())? };
+        let places = if kind == RowKind::Long { Vec::new() } else { places(path, schema, selection.genes)? };
         Ok(Self { path: path.to_path_buf(), kind, scale, places })
     }
 
@@ -94,6 +91,11 @@ fn check_scale(path: &Path, kind: RowKind, found: FileScale, requested: Scale) -
     let fits = match requested {
         Scale::Values => found == FileScale::Values,
         Scale::Log1p => kind == RowKind::Cells && found == FileScale::Counts,
+        Scale::LogNormalised => match found {
+            FileScale::Counts | FileScale::Normalised => kind == RowKind::Cells,
+            FileScale::LogNormalised => true,
+            FileScale::Values => false,
+        },
         Scale::Pseudobulk => match found {
             FileScale::Counts | FileScale::Normalised => true,
             FileScale::LogNormalised => kind == RowKind::Cells,
@@ -104,7 +106,7 @@ fn check_scale(path: &Path, kind: RowKind, found: FileScale, requested: Scale) -
         return Ok(());
     }
     let why = match (requested, kind) {
-        (Scale::Log1p, RowKind::Wide | RowKind::Long) => {
+        (Scale::Log1p | Scale::LogNormalised, RowKind::Wide | RowKind::Long) if found != FileScale::Values => {
             "a mean of counts does not determine the mean of their logarithms"
         }
         (Scale::Pseudobulk, RowKind::Wide | RowKind::Long) => {
@@ -112,7 +114,7 @@ fn check_scale(path: &Path, kind: RowKind, found: FileScale, requested: Scale) -
         }
         _ => "its numbers are on another scale",
     };
-    let hint = "evaluate means of counts with --scale pseudobulk; for log1p, predict cells as counts";
+    let hint = "evaluate means of counts with --scale pseudobulk, or predict cells, as counts for log1p";
     Err(Error::data(path.display().to_string(), format!("it can't be evaluated on the scale {requested}: {why}"), hint))
 }
 
@@ -149,7 +151,7 @@ fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
     const MOST_NAMED: usize = 5;
     let named: Vec<&str> = missing.iter().take(MOST_NAMED).map(|gene| gene.as_str()).collect();
     let more = if missing.len() > MOST_NAMED { ", ..." } else { "" };
-    let message = format!("it lacks {} genes of the model: {}{more}", missing.len(), named.join(", "));
+    let message = format!("it lacks {} of the compared genes: {}{more}", missing.len(), named.join(", "));
     Error::data(path.display().to_string(), message, "predict all genes: leave out `--genes` and `--top`")
 }
 
@@ -165,7 +167,7 @@ struct GroupRowSums {
 pub(super) struct GatheredProfiles<'a> {
     selection: &'a PredictionSelection<'a>,
     is_judged: Vec<bool>,
-    /// Indices of the atlas's genes with each name.
+    /// Indices of the compared genes with each name.
     genes_at: HashMap<&'a str, Vec<usize>>,
     /// The group for a row's labels, one of its batches if the row names none; `None` if it is not evaluated.
     labels: HashMap<Vec<String>, Option<usize>>,
@@ -179,7 +181,7 @@ impl<'a> GatheredProfiles<'a> {
         let mut is_judged = vec![false; selection.groups.all().len()];
         selection.judged.iter().for_each(|group| is_judged[*group] = true);
         let mut genes_at: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (at, gene) in selection.atlas.genes().iter().enumerate() {
+        for (at, gene) in selection.genes.iter().enumerate() {
             genes_at.entry(gene).or_default().push(at);
         }
         let (labels, sums) = (HashMap::new(), HashMap::new());
@@ -248,7 +250,7 @@ impl<'a> GatheredProfiles<'a> {
     fn add_long(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
         let genes = texts(layout, batch, "gene")?;
         let (means, variances) = (numbers(layout, batch, "mean")?, numbers(layout, batch, "variance")?);
-        let width = self.selection.atlas.genes().len();
+        let width = self.selection.genes.len();
         for (row, group) in groups.iter().enumerate() {
             let (Some(group), Some(places)) = (*group, self.genes_at.get(genes[row].as_str())) else { continue };
             // Values not seen yet are NaN.
@@ -264,21 +266,18 @@ impl<'a> GatheredProfiles<'a> {
 
     fn add_cells(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
         let cells = lists(layout, batch, "expression")?;
-        let genes = self.selection.atlas.genes().len();
+        let genes = self.selection.genes.len();
         for (group, values) in groups.iter().zip(&cells).filter_map(|(group, values)| Some((group.as_ref()?, values))) {
             let mut values: Vec<f64> = layout.places.iter().map(|place| values[*place]).collect();
-            if layout.scale == FileScale::LogNormalised {
-                values.iter_mut().for_each(|value| *value = value.exp_m1());
-            }
-            match self.selection.scale {
-                Scale::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
-                Scale::Pseudobulk => {
-                    let sum: f64 = values.iter().sum();
-                    let factor = self.selection.target_sum
-                        / if layout.scale == FileScale::Counts { sum.max(1.0) } else { CP10K };
-                    values.iter_mut().for_each(|value| *value *= factor);
+            match (layout.scale, self.selection.scale) {
+                (FileScale::Counts, scale) => scale.convert_cell(&mut values),
+                (FileScale::Normalised, Scale::LogNormalised) => {
+                    values.iter_mut().for_each(|value| *value = value.ln_1p())
                 }
-                Scale::Values => {}
+                (FileScale::LogNormalised, Scale::Pseudobulk) => {
+                    values.iter_mut().for_each(|value| *value = value.exp_m1())
+                }
+                (FileScale::Normalised | FileScale::LogNormalised | FileScale::Values, _) => {}
             }
             let empty = || GroupRowSums { rows: 0.0, first: vec![0.0; genes], second: vec![0.0; genes] };
             let sums = self.sums.entry(*group).or_insert_with(empty);
@@ -292,7 +291,7 @@ impl<'a> GatheredProfiles<'a> {
     }
 
     pub(super) fn finish(self, path: &Path) -> Result<HashMap<usize, ModelProfiles>> {
-        let genes = self.selection.atlas.genes();
+        let genes = self.selection.genes;
         let profile = |(group, sums): (usize, GroupRowSums)| {
             let (mut mean, mut variance) = (sums.first, sums.second);
             if self.kind == Some(RowKind::Long) {
@@ -308,12 +307,22 @@ impl<'a> GatheredProfiles<'a> {
                     *second = (*second / sums.rows - *first * *first).max(0.0);
                 }
             } else if self.selection.scale == Scale::Pseudobulk {
-                let library: f64 = if self.scale == FileScale::Counts { mean.iter().sum() } else { CP10K };
-                let factor = if library > 0.0 { self.selection.target_sum / library } else { 0.0 };
+                let library: f64 = if self.scale == FileScale::Counts { mean.iter().sum() } else { TARGET_SUM };
+                let factor = if library > 0.0 { TARGET_SUM / library } else { 0.0 };
                 mean.iter_mut().for_each(|mean| *mean *= factor);
                 variance.iter_mut().for_each(|variance| *variance *= factor * factor);
             }
-            Ok((group, ModelProfiles { group, condition: mean, variance, control: None, distance: None }))
+            Ok((
+                group,
+                ModelProfiles {
+                    group,
+                    condition: mean,
+                    variance: Some(variance),
+                    points: None,
+                    control: None,
+                    distance: None,
+                },
+            ))
         };
         self.sums.into_iter().map(profile).collect()
     }
@@ -346,7 +355,16 @@ fn texts(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<Str
 
 fn numbers(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
     let found = column(layout, batch, name, &DataType::Float64)?;
-    Ok(found.as_primitive::<Float64Type>().values().to_vec())
+    let values = found.as_primitive::<Float64Type>().values();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(row) => Err(not_finite(layout, name, row, values[row])),
+        None => Ok(values.to_vec()),
+    }
+}
+
+fn not_finite(layout: &FileLayout, column: &str, row: usize, value: f64) -> Error {
+    let message = format!("row {row} of column `{column}` is {value}, which is not a prediction");
+    Error::data(layout.path.display().to_string(), message, "predict a number for every gene")
 }
 
 /// One list of numbers per row, with as many numbers as the file names genes.
@@ -360,7 +378,11 @@ fn lists(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<Vec
             let message = format!("row {row} of column `{name}` has {} numbers, but {needed} are needed", values.len());
             return Err(Error::data(layout.path.display().to_string(), message, "it is not a prediction set"));
         }
-        Ok(values.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)).collect())
+        let values = values.as_primitive::<Float32Type>().values();
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(not_finite(layout, name, row, f64::from(*value))),
+            None => Ok(values.iter().map(|value| f64::from(*value)).collect()),
+        }
     };
     (0..batch.num_rows()).map(row).collect()
 }

@@ -1,63 +1,86 @@
-//! The expected logarithm of a count, instead of the logarithm of the expected count.
+//! The expected logarithm of a scaled count, instead of the logarithm of the expected count.
 //!
-//! For a count x with mean μ and only counting noise (Poisson), E ln(1 + x) = ∫₀¹ (1 − exp(−μ s)) / (−ln(1 −
-//! s)) ds, which follows from ln(1 + x) = ∫ (1 − exp(−t x)) exp(−t) / t dt over t > 0. It is computed once on
-//! a grid of ln μ, and interpolated.
+//! For a count x with mean μ and only counting noise (Poisson), and a scale s, E ln(1 + s x) = ∫ (1 − exp(−μ (1 − exp(−s t))))
+//! exp(−t) / t dt over t > 0, which follows from ln(1 + x) = ∫ (1 − exp(−t x)) exp(−t) / t dt. Divided by ln(1 + s), it changes
+//! slowly with s. It is computed once on a grid of ln μ and ln s, and interpolated.
 
 use tch::{Device, Kind, Tensor};
 
-/// The smallest ln μ of the grid: below it, the expectation is μ ln 2 up to rounding, and above the grid it
-/// is close to ln(1 + μ).
+/// The smallest ln μ of the grid: below it, the expectation is μ ln(1 + s) up to rounding, and above the grid it
+/// is close to ln(1 + s μ).
 const LOWEST: f64 = -11.5;
 const STEP: f64 = 0.05;
 const STEPS: u32 = 450;
-/// Number of points of the integral, denser towards 0.
-const POINTS: u32 = 400;
-const DENSITY: i32 = 4;
+/// The smallest ln s of the grid, from 0.0003, and its largest, 3,000: cells of 3 to 33,000,000 counts that are scaled to ten
+/// thousand.
+const LOWEST_SCALE: f64 = -8.0;
+const SCALE_STEP: f64 = 0.25;
+const SCALE_STEPS: u32 = 64;
+/// The integral's points, evenly spaced in ln t up to where exp(−t) vanishes.
+const LARGEST_LOG: f64 = 4.0;
+const POINT_STEP: f64 = 0.2;
 
 /// Expectations on the grid.
 #[derive(Debug)]
 pub(super) struct CountedLog {
+    /// E ln(1 + s x) / ln(1 + s), `[scales, means]`.
     table: Tensor,
 }
 
 impl CountedLog {
     /// Computes the table, on this device.
     pub(super) fn new(device: Device) -> Self {
-        let table: Vec<f64> = (0..=STEPS).map(|at| expected(step_exp(at))).collect();
-        Self { table: Tensor::from_slice(&table).to_kind(Kind::Float).to_device(device) }
+        let row = |scale| (0..=STEPS).map(move |at| share_of_largest(step_exp(at), scale));
+        let table: Vec<f64> =
+            (0..=SCALE_STEPS).flat_map(|at| row((LOWEST_SCALE + SCALE_STEP * f64::from(at)).exp())).collect();
+        let table = Tensor::from_slice(&table).view([i64::from(SCALE_STEPS) + 1, i64::from(STEPS) + 1]);
+        Self { table: table.to_kind(Kind::Float).to_device(device) }
     }
 
-    /// E ln(1 + x) for counts with these means, in the same shape.
+    /// E ln(1 + x) for counts with these means, `[cells, genes]`.
     pub(super) fn expectation(&self, means: &Tensor) -> Tensor {
-        let place = (means.clamp_min(1e-30).log() - LOWEST) / STEP;
-        let place = place.clamp(0.0, f64::from(STEPS) - 1e-3);
-        let below = place.floor();
-        let share = (&place - &below).view([-1]);
-        let at = below.to_kind(Kind::Int64).view([-1]);
-        let (low, high) = (self.table.index_select(0, &at), self.table.index_select(0, &(at + 1)));
-        let inside = (&low + (high - &low) * share).view_as(means);
-        let small = means * std::f64::consts::LN_2;
-        let large = means.log1p();
-        let inside = small.where_self(&means.lt(LOWEST.exp()), &inside);
-        large.where_self(&means.gt(step_exp(STEPS)), &inside).to_kind(means.kind())
+        self.scaled_expectation(means, &means.ones_like().narrow(1, 0, 1))
     }
+
+    /// E ln(1 + s x) for counts with these means, `[cells, genes]`, and the scale s of each cell, `[cells, 1]`.
+    pub(super) fn scaled_expectation(&self, means: &Tensor, scales: &Tensor) -> Tensor {
+        let (below, share) = between(&scales.view([-1]).log(), LOWEST_SCALE, SCALE_STEP, SCALE_STEPS);
+        let row = |at: &Tensor| self.table.index_select(0, at);
+        let (low, high) = (row(&below), row(&(&below + 1)));
+        let table = &low + (high - &low) * share.view([-1, 1]);
+
+        let (below, share) = between(&means.clamp_min(1e-30).log(), LOWEST, STEP, STEPS);
+        let (low, high) = (table.gather(1, &below, false), table.gather(1, &(below + 1), false));
+        let inside = &low + (high - &low) * share;
+        // Of a count that is hardly ever more than 1.
+        let inside = means.where_self(&means.lt(LOWEST.exp()), &inside) * scales.log1p();
+        (means * scales).log1p().where_self(&means.gt(step_exp(STEPS)), &inside).to_kind(means.kind())
+    }
+}
+
+/// The grid points below values, and how far each value is on the way to the next.
+fn between(values: &Tensor, lowest: f64, step: f64, steps: u32) -> (Tensor, Tensor) {
+    let place = ((values - lowest) / step).clamp(0.0, f64::from(steps) - 1e-3);
+    let below = place.floor();
+    (below.to_kind(Kind::Int64), &place - &below)
 }
 
 fn step_exp(at: u32) -> f64 {
     (LOWEST + STEP * f64::from(at)).exp()
 }
 
-/// The integral by the midpoint rule in u, where s is a power of u.
-fn expected(mean: f64) -> f64 {
-    let width = 1.0 / f64::from(POINTS);
+/// E ln(1 + s x) / ln(1 + s), the integral by the trapezoidal rule in ln t.
+fn share_of_largest(mean: f64, scale: f64) -> f64 {
+    // Where the integrand is μ s t up to a part in ten thousand, the rest of the integral is μ s t.
+    let first = (1e-4 / scale.max(mean * scale).max(1.0)).ln();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some two hundred points")]
+    let points = ((LARGEST_LOG - first) / POINT_STEP).ceil() as u32;
     let at = |point: u32| {
-        let u = (f64::from(point) + 0.5) * width;
-        let s = u.powi(DENSITY);
-        let slope = f64::from(DENSITY) * u.powi(DENSITY - 1);
-        -(-mean * s).exp_m1() / -(-s).ln_1p() * slope * width
+        let t = (first + POINT_STEP * f64::from(point)).exp();
+        -(mean * (-scale * t).exp_m1()).exp_m1() * (-t).exp()
     };
-    (0..POINTS).map(at).sum()
+    let sum = at(0) / 2.0 + (1..=points).map(at).sum::<f64>();
+    (sum * POINT_STEP + mean * scale * first.exp()) / scale.ln_1p()
 }
 
 #[cfg(test)]
@@ -65,11 +88,11 @@ mod tests {
     use super::*;
 
     /// The sum over all counts, directly from the definition.
-    fn by_definition(mean: f64) -> f64 {
+    fn by_definition(mean: f64, scale: f64) -> f64 {
         let (mut chance, mut sum) = ((-mean).exp(), 0.0);
         for count in 1..4000_u32 {
             chance *= mean / f64::from(count);
-            sum += chance * f64::from(count).ln_1p();
+            sum += chance * (scale * f64::from(count)).ln_1p();
         }
         sum
     }
@@ -77,10 +100,24 @@ mod tests {
     #[test]
     fn the_expectation_is_that_of_the_definition() {
         let means = [1e-7, 1e-3, 0.05, 0.4, 1.0, 3.7, 20.0, 150.0, 600.0];
-        let found = CountedLog::new(Device::Cpu).expectation(&Tensor::from_slice(&means).view([3, 3]));
-        for (at, mean) in (0..).zip(means) {
-            let (found, expected) = (found.double_value(&[at / 3, at % 3]), by_definition(mean));
-            assert!((found - expected).abs() <= 2e-3 * expected, "at {mean} it is {found}, not {expected}");
+        for scale in [0.001, 0.07, 1.0, 2.2, 33.0, 1500.0] {
+            let cells = Tensor::from_slice(&means).view([3, 3]);
+            let scales = Tensor::from_slice(&[scale; 3]).view([3, 1]);
+            let found = CountedLog::new(Device::Cpu).scaled_expectation(&cells, &scales);
+            for (at, mean) in (0..).zip(means) {
+                let (found, expected) = (found.double_value(&[at / 3, at % 3]), by_definition(mean, scale));
+                let error = (found - expected).abs() / expected;
+                assert!(error <= 2e-3, "at {mean} times {scale} it is {found}, not {expected}");
+            }
         }
+    }
+
+    #[test]
+    fn each_cell_has_a_scale_of_its_own() {
+        let counted = CountedLog::new(Device::Cpu);
+        let means = Tensor::from_slice(&[0.5, 2.0, 0.5, 2.0]).view([2, 2]);
+        let found = counted.scaled_expectation(&means, &Tensor::from_slice(&[1.0, 8.0]).view([2, 1]));
+        assert!(found.get(0).allclose(&counted.expectation(&means).get(0), 1e-12, 1e-12, false));
+        assert!((found.double_value(&[1, 1]) - by_definition(2.0, 8.0)).abs() < 5e-3);
     }
 }

@@ -91,7 +91,7 @@ impl PredictMeans {
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
         let reading = reading.into();
         let device = model.network.parameters.device();
-        let counted = (reading.readout == Readout::CountedLog1p).then(|| CountedLog::new(device));
+        let counted = reading.readout.is_counted().then(|| CountedLog::new(device));
         Self { model, jobs, reading, trained, counted, under_way: None, backpressure: Backpressure::default() }
     }
 
@@ -209,10 +209,7 @@ impl UnfinishedMeans {
                 continue;
             }
             let output = network.decode(&latent, offset, library, Mode::Eval);
-            let x = match counted {
-                Some(counted) => counted.expectation(&output.mean()),
-                None => reading.convert(&output.mean(), library),
-            };
+            let x = reading.expected(counted, &output.mean(), library);
             first += over_cells(&x);
             second += over_cells(&x.square());
             if reading.readout == Readout::Expected && has_expected_sums(&output) {

@@ -13,7 +13,7 @@ use statistics::{
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{counted::CountedLog, latent::TargetLatentTerms, to_vec};
+use super::{counted::CountedLog, latent::TargetLatentTerms, reading::factor, to_vec};
 use crate::query::Job;
 
 /// Cells of one target, projected.
@@ -70,7 +70,8 @@ impl PredictPointSets {
     fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
         match self.scale {
             CellScale::Log1p => self.counted.expectation(means),
-            CellScale::Scaled(_) | CellScale::Values => on_scale(means, library, self.scale),
+            CellScale::Scaled(sum) => self.counted.scaled_expectation(means, &factor(library, sum)),
+            CellScale::Values => means.shallow_clone(),
         }
     }
 }
@@ -118,7 +119,7 @@ impl Stage for PredictPointSets {
 fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
     match scale {
         CellScale::Log1p => values.log1p(),
-        CellScale::Scaled(sum) => (values / library.clamp_min(1.0) * sum).log1p(),
+        CellScale::Scaled(sum) => (values * factor(library, sum)).log1p(),
         CellScale::Values => values.shallow_clone(),
     }
 }

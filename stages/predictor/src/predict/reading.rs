@@ -5,6 +5,8 @@ use std::{num::NonZeroU32, sync::Arc};
 use model::decoder::DecoderOutput;
 use tch::{Kind, Tensor};
 
+use super::counted::CountedLog;
+
 /// The scale of a prediction's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Readout {
@@ -16,10 +18,19 @@ pub enum Readout {
     /// The expectation of log(1 + counts), with counting noise around the expected counts: comparable with the
     /// mean of log(1 + counts) of real cells.
     CountedLog1p,
+    /// The expectation of log(1 + counts scaled so that each cell's sum is this), with counting noise.
+    CountedLog1pScaled(f64),
     /// Expected counts scaled so that each cell's sum is this.
     Scaled(f64),
     /// log(1 + the same).
     Log1pScaled(f64),
+}
+
+impl Readout {
+    /// Whether numbers are expectations over counting noise.
+    pub(super) fn is_counted(self) -> bool {
+        matches!(self, Self::CountedLog1p | Self::CountedLog1pScaled(_))
+    }
 }
 
 /// How a prediction is read.
@@ -70,13 +81,24 @@ impl Reading {
         }
     }
 
-    /// Values on the readout's scale: real ones, or expected ones for every readout except `CountedLog1p`.
+    /// Values on the readout's scale: real ones, or expected ones for every readout without counting noise.
     pub(super) fn convert(&self, values: &Tensor, library: &Tensor) -> Tensor {
         match self.readout {
             Readout::Expected => values.shallow_clone(),
             Readout::Log1p | Readout::CountedLog1p => values.log1p(),
-            Readout::Scaled(sum) => values * scale(library, sum),
-            Readout::Log1pScaled(sum) => (values * scale(library, sum)).log1p(),
+            Readout::Scaled(sum) => values * factor(library, sum),
+            Readout::Log1pScaled(sum) | Readout::CountedLog1pScaled(sum) => (values * factor(library, sum)).log1p(),
+        }
+    }
+
+    /// Expected values `[cells, genes]` on the readout's scale, given expected counts.
+    pub(super) fn expected(&self, counted: Option<&CountedLog>, means: &Tensor, library: &Tensor) -> Tensor {
+        match (counted, self.readout) {
+            (Some(counted), Readout::CountedLog1pScaled(sum)) => {
+                counted.scaled_expectation(means, &factor(library, sum))
+            }
+            (Some(counted), _) => counted.expectation(means),
+            (None, _) => self.convert(means, library),
         }
     }
 
@@ -89,10 +111,10 @@ impl Reading {
         Some(match self.readout {
             Readout::Expected => variance,
             Readout::Log1p | Readout::CountedLog1p => variance / (output.mean() + 1.0).square(),
-            Readout::Scaled(sum) => variance * scale(library, sum).square(),
-            Readout::Log1pScaled(sum) => {
-                let scale = scale(library, sum);
-                variance * (&scale / (output.mean() * &scale + 1.0)).square()
+            Readout::Scaled(sum) => variance * factor(library, sum).square(),
+            Readout::Log1pScaled(sum) | Readout::CountedLog1pScaled(sum) => {
+                let factor = factor(library, sum);
+                variance * (&factor / (output.mean() * &factor + 1.0)).square()
             }
         })
     }
@@ -106,6 +128,7 @@ impl Reading {
     }
 }
 
-fn scale(library: &Tensor, sum: f64) -> Tensor {
+/// What counts are multiplied by, `[cells, 1]`.
+pub(super) fn factor(library: &Tensor, sum: f64) -> Tensor {
     (library.clamp_min(1.0).reciprocal() * sum).to_kind(Kind::Float)
 }

@@ -77,6 +77,15 @@ impl Axes {
     #[must_use]
     pub fn project(&self, genes: &[u32], mut values: Vec<f64>) -> Vec<f32> {
         self.scale.convert(&mut values);
+        self.project_converted(genes, values)
+    }
+
+    /// Projects a cell, given by its non-zero genes and their values on the [scale](Axes::scale).
+    ///
+    /// # Panics
+    /// If a gene is beyond the last one.
+    #[must_use]
+    pub fn project_converted(&self, genes: &[u32], values: Vec<f64>) -> Vec<f32> {
         self.sum(genes.iter().map(|gene| *gene as usize).zip(values))
     }
 

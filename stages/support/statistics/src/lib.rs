@@ -15,6 +15,7 @@
 pub mod axes;
 pub mod blocks;
 pub mod bootstrap;
+pub mod compared;
 pub mod differential;
 pub mod loess;
 pub mod matched;

@@ -1,0 +1,251 @@
+//! Rows of predicted values: on the scale of the evaluation, then summed by group.
+
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+
+use arrow::array::AsArray;
+use schemas::{ByteSize, Error, Result, chunk::CsrRows, ids::CellIndex, numbers::bounded};
+use stage::{BoxError, Sink};
+use statistics::{
+    axes::Axes,
+    compared::ComparedGenes,
+    moments::Moments,
+    point_sets::PointSet,
+    scale::{Scale, TARGET_SUM},
+};
+
+use super::PredictedCells;
+use crate::{evaluator::ModelProfiles, sampled::SampledCells};
+
+/// The scale of a prediction's numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PredictionScale {
+    /// Counts.
+    Counts,
+    /// ln(1 + counts scaled to this sum).
+    LogNormalised(f64),
+    /// The atlas's own values.
+    Values,
+}
+
+/// Rows on the scale of the evaluation, of compared genes.
+#[derive(Clone, Debug, Default)]
+pub struct PredictedRows {
+    /// The group of each row.
+    groups: Vec<usize>,
+    /// Where each row's entries end.
+    ends: Vec<usize>,
+    genes: Vec<u32>,
+    values: Vec<f64>,
+    /// Points of sampled rows, with their groups.
+    points: Vec<(usize, Vec<f32>)>,
+}
+
+impl ByteSize for PredictedRows {
+    fn byte_size(&self) -> usize {
+        let points: usize = self.points.iter().map(|(_, point)| 8 + 4 * point.len()).sum();
+        16 * self.groups.len() + 4 * self.genes.len() + 8 * self.values.len() + points
+    }
+}
+
+/// Reads rows and converts them, on any number of threads.
+#[derive(Clone, Debug)]
+pub struct RowConverter {
+    predicted: Arc<PredictedCells>,
+    scale: PredictionScale,
+    target: Scale,
+    compared: Arc<ComparedGenes>,
+    /// The rows that become points, and the axes of their space.
+    sampled: Option<(Arc<SampledCells>, Arc<Axes>)>,
+}
+
+impl RowConverter {
+    /// Converts rows from one scale to the other; those of `sampled` also become points.
+    ///
+    /// # Errors
+    /// Scales between which there is no conversion.
+    pub fn new(
+        predicted: Arc<PredictedCells>,
+        scale: PredictionScale,
+        target: Scale,
+        compared: Arc<ComparedGenes>,
+        sampled: Option<(Arc<SampledCells>, Arc<Axes>)>,
+    ) -> Result<Self> {
+        let is_means = predicted.holds_means();
+        let refused = match (scale, target) {
+            (PredictionScale::Values, Scale::Values) => None,
+            (PredictionScale::Values, _) | (_, Scale::Values) => Some("its numbers are on another scale"),
+            (PredictionScale::Counts, Scale::Log1p | Scale::LogNormalised) if is_means => Some(
+                "it has one row per condition, and a mean of counts does not determine the mean of their logarithms",
+            ),
+            (PredictionScale::LogNormalised(_), Scale::Pseudobulk) if is_means => {
+                Some("it has one row per condition, and a mean of logarithms does not determine the mean of counts")
+            }
+            (PredictionScale::LogNormalised(_), Scale::Log1p) => {
+                Some("values that were normalised do not determine counts")
+            }
+            (PredictionScale::Counts | PredictionScale::LogNormalised(_), _) => None,
+        };
+        if let Some(why) = refused {
+            let path = &predicted.source.origin().path;
+            let hint = "choose the scale of the comparison with --scale, or say which numbers these are with --values";
+            return Err(Error::data(path, format!("it can't be evaluated on the scale {target}: {why}"), hint));
+        }
+        Ok(Self { predicted, scale, target, compared, sampled })
+    }
+
+    /// The rows of evaluated groups in this range.
+    ///
+    /// # Errors
+    /// A file that can't be read, or values that are no predictions.
+    pub fn read(&self, range: std::ops::Range<u64>) -> Result<PredictedRows> {
+        let mut converted = PredictedRows::default();
+        if range.clone().all(|row| self.predicted.group(row).is_none()) {
+            return Ok(converted);
+        }
+        let rows = self.predicted.source.expression(range.clone(), CsrRows::default())?;
+        for (at, row) in range.enumerate() {
+            if let Some(group) = self.predicted.group(row) {
+                self.convert(&mut converted, group, row, rows.row(at))?;
+            }
+        }
+        Ok(converted)
+    }
+
+    fn convert(
+        &self,
+        converted: &mut PredictedRows,
+        group: usize,
+        row: u64,
+        (file_genes, stored): (&[u32], &[f32]),
+    ) -> Result<()> {
+        if let Some(at) = stored.iter().position(|value| !self.accepts(*value)) {
+            return Err(self.bad_value(row, file_genes[at], stored[at]));
+        }
+        let mut values: Vec<f64> = stored.iter().map(|value| f64::from(*value)).collect();
+        match (self.scale, self.target) {
+            (PredictionScale::Counts, target) => target.convert_cell(&mut values),
+            (PredictionScale::LogNormalised(sum), Scale::LogNormalised) if sum != TARGET_SUM => {
+                values.iter_mut().for_each(|value| *value = (value.exp_m1() * (TARGET_SUM / sum)).ln_1p());
+            }
+            (PredictionScale::LogNormalised(sum), Scale::Pseudobulk) => {
+                values.iter_mut().for_each(|value| *value = value.exp_m1() * (TARGET_SUM / sum));
+            }
+            (PredictionScale::LogNormalised(_) | PredictionScale::Values, _) => {}
+        }
+        let mut genes = Vec::with_capacity(values.len());
+        let mut kept = 0;
+        for (at, file_gene) in file_genes.iter().enumerate() {
+            if let Some(gene) = self.predicted.genes[*file_gene as usize] {
+                genes.push(bounded(gene));
+                values[kept] = values[at];
+                kept += 1;
+            }
+        }
+        values.truncate(kept);
+        if let Some((sampled, axes)) = &self.sampled
+            && sampled.group(CellIndex(row)).is_some()
+        {
+            let logarithms = |values: &mut [f64]| values.iter_mut().for_each(|value| *value = value.ln_1p());
+            let mut at_scale = values.clone();
+            // Cells are compared by logarithms, even if means of scaled counts are.
+            if self.target == Scale::Pseudobulk {
+                logarithms(&mut at_scale);
+            }
+            converted.points.push((group, axes.project_converted(&genes, at_scale)));
+        }
+        self.compared.keep(&mut genes, &mut values);
+        converted.groups.push(group);
+        converted.genes.append(&mut genes);
+        converted.values.append(&mut values);
+        converted.ends.push(converted.genes.len());
+        Ok(())
+    }
+
+    /// Whether a value can be a prediction on the file's scale.
+    fn accepts(&self, value: f32) -> bool {
+        value.is_finite() && (self.scale != PredictionScale::Counts || value >= 0.0)
+    }
+
+    fn bad_value(&self, row: u64, gene: u32, value: f32) -> Error {
+        let source = &self.predicted.source;
+        let name = source.var().column(0).as_string::<i32>().value(gene as usize).to_owned();
+        let (file, row) = source.locate(row);
+        let message = format!("the value of gene `{name}` in row {row} is {value}, which is not a prediction");
+        let hint = match value.is_finite() {
+            true => "counts are not negative; if these are logarithms, say --values log1p_cp10k",
+            false => "predict a number for every gene",
+        };
+        Error::data(file, message, hint)
+    }
+}
+
+/// Sums over the rows of a group.
+#[derive(Debug)]
+struct GroupSums {
+    moments: Moments,
+    points: Option<PointSet>,
+}
+
+/// Sums rows by group.
+#[derive(Debug)]
+pub struct SumPredictedRows {
+    genes: usize,
+    no_points: Option<PointSet>,
+    is_means: bool,
+    groups: HashMap<usize, GroupSums>,
+}
+
+impl SumPredictedRows {
+    /// Empty sums of rows that this converter reads.
+    #[must_use]
+    pub fn new(converter: &RowConverter) -> Self {
+        Self {
+            genes: converter.compared.chosen().len(),
+            no_points: converter.sampled.as_ref().map(|(_, axes)| axes.empty_point_set()),
+            is_means: converter.predicted.holds_means(),
+            groups: HashMap::new(),
+        }
+    }
+
+    fn group(&mut self, group: usize) -> &mut GroupSums {
+        let (genes, no_points) = (self.genes, &self.no_points);
+        self.groups
+            .entry(group)
+            .or_insert_with(|| GroupSums { moments: Moments::new(genes), points: no_points.clone() })
+    }
+}
+
+impl Sink for SumPredictedRows {
+    type In = PredictedRows;
+    type Summary = Vec<ModelProfiles>;
+
+    fn push(&mut self, rows: PredictedRows) -> Result<ControlFlow<()>, BoxError> {
+        let mut first = 0;
+        for (group, end) in rows.groups.iter().zip(&rows.ends) {
+            let (genes, values) = (&rows.genes[first..*end], &rows.values[first..*end]);
+            self.group(*group).moments.push_sparse(genes, values.iter().copied());
+            first = *end;
+        }
+        for (group, point) in &rows.points {
+            if let Some(points) = &mut self.group(*group).points {
+                points.extend(point);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<Self::Summary, BoxError> {
+        let is_means = self.is_means;
+        let profile = |(group, sums): (usize, GroupSums)| ModelProfiles {
+            group,
+            condition: sums.moments.mean(),
+            variance: (!is_means).then(|| sums.moments.variance_unbiased()).filter(|_| sums.moments.cells() > 1),
+            points: sums.points.filter(|_| !is_means),
+            control: None,
+            distance: None,
+        };
+        let mut profiles: Vec<ModelProfiles> = self.groups.into_iter().map(profile).collect();
+        profiles.sort_by_key(|profile| profile.group);
+        Ok(profiles)
+    }
+}
