@@ -46,7 +46,7 @@ trainer: device_kernels model offset reader stage statistics storage torch
 predictor: model reader stage statistics storage torch
 sink: hdf5 simd stage storage
 ingest: arrays formats reader stage statistics storage
-evaluate: reader sink stage statistics storage
+evaluate: formats reader sink stage statistics storage
 report: evaluate statistics
 simulate: stage
 ";

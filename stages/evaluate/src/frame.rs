@@ -113,6 +113,8 @@ fn cells(column: &Column) -> (bool, Vec<String>) {
     let mut texts = vec![column.name().to_string()];
     for row in 0..column.len() {
         texts.push(match column.get(row) {
+            // A small negative number is shown as 0, not as -0.
+            Ok(AnyValue::Float64(value)) if value.abs() < 0.5e-3 => format!("{:.DECIMALS$}", 0.0),
             Ok(AnyValue::Float64(value)) => format!("{value:.DECIMALS$}"),
             Ok(AnyValue::Null) | Err(_) => UNDEFINED.into(),
             Ok(value) => value.str_value().into_owned(),

@@ -27,7 +27,12 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn every_score_is_there_and_where_it_can_be_it_is_defined() {
     let home = home();
-    for line in ["evaluate m s.atlas", "evaluate m s.atlas --scale pseudobulk", "evaluate m s.atlas --readout raw"] {
+    for line in [
+        "evaluate m s.atlas",
+        "evaluate m s.atlas --scale log1p",
+        "evaluate m s.atlas --scale pseudobulk",
+        "evaluate m s.atlas --readout raw",
+    ] {
         let evaluation = home.json(line);
         assert!(conditions(&evaluation).len() > 2, "{line}");
         for condition in conditions(&evaluation) {
@@ -145,7 +150,7 @@ fn written_predictions_are_judged_as_what_they_are() {
     home.json("predict m s.atlas --out cells --output cells");
     home.json("predict m s.atlas --out parted --partition-by condition,cell_type");
     let judged = |name: &str| home.json(&format!("evaluate m s.atlas --predictions {name}"));
-    let (wide, long, cells) = (judged("wide"), judged("long.parquet"), judged("cells"));
+    let (wide, long, cells) = (judged("wide"), judged("long.parquet"), judged("cells --scale pseudobulk"));
     assert_eq!((&wide["scale"], &wide["readout"]), (&"pseudobulk".into(), &"raw".into()));
     assert_eq!(wide, long);
     assert_eq!(wide, judged("parted"), "folders show what columns do");
@@ -175,5 +180,5 @@ fn predictions_that_can_not_be_judged_are_refused() {
     says(&home.refused(65, "evaluate m s.atlas --predictions s.atlas/cells.parquet"), &["neither means nor cells"]);
     home.json("train s.atlas --out few --genes 20 --hold-out cell_type=type_1,dose=0.5 --epochs 1 --device cpu --batch-size 64");
     home.json("predict few s.atlas --out of_few");
-    says(&home.refused(65, "evaluate m s.atlas --predictions of_few"), &["it lacks 40 genes"]);
+    says(&home.refused(65, "evaluate m s.atlas --predictions of_few"), &["it lacks 40 of the compared genes"]);
 }

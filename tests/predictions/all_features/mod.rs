@@ -4,6 +4,7 @@ mod commands;
 mod evaluation;
 mod fitting_atlas;
 mod honest;
+mod judge;
 mod publishing;
 mod pytorch;
 mod readers;
