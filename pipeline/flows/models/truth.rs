@@ -7,7 +7,7 @@ use schemas::{Error, Result, atlas::ValueKind, conditions::CONTROL};
 use stages::{
     evaluate::{
         ContextGroups,
-        evaluator::{EvaluationEvidence, Evaluator, ModelProfiles, Tabulate, Unscored},
+        evaluator::{EvaluationEvidence, Evaluator, ModelProfiles, RealProfiles, Tabulate, Unscored},
     },
     predictor::query::Skipped,
     reader::{
@@ -137,9 +137,8 @@ impl Truth {
     /// An evaluator of predictions of these groups.
     pub(super) fn evaluator(&self, real: RealGroups) -> Evaluator {
         let RealGroups { scale, compared, cells, profiles, .. } = real;
-        let points = cells.into_points();
-        let groups = Arc::clone(&self.groups);
-        Evaluator::new(&self.atlas, &self.batch_groups, groups, self.judged, scale, &compared, profiles, points)
+        let real = RealProfiles { scale, compared, profiles, point_sets: cells.into_points() };
+        Evaluator::new(&self.atlas, &self.batch_groups, Arc::clone(&self.groups), self.judged, real)
     }
 }
 

@@ -170,6 +170,7 @@ fn found(path: &Path, card: &Path) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests write files of their own")]
 mod tests {
     use super::*;
 

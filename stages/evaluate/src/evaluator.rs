@@ -73,6 +73,19 @@ impl std::fmt::Debug for Evaluator {
     }
 }
 
+/// What is known of real cells.
+#[derive(Debug)]
+pub struct RealProfiles {
+    /// The scale of the profiles.
+    pub scale: Scale,
+    /// Their genes.
+    pub compared: Arc<ComparedGenes>,
+    /// The profiles of the atlas's groups, one per batch.
+    pub profiles: Vec<GroupProfiles>,
+    /// The point sets of the groups joined over batches.
+    pub point_sets: PointSets,
+}
+
 /// The inputs for scoring one condition.
 struct Case<'a> {
     at: usize,
@@ -84,19 +97,16 @@ struct Case<'a> {
 }
 
 impl Evaluator {
-    /// Creates an evaluator of the `judged` cells of these groups, from the profiles of the compared genes in the atlas's
-    /// `batch_groups` and the point sets of the joined groups.
+    /// Creates an evaluator of the `judged` cells of these groups.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
         batch_groups: &Groups,
         groups: Arc<ContextGroups>,
         judged: SplitPart,
-        scale: Scale,
-        compared: &ComparedGenes,
-        profiles: Vec<GroupProfiles>,
-        point_sets: PointSets,
+        real: RealProfiles,
     ) -> Self {
+        let RealProfiles { scale, compared, profiles, point_sets } = real;
         let chosen: Vec<usize> = match scale {
             Scale::Pseudobulk => expressed(&profiles, compared.chosen().len()),
             Scale::LogNormalised | Scale::Log1p | Scale::Values => (0..compared.chosen().len()).collect(),
