@@ -12,6 +12,10 @@ use crate::support::{Home, TINY, h5ad::set_column, ingest_chunk};
 
 const CELLS: u64 = 1600;
 
+/// The default preset with a small network.
+const RESIDUAL: &str = "--set model.n_latent=8 --set model.n_hidden_encoder=16 --set model.n_hidden_decoder=16 --batch-size 64 \
+    --seed 1 --device cpu";
+
 /// A number below `of` that depends on a cell, and on nothing that is measured in it.
 fn drawn(cell: usize, of: usize) -> usize {
     let mixed = (cell as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -57,18 +61,34 @@ fn where_no_perturbation_does_anything_nothing_is_found() {
     let held_out = ["A", "B", "C"].map(|name| format!("--hold-out condition={name},cell_type=type_0"));
     let split = home.json(&format!("split null.atlas --name s {}", held_out.join(" ")));
     assert!(number(&split["cells"]["reference"]) >= 40.0, "{split}");
-    home.json(&format!("train null.atlas --split s --out m --epochs 5 {TINY}"));
-    let evaluation = home.json("evaluate m null.atlas");
-    assert_eq!(evaluation["strict"], true);
-    let correlation = number(&evaluation["mean"]["pearson_delta"]);
-    assert!(correlation.abs() < 0.1, "{correlation}");
-    assert!(!evaluation["summary"].as_str().unwrap().contains("better than"), "{}", evaluation["summary"]);
+    for (preset, settings) in [("cpa", TINY), ("residual", RESIDUAL)] {
+        home.json(&format!("train null.atlas --split s --out {preset} --epochs 5 {settings}"));
+        let evaluation = home.json(&format!("evaluate {preset} null.atlas"));
+        assert_eq!(evaluation["strict"], true);
+        let correlation = number(&evaluation["mean"]["pearson_delta"]);
+        assert!(correlation.abs() < 0.1, "{preset}: {correlation}");
+        assert!(!evaluation["summary"].as_str().unwrap().contains("better than"), "{}", evaluation["summary"]);
+    }
 
     home.json("split null.atlas --name none --hold-out condition=A,cell_type=type_0 --reference 0 --valid 0");
     home.json(&format!("train null.atlas --split none --out loose --epochs 1 {TINY}"));
     let loose = home.json("evaluate loose null.atlas");
     assert_eq!(loose["strict"], false, "the model was trained on all controls");
     assert!(loose["summary"].as_str().unwrap().starts_with("not strict: "), "{}", loose["summary"]);
+}
+
+#[test]
+fn where_perturbations_do_something_it_is_found() {
+    let home = Home::new();
+    atlas(&home, "real.atlas", false, None);
+    let perturbations = stages::reader::atlas::Atlas::open(home.path("real.atlas")).unwrap();
+    let perturbations = perturbations.manifest().conditions.perturbations()[..2].to_vec();
+    let held_out = perturbations.iter().map(|name| format!("--hold-out condition={name},cell_type=type_0"));
+    home.json(&format!("split real.atlas --name s {}", held_out.collect::<Vec<_>>().join(" ")));
+    home.json(&format!("train real.atlas --split s --out m --epochs 5 {RESIDUAL}"));
+    let evaluation = home.json("evaluate m real.atlas");
+    let correlation = number(&evaluation["mean"]["pearson_delta"]);
+    assert!(correlation > 0.15, "the procedure that finds nothing where nothing is finds {correlation} here");
 }
 
 #[test]

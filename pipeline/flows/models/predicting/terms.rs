@@ -176,7 +176,15 @@ impl CheckedTerms {
         };
         let places = places.map(|places| Arc::new(places.into_iter().map(to_i64).collect()));
         Ok(Self {
-            reading: Reading { readout, noise: true, library, samples: terms.samples, seed: terms.seed, genes: places },
+            reading: Reading {
+                readout,
+                noise: true,
+                library,
+                samples: terms.samples,
+                seed: terms.seed,
+                genes: places,
+                offset_alone: false,
+            },
             scale,
             genes,
             most_rows: terms.top.map(NonZeroUsize::get).filter(|_| terms.genes != PredictedGenes::Differential),

@@ -35,6 +35,11 @@ impl TargetLatentTerms {
         Self { without_batch, batch, offset }
     }
 
+    /// The same with only the offset changed: the latent terms are those of `control`.
+    pub(super) fn of_offset_alone(network: &Network, control: &Target, target: &Target) -> Self {
+        Self { offset: Self::new(network, target).offset, ..Self::new(network, control) }
+    }
+
     /// A shallow copy.
     pub(super) fn shallow_clone(&self) -> Self {
         let again = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);

@@ -100,7 +100,7 @@ impl PredictMeans {
         let network = &self.model.network;
         let job = &self.jobs[batch.plan.job()];
         let cells = network.cells(&batch.expression)?;
-        let job = self.under_way.get_or_insert_with(|| UnfinishedMeans::new(network, job));
+        let job = self.under_way.get_or_insert_with(|| UnfinishedMeans::new(network, job, &self.reading));
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();
         let control = self.reading.at_library(cells.dense(), &cells.library, &library);
@@ -169,12 +169,16 @@ impl PredictMeans {
 }
 
 impl UnfinishedMeans {
-    fn new(network: &Network, job: &Job) -> Self {
+    fn new(network: &Network, job: &Job, reading: &Reading) -> Self {
         let targets = to_i64(job.targets.len());
         let wide = [targets, network.genes()];
         let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
+        let terms = |target: &Target| match job.targets.first() {
+            Some(control) if reading.offset_alone => TargetLatentTerms::of_offset_alone(network, control, target),
+            _ => TargetLatentTerms::new(network, target),
+        };
         Self {
-            added: job.targets.iter().map(|target| TargetLatentTerms::new(network, target)).collect(),
+            added: job.targets.iter().map(terms).collect(),
             source_cells: 0,
             decoded: 0,
             first: zeros(&wide),

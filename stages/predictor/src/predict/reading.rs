@@ -48,6 +48,9 @@ pub struct Reading {
     pub samples: Option<NonZeroU32>,
     /// Seed of the draws.
     pub seed: u64,
+    /// Whether only the offset changes between targets, and latents stay those of the job's first target, which is control:
+    /// what the offset predicts without the network.
+    pub offset_alone: bool,
     /// Indices of the output genes; all by default.
     pub genes: Option<Arc<Vec<i64>>>,
 }
