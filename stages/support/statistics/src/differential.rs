@@ -107,7 +107,7 @@ pub fn effect_size(perturbed: &MeanProfile, control: &MeanProfile) -> Option<f64
 }
 
 /// The two-sided p-value of Welch's t-test, given the change and the squared standard error of each mean.
-fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) -> f64 {
+pub(crate) fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) -> f64 {
     let error = error_a + error_b;
     if error == 0.0 {
         return if change == 0.0 { 1.0 } else { 0.0 };
