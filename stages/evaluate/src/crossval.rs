@@ -42,9 +42,8 @@ pub struct CrossEvaluation {
     pub ceiling: PredictionScores,
     /// The result, in one sentence.
     pub summary: String,
-    /// The rank correlation between the distance of predictions from the training data and their error
-    /// [beyond noise](ConditionScores::error_beyond_noise), over the evaluated conditions of all folds and with
-    /// means over seeds.
+    /// The rank correlation between the distance of predictions from the training data and their `mse_beyond_noise`,
+    /// over the evaluated conditions of all folds and with means over seeds.
     #[serde(default)]
     pub calibration: Option<f64>,
 }
@@ -179,7 +178,7 @@ fn conditions_of(fold: &FoldSeeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     let size_and_error = |condition: &ConditionScores| {
         let again = || fold.iter().flat_map(|one| one.evaluation.judged()).filter(|other| same(condition, other));
         let distance = mean(again().filter_map(|condition| condition.distance));
-        (distance, mean(again().filter_map(ConditionScores::error_beyond_noise)))
+        (distance, mean(again().filter_map(|condition| condition.scores.mse_beyond_noise)))
     };
     first.evaluation.judged().map(size_and_error).collect()
 }

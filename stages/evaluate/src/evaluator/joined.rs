@@ -35,11 +35,27 @@ pub(super) struct Context {
     pub(super) source: Option<BatchControls>,
     /// Those from which real changes are measured.
     pub(super) reference: Option<BatchControls>,
+    /// All perturbed cells: of each condition the evaluated ones, or else the training cells.
+    pub(super) perturbed: Option<Moments>,
     /// The mean change of each gene's variance over the perturbed training profiles.
     pub(super) variance_change: Option<Vec<f64>>,
 }
 
 impl Context {
+    /// Adds the cells of a perturbed condition.
+    pub(super) fn add_perturbed(&mut self, condition: &JoinedProfiles) {
+        match (&mut self.perturbed, condition.evaluated_or_trained()) {
+            (Some(all), Some(cells)) => all.merge(&cells),
+            (none @ None, cells) => *none = cells,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// All perturbed cells but those of a condition that was added; `None` if there are no others.
+    pub(super) fn without(&self, condition: &JoinedProfiles) -> Option<Moments> {
+        self.perturbed.as_ref()?.without(&condition.evaluated_or_trained()?)
+    }
+
     /// The mean over perturbed training profiles of how their variances differ from those of the controls.
     pub(super) fn mean_variance_change(
         &self,
@@ -63,6 +79,11 @@ impl Context {
 }
 
 impl JoinedProfiles {
+    /// The evaluated cells; if there are none, the training cells.
+    fn evaluated_or_trained(&self) -> Option<Moments> {
+        merged(&self.halves).or_else(|| self.training.clone())
+    }
+
     /// Joins the profiles of batches.
     pub(super) fn new<'a>(batches: impl Iterator<Item = (u32, &'a GroupProfiles)>) -> Self {
         let mut joined = Self::default();

@@ -46,7 +46,7 @@ pub fn mann_whitney(first: SparseValues<'_>, second: SparseValues<'_>) -> Option
     let mut sums = TiedRanks::default();
     let negative = values.partition_point(|(value, _)| *value < 0.0);
     let (negative, positive) = values.split_at(negative);
-    let mut add_all = |sums: &mut TiedRanks, values: &[(f64, bool)]| {
+    let add_all = |sums: &mut TiedRanks, values: &[(f64, bool)]| {
         for tied in values.chunk_by(|a, b| a.0 == b.0) {
             sums.add(tied.len(), tied.iter().filter(|(_, is_first)| *is_first).count());
         }
