@@ -58,17 +58,23 @@ impl ScoreRanges {
     #[must_use]
     pub fn new(model: &PredictionScores, negatives: &[PredictionScores], positive: &PredictionScores) -> Self {
         let worst_first = |name: &str, value: f64| if PredictionScores::is_an_error(name) { -value } else { value };
+        // If a score is undefined for every prediction, nothing can be compared; else a correlation or an overlap that is
+        // undefined is one of a prediction in which nothing changes.
+        let of_nothing = |name: &str| {
+            let is_defined = negatives.iter().chain([model, positive]).any(|scores| scores.named(name).is_some());
+            (is_zero_for_nothing(name) && is_defined).then_some(0.0)
+        };
         let negative = PredictionScores::from_fn(|name| {
-            let defined = negatives.iter().filter_map(|scores| scores.named(name));
-            let nothing = (is_zero_for_nothing(name) && !negatives.is_empty()).then_some(0.0);
-            defined.chain(nothing).max_by(|a, b| worst_first(name, *a).total_cmp(&worst_first(name, *b)))
+            let defined = negatives.iter().filter_map(|scores| scores.named(name)).chain(of_nothing(name));
+            defined.max_by(|a, b| worst_first(name, *a).total_cmp(&worst_first(name, *b)))
         });
+        let positive = PredictionScores::from_fn(|name| positive.named(name).or_else(|| of_nothing(name)));
         let known = |scores: &PredictionScores| {
             PredictionScores::from_fn(|name| {
                 scores.named(name).filter(|_| negative.named(name).is_some() && positive.named(name).is_some())
             })
         };
-        Self { model: known(model), negative: known(&negative), positive: known(positive) }
+        Self { model: known(model), negative: known(&negative), positive: known(&positive) }
     }
 
     /// The range of a score, if both controls are defined.
@@ -165,6 +171,14 @@ pub(crate) mod tests {
         assert_eq!((of("pearson_delta").negative, of("pearson_delta").share), (0.0, Some(0.5)), "no change has 0");
         assert_eq!(ranges().get("r2_mean"), None);
         assert_eq!(ranges().shares().mse_delta, Some(0.5));
+    }
+
+    #[test]
+    fn a_duplicate_that_shows_nothing_of_its_own_has_no_range() {
+        let of = |model| ScoreRanges::new(&scores(1.0, 0.5, model), &[scores(1.0, 0.5, None)], &scores(1.0, 0.5, None));
+        let range = of(Some(0.3)).get("pearson_delta").expect("the truth has a change");
+        assert_eq!((range.negative, range.positive, range.share), (0.0, 0.0, None));
+        assert_eq!(of(None).get("pearson_delta"), None);
     }
 
     #[test]

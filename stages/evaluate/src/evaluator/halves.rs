@@ -56,3 +56,43 @@ fn duplicate(case: &Case<'_>, cells: &MeanProfile, perturbed: Option<&[f64]>) ->
     let drawn = cells.mean.iter().zip(towards).zip(p_values).map(|((mean, towards), p)| (1.0 - p) * mean + p * towards);
     drawn.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use schemas::ids::ConditionId;
+
+    use super::{super::joined::Context, *};
+    use crate::{ContextGroup, discrimination::RealConditions};
+
+    fn group(cells: u64, mean: &[f64]) -> MeanProfile {
+        MeanProfile { cells, mean: mean.into(), variance: vec![1.0; mean.len()] }
+    }
+
+    #[test]
+    fn a_duplicate_is_drawn_to_the_mean_response_where_it_does_not_differ_from_the_rest() {
+        let (half, rest) = (group(40, &[9.0, 2.0]), group(400, &[1.0, 2.0]));
+        let (source, reference) = (group(50, &[0.0, 0.5]), group(50, &[9.0, 1.5]));
+        let context = Context::default();
+        let of_context = ContextGroup { condition: ConditionId(1), context: Vec::new(), members: Vec::new() };
+        let real = RealConditions { others: &[], reference: &[], left_out: &[] };
+        let case = Case {
+            at: 0,
+            group: &of_context,
+            context: &context,
+            source: &source,
+            reference: &reference,
+            rest: Some(&rest),
+            controls: None,
+            real,
+        };
+        let near = |found: &[f64], expected: [f64; 2]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near(&duplicate(&case, &half, Some(&[5.0, 1.0])), [9.0, 1.0]));
+        assert!(near(&duplicate(&case, &half, None), [9.0, 0.5]), "without a mean response, it is drawn to no change");
+        let alone = Case { rest: None, ..case };
+        let drawn = duplicate(&alone, &half, Some(&[5.0, 1.0]));
+        assert!(near(&drawn[..1], [0.0, 0.0]), "the first gene is that of the controls: {drawn:?}");
+        assert!(drawn[1] > 1.8 && drawn[1] < 2.0, "the second differs from them: {drawn:?}");
+        let cell = group(1, &[9.0, 2.0]);
+        assert_eq!(duplicate(&alone, &cell, None), cell.mean, "a single cell shows no difference");
+    }
+}

@@ -129,3 +129,32 @@ pub(super) fn merged([first, second]: &[Option<Moments>; 2]) -> Option<Moments> 
     }
     Some(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(values: &[f32]) -> Option<Moments> {
+        let mut moments = Moments::new(1);
+        values.iter().for_each(|value| moments.push_dense(&[*value]));
+        Some(moments)
+    }
+
+    #[test]
+    fn the_rest_are_the_evaluated_cells_of_other_conditions_or_their_training_cells() {
+        let evaluated = JoinedProfiles {
+            training: moments(&[50.0]),
+            halves: [moments(&[1.0]), moments(&[3.0])],
+            ..JoinedProfiles::default()
+        };
+        let trained = JoinedProfiles { training: moments(&[4.0, 6.0]), ..JoinedProfiles::default() };
+        let mut context = Context::default();
+        assert!(context.without(&evaluated).is_none());
+        context.add_perturbed(&evaluated);
+        assert!(context.without(&evaluated).is_none(), "it has no other condition");
+        context.add_perturbed(&JoinedProfiles::default());
+        context.add_perturbed(&trained);
+        assert_eq!(context.without(&evaluated), moments(&[4.0, 6.0]));
+        assert_eq!(context.without(&trained), moments(&[1.0, 3.0]));
+    }
+}

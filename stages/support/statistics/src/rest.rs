@@ -7,7 +7,7 @@ use super::{differential::welch, false_discovery::adjusted, moments::MeanProfile
 pub struct RestTest {
     /// The t statistic of each gene; 0 if the gene is the same everywhere.
     pub statistic: Vec<f64>,
-    /// The two-sided p-value of each gene, [adjusted](adjusted) for their number.
+    /// The two-sided p-value of each gene, [`adjusted`] for their number.
     pub adjusted_p: Vec<f64>,
 }
 
