@@ -2,67 +2,30 @@
 
 use serde_json::Value;
 use stages::statistics::{
-    differential_table::{DifferentialComparison, DifferentialTable, SignificantCounts, counts_correlation},
-    false_discovery::adjusted,
-    mann_whitney::{SparseValues, log2_fold_change, mann_whitney},
+    differential_table::{DifferentialComparison, SignificantCounts, TestedGenes, counts_correlation},
+    mann_whitney::SparseValues,
 };
 
 use super::{cases, matrix, near};
 
-/// The columns of pdex's table.
-struct Columns {
-    log2_fold_change: Vec<f64>,
-    p_value: Vec<f64>,
-    statistic: Vec<f64>,
-    false_discovery_rate: Vec<f64>,
+/// The logarithms of a gene's counts, of those above 0.
+fn genes(cells: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let of_gene = |gene: usize| cells.iter().map(|cell| cell[gene].ln_1p()).filter(|value| *value > 0.0).collect();
+    (0..cells[0].len()).map(of_gene).collect()
 }
 
-impl Columns {
-    /// Tests every gene of a condition against the controls; pdex compares geometric means of counts plus 1, less 1.
-    fn new(perturbed: &[Vec<f64>], controls: &[Vec<f64>]) -> Self {
-        let mut columns = Self {
-            log2_fold_change: Vec::new(),
-            p_value: Vec::new(),
-            statistic: Vec::new(),
-            false_discovery_rate: Vec::new(),
-        };
-        for gene in 0..controls[0].len() {
-            let stored = |cells: &[Vec<f64>]| -> Vec<f64> {
-                cells.iter().map(|cell| cell[gene]).filter(|count| *count > 0.0).collect()
-            };
-            let (of_perturbed, of_controls) = (stored(perturbed), stored(controls));
-            let test = mann_whitney(
-                SparseValues { stored: &of_perturbed, cells: perturbed.len() },
-                SparseValues { stored: &of_controls, cells: controls.len() },
-            );
-            let test = test.unwrap();
-            let mean = |counts: &[f64], cells: usize| {
-                (counts.iter().map(|count| count.ln_1p()).sum::<f64>() / cells as f64).exp_m1()
-            };
-            let (of_perturbed, of_controls) =
-                (mean(&of_perturbed, perturbed.len()), mean(&of_controls, controls.len()));
-            columns.log2_fold_change.push(log2_fold_change(of_perturbed, of_controls, 0.0));
-            columns.p_value.push(test.p_value);
-            columns.statistic.push(test.statistic);
-        }
-        columns.false_discovery_rate = adjusted(&columns.p_value);
-        columns
-    }
+fn sparse(genes: &[Vec<f64>], cells: usize) -> Vec<SparseValues<'_>> {
+    genes.iter().map(|stored| SparseValues { stored, cells }).collect()
+}
 
-    /// The tables of a condition in real and in predicted cells.
-    fn both(case: &Value, name: &str) -> [Self; 2] {
-        ["real", "predicted"].map(|of| {
-            let counts = &case["counts"][of];
-            Self::new(&matrix(&counts[name]), &matrix(&counts["ctrl"]))
-        })
-    }
-
-    fn table(&self) -> DifferentialTable<'_> {
-        DifferentialTable {
-            log2_fold_change: &self.log2_fold_change,
-            false_discovery_rate: &self.false_discovery_rate,
-        }
-    }
+/// The tests of a condition in real and in predicted cells.
+fn both_tested(case: &Value, name: &str) -> [TestedGenes; 2] {
+    ["real", "predicted"].map(|of| {
+        let group = |name: &str| matrix(&case["counts"][of][name]);
+        let (perturbed, controls) = (group(name), group("ctrl"));
+        let (of_perturbed, of_controls) = (genes(&perturbed), genes(&controls));
+        TestedGenes::new(&sparse(&of_perturbed, perturbed.len()), &sparse(&of_controls, controls.len()), 0.0).unwrap()
+    })
 }
 
 fn names(case: &Value) -> Vec<String> {
@@ -73,7 +36,7 @@ fn names(case: &Value) -> Vec<String> {
 fn tests_by_cells_are_those_of_pdex_and_scipy() {
     let case = &cases()["tables"];
     for name in names(case) {
-        for (of, found) in ["real", "predicted"].into_iter().zip(Columns::both(case, &name)) {
+        for (of, found) in ["real", "predicted"].into_iter().zip(both_tested(case, &name)) {
             let expected = &case["tables"][of][name.as_str()];
             for gene in 0..found.p_value.len() {
                 near("log2_fold_change", Some(found.log2_fold_change[gene]), &expected["log2_fold_change"][gene], 1e-9);
@@ -91,7 +54,7 @@ fn scores_of_differential_genes_are_those_of_cell_eval() {
     let case = &cases()["tables"];
     let mut all_counts = Vec::new();
     for name in names(case) {
-        let [real, predicted] = Columns::both(case, &name);
+        let [real, predicted] = both_tested(case, &name);
         let compared = DifferentialComparison { real: real.table(), predicted: predicted.table() };
         let counts = compared.counts();
         let expected = &case["counts_found"][name.as_str()];

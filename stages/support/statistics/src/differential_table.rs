@@ -5,6 +5,8 @@
 
 use super::{
     differential::most_changed,
+    false_discovery::adjusted,
+    mann_whitney::{SparseValues, log2_fold_change, mann_whitney},
     metrics,
     ranks::{mid_ranks, spearman},
 };
@@ -17,8 +19,21 @@ pub const SIGNIFICANT: f64 = 0.05;
 pub struct DifferentialTable<'a> {
     /// The logarithm of the change, to base 2; it may be infinite.
     pub log2_fold_change: &'a [f64],
-    /// The [adjusted](super::false_discovery::adjusted) p-value.
+    /// The p-value, [`adjusted`] for the number of genes.
     pub false_discovery_rate: &'a [f64],
+}
+
+/// The tests of all genes of one condition against its controls, as pdex makes them; each list has one number per gene.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TestedGenes {
+    /// The logarithm of the change, to base 2.
+    pub log2_fold_change: Vec<f64>,
+    /// U of the condition's cells in the [test](mann_whitney) of Mann and Whitney.
+    pub statistic: Vec<f64>,
+    /// Its two-sided p-value.
+    pub p_value: Vec<f64>,
+    /// The p-value [`adjusted`] for the number of genes.
+    pub false_discovery_rate: Vec<f64>,
 }
 
 /// Numbers of differential genes of one condition (cell-eval's `de_nsig_counts`).
@@ -30,13 +45,43 @@ pub struct SignificantCounts {
     pub predicted: usize,
 }
 
-/// A real and a predicted table, over the same genes in the same order.
+/// A real and a predicted table, over the same genes in the same order. In a predicted table that lacks genes, these have
+/// a change of 0 and a rate of 1.
 #[derive(Clone, Copy, Debug)]
 pub struct DifferentialComparison<'a> {
     /// The table of real cells.
     pub real: DifferentialTable<'a>,
     /// The table of predicted cells.
     pub predicted: DifferentialTable<'a>,
+}
+
+impl TestedGenes {
+    /// Tests every gene: each list has a gene's values in the cells of the group, as ln(1 + x) of counts x, and the change
+    /// is that of eᵐ − 1 for their means m. ε is added to both of these; it is 0 in cell-eval.
+    ///
+    /// Undefined if one of the [tests](mann_whitney) is, or the lists have different lengths.
+    #[must_use]
+    pub fn new(perturbed: &[SparseValues<'_>], controls: &[SparseValues<'_>], epsilon: f64) -> Option<Self> {
+        if perturbed.len() != controls.len() {
+            return None;
+        }
+        let mean = |group: &SparseValues<'_>| (group.stored.iter().sum::<f64>() / group.cells as f64).exp_m1();
+        let mut tested = Self::default();
+        for (perturbed, control) in perturbed.iter().zip(controls) {
+            let test = mann_whitney(*perturbed, *control)?;
+            tested.log2_fold_change.push(log2_fold_change(mean(perturbed), mean(control), epsilon));
+            tested.statistic.push(test.statistic);
+            tested.p_value.push(test.p_value);
+        }
+        tested.false_discovery_rate = adjusted(&tested.p_value);
+        Some(tested)
+    }
+
+    /// The part of the tests that scores need.
+    #[must_use]
+    pub fn table(&self) -> DifferentialTable<'_> {
+        DifferentialTable { log2_fold_change: &self.log2_fold_change, false_discovery_rate: &self.false_discovery_rate }
+    }
 }
 
 impl DifferentialTable<'_> {
@@ -216,6 +261,20 @@ mod tests {
         let area = compared.precision_recall_area();
         assert!(area.is_some_and(|area| (area - (1.0 / 3.0 + 2.0 / 3.0 * 0.75)).abs() < 1e-12), "{area:?}");
         assert_eq!(compared.receiver_operating_area(), Some(4.0 / 6.0));
+    }
+
+    #[test]
+    fn every_gene_is_tested() {
+        let group = |stored| SparseValues { stored, cells: 4 };
+        let (high, low) = ([2.0, 2.0, 2.0, 2.0], [1.0]);
+        let tested =
+            TestedGenes::new(&[group(&high), group(&[])], &[group(&low), group(&[])], 0.0).expect("all have cells");
+        assert_eq!((tested.statistic.as_slice(), tested.table().log2_fold_change[1]), ([16.0, 8.0].as_slice(), 0.0));
+        let change = (2.0_f64.exp_m1() / 0.25_f64.exp_m1()).log2();
+        assert!((tested.log2_fold_change[0] - change).abs() < 1e-12);
+        assert_eq!((tested.p_value[1], tested.false_discovery_rate[0]), (1.0, 2.0 * tested.p_value[0]));
+        assert_eq!(TestedGenes::new(&[group(&high)], &[], 0.0), None);
+        assert_eq!(TestedGenes::new(&[SparseValues { stored: &[], cells: 0 }], &[group(&low)], 0.0), None);
     }
 
     #[test]
