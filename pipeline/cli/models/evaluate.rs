@@ -56,10 +56,11 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
         }
     }
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
-    let (conditions, means) =
-        (frame::conditions(evaluation).map_err(not_a_table)?, frame::means(evaluation).map_err(not_a_table)?);
+    let frames = [frame::conditions, frame::means, frame::ranges, frame::strata].map(|frame| frame(evaluation));
+    let frames = frames.into_iter().collect::<Result<Vec<_>, _>>().map_err(not_a_table)?;
     context.show.result(&ShownEvaluation { skipped: &judged.skipped, evaluation }, || {
-        format!("{}\n\n{}\n{}", evaluation.summary, frame::draw(&conditions), frame::draw(&means))
+        let drawn: Vec<String> = frames.iter().map(frame::draw).collect();
+        format!("{}\n\n{}", evaluation.summary, drawn.join("\n"))
     })
 }
 

@@ -100,7 +100,8 @@ pub fn evaluate(
     let predictions = match of_file {
         Some(predictions) => predictions,
         None => {
-            let means = model_means(atlas, model, &jobs, &batch_groups_of, scale, anchor, resources)?;
+            let means = ModelMeans { atlas, model, jobs: &jobs, groups_of: &batch_groups_of, scale, anchor, resources }
+                .predict()?;
             let cells = ModelCells { atlas, model, jobs: &jobs, groups_of: &groups_of, anchor, resources };
             let mut points = cells.predict(&real.cells)?;
             let joined = truth.joined(means).into_iter();
@@ -128,30 +129,51 @@ pub(super) fn scale_for(atlas: &Atlas, options: &EvaluationOptions) -> Result<Sc
     scale_of(atlas, options.scale.or(needs_pseudobulk.then_some(Scale::Pseudobulk)))
 }
 
-/// The model's predictions for every evaluated group, in the groups' order.
-fn model_means(
-    atlas: &Atlas,
-    model: &Model,
-    jobs: &Jobs,
-    groups_of: &[Vec<Option<usize>>],
+/// The means that a model predicts for every evaluated group.
+struct ModelMeans<'a> {
+    atlas: &'a Atlas,
+    model: &'a Model,
+    jobs: &'a Jobs,
+    /// The group of each target of each job.
+    groups_of: &'a [Vec<Option<usize>>],
     scale: Scale,
     anchor: Anchor,
-    resources: &Resources,
-) -> Result<Vec<ModelProfiles>> {
-    let readout = match (scale, anchor) {
-        (Scale::LogNormalised, Anchor::Anchored) => Readout::CountedLog1pScaled(TARGET_SUM),
-        (Scale::LogNormalised, Anchor::Raw) => Readout::Log1pScaled(TARGET_SUM),
-        (Scale::Log1p, Anchor::Anchored) => Readout::CountedLog1p,
-        (Scale::Log1p, Anchor::Raw) => Readout::Log1p,
-        (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
-        (Scale::Values, _) => Readout::Expected,
-    };
-    let mut reading = Reading::from(readout);
-    reading.noise |= anchor == Anchor::Anchored;
-    let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), reading);
-    let sink = CollectProfiles { groups_of: groups_of.to_vec(), anchor, control: None, profiles: Vec::new() };
-    let run = source_rows(atlas, jobs, resources).then("predict", predict).run("collect", sink);
-    Ok(completed(run, AGAIN)?.0)
+    resources: &'a Resources,
+}
+
+impl ModelMeans<'_> {
+    /// The predictions in the groups' order, with what the model's offset predicts alone.
+    fn predict(&self) -> Result<Vec<ModelProfiles>> {
+        let mut all = self.read(self.reading())?;
+        if self.model.network.offset().is_some() {
+            let alone = self.read(Reading { offset_alone: true, noise: false, ..self.reading() })?;
+            for (profiles, alone) in all.iter_mut().zip(alone) {
+                profiles.offset = Some(alone.condition);
+            }
+        }
+        Ok(all)
+    }
+
+    fn reading(&self) -> Reading {
+        let readout = match (self.scale, self.anchor) {
+            (Scale::LogNormalised, Anchor::Anchored) => Readout::CountedLog1pScaled(TARGET_SUM),
+            (Scale::LogNormalised, Anchor::Raw) => Readout::Log1pScaled(TARGET_SUM),
+            (Scale::Log1p, Anchor::Anchored) => Readout::CountedLog1p,
+            (Scale::Log1p, Anchor::Raw) => Readout::Log1p,
+            (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
+            (Scale::Values, _) => Readout::Expected,
+        };
+        let reading = Reading::from(readout);
+        Reading { noise: reading.noise || self.anchor == Anchor::Anchored, ..reading }
+    }
+
+    fn read(&self, reading: Reading) -> Result<Vec<ModelProfiles>> {
+        let predict = PredictMeans::new(self.model.again()?, Arc::clone(&self.jobs.jobs), reading);
+        let (groups_of, anchor) = (self.groups_of.to_vec(), self.anchor);
+        let sink = CollectProfiles { groups_of, anchor, control: None, profiles: Vec::new() };
+        let run = source_rows(self.atlas, self.jobs, self.resources).then("predict", predict).run("collect", sink);
+        Ok(completed(run, AGAIN)?.0)
+    }
 }
 
 /// Turns predicted means into profiles of their groups; each job's first target is control.
@@ -182,6 +204,7 @@ impl Sink for CollectProfiles {
                     condition: mean,
                     variance: Some(variance),
                     points: None,
+                    offset: None,
                     control,
                     distance,
                 });

@@ -76,7 +76,9 @@ impl RealCells {
     /// Data that can't be read, or a run that was stopped.
     pub(super) fn prepare(cells: &EvaluatedCells<'_>, scale: Scale, resources: &Resources) -> Result<Self> {
         let EvaluatedCells { atlas, split, roles, batch_groups, groups, judged, judged_groups, compared } = *cells;
-        let trains = |cell| split.part(cell) == SplitPart::Train;
+        // Where nothing is known of what was trained on, any cell may be looked at.
+        let none_trains = split.counts()[&SplitPart::Train] == 0;
+        let trains = |cell| none_trains || split.part(cell) == SplitPart::Train;
         let sample = Arc::new(training_sample(atlas, sample_size(compared.chosen().len()), trains));
         let (axes, _) = completed(
             chosen_rows(atlas, &sample, resources).run("axes", FindAxes::new(scale.of_cells(), Arc::clone(compared))),

@@ -4,6 +4,8 @@ use statistics::{
     differential::{self, most_changed},
     metrics,
     moments::MeanProfile,
+    ranks::spearman,
+    rest::{against_rest, gene_weights, weighted_r2, weighted_squared_error},
 };
 
 use super::scores::PredictionScores;
@@ -23,7 +25,7 @@ pub struct Predicted {
     pub variance: Option<Vec<f64>>,
 }
 
-/// Gene selections that are scored separately.
+/// Genes that are scored separately, and weights of genes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoredGenes {
     /// Genes that changed most in the evaluated cells, the most significant first.
@@ -34,6 +36,9 @@ pub struct ScoredGenes {
     /// Genes that differ between the evaluated cells and their controls, the largest change first; `None` if the
     /// groups are too small.
     pub differential: Option<Vec<usize>>,
+    /// The weight of each gene by how specific its change is to the condition; they sum to 1. `None` without cells of other
+    /// conditions.
+    pub weights: Option<Vec<f64>>,
 }
 
 /// The real cells of a condition, and the controls and genes for scoring a prediction of them.
@@ -51,6 +56,9 @@ pub struct Comparison<'a> {
     pub source: &'a [f64],
     /// Genes that are scored separately.
     pub chosen: &'a ScoredGenes,
+    /// The mean profile of the perturbed training conditions, as it would be with the controls of `source`; `None` without
+    /// any.
+    pub perturbed: Option<&'a [f64]>,
 }
 
 impl From<Vec<f64>> for Predicted {
@@ -60,14 +68,20 @@ impl From<Vec<f64>> for Predicted {
 }
 
 impl ScoredGenes {
-    /// Chooses the genes to score in these cells; `train` are the [`TRAIN_UNIVERSE`] genes that changed most in
-    /// training cells.
+    /// Chooses the genes to score in these cells; `rest` are the cells of the context's other conditions, and `train` the
+    /// [`TRAIN_UNIVERSE`] genes that changed most in training cells.
     #[must_use]
-    pub fn choose(truth: &MeanProfile, reference: &MeanProfile, train: Option<Vec<usize>>) -> Self {
+    pub fn choose(
+        truth: &MeanProfile,
+        reference: &MeanProfile,
+        rest: Option<&MeanProfile>,
+        train: Option<Vec<usize>>,
+    ) -> Self {
         let change = metrics::difference(&truth.mean, &reference.mean);
         let differential =
             differential::differential_genes(truth, reference).map(|genes| most_changed(&change, genes, usize::MAX));
-        Self { truth: differential::top_genes(truth, reference, TOPS[2]), train, differential }
+        let weights = rest.and_then(|rest| gene_weights(&against_rest(truth, rest)?.statistic));
+        Self { truth: differential::top_genes(truth, reference, TOPS[2]), train, differential, weights }
     }
 
     /// The first `count` of the genes that changed most in the evaluated cells.
@@ -88,6 +102,17 @@ impl Comparison<'_> {
     #[must_use]
     pub fn real_change(&self) -> Vec<f64> {
         metrics::difference(&self.truth.mean, &self.reference.mean)
+    }
+
+    /// The squared standard error of the real change, averaged over genes: what a prediction of the exact truth would still
+    /// seem to err by. `None` if one of the groups has fewer than two cells.
+    #[must_use]
+    pub fn noise(&self) -> Option<f64> {
+        let of = |profile: &MeanProfile| {
+            let variance = profile.variance_unbiased()?;
+            Some(variance.iter().sum::<f64>() / profile.cells as f64 / variance.len() as f64)
+        };
+        Some(of(self.truth)? + of(self.reference)?)
     }
 
     /// Scores a prediction by its means and variances; scores that need cells or other conditions stay undefined.
@@ -113,6 +138,14 @@ impl Comparison<'_> {
             let most = |change: &[f64]| most_changed(change, universe.iter().copied(), count);
             differential::overlap(&most(&real_change), &most(&change), count, &change)
         };
+        let differential = self.chosen.differential.as_deref();
+        let of_differential =
+            |change: &[f64]| -> Vec<f64> { differential.into_iter().flatten().map(|gene| change[*gene]).collect() };
+        let (real_log_changes, log_changes) = (of_differential(&real_change), of_differential(&change));
+        let weights = self.chosen.weights.as_deref();
+        let mse_delta = metrics::mean_squared_error(&real_change, &change);
+        let from_perturbed = |mean: &[f64]| Some(metrics::difference(mean, self.perturbed?));
+        let from_perturbed = from_perturbed(truth).zip(from_perturbed(&predicted.mean));
         let direction = |genes: Option<&[usize]>| differential::direction(genes?, &real_change, &change);
         PredictionScores {
             r2_mean: metrics::r2(truth, &predicted.mean),
@@ -127,13 +160,24 @@ impl Comparison<'_> {
             r2_var_top20,
             r2_var_top50,
             pearson_delta: metrics::pearson(&real_change, &change),
-            mse_delta: metrics::mean_squared_error(&real_change, &change),
+            mse_delta,
             de_overlap_top20: overlap(TOPS[1]),
             de_overlap_top50: overlap(TOPS[2]),
             de_overlap_top20_train: overlap_train(TOPS[1]),
             de_overlap_top50_train: overlap_train(TOPS[2]),
-            de_direction: direction(self.chosen.differential.as_deref()),
+            de_direction: direction(differential),
             de_direction_train: direction(self.chosen.top_train(TOPS[2])),
+            pearson_perturbed: from_perturbed.as_ref().and_then(|(real, predicted)| metrics::pearson(real, predicted)),
+            mse_weighted: weights.and_then(|weights| weighted_squared_error(truth, &predicted.mean, weights)),
+            r2_delta_weighted: from_perturbed
+                .as_ref()
+                .zip(weights)
+                .and_then(|((real, predicted), weights)| weighted_r2(real, predicted, weights)),
+            mse_beyond_noise: mse_delta.zip(self.noise()).map(|(error, noise)| error - noise),
+            mae_delta: metrics::mean_absolute_error(&real_change, &change),
+            de_overlap_n: differential.and_then(|genes| overlap(genes.len())),
+            de_spearman_lfc: spearman(&real_log_changes, &log_changes),
+            de_lfc_error: metrics::mean_absolute_error(&real_log_changes, &log_changes),
             ..PredictionScores::default()
         }
     }
@@ -153,26 +197,41 @@ mod tests {
         source: &'a [f64],
         chosen: &'a ScoredGenes,
     ) -> Comparison<'a> {
-        Comparison { truth, reference, source, chosen }
+        Comparison { truth, reference, source, chosen, perturbed: None }
     }
 
     #[test]
     fn a_perfect_prediction_scores_one_and_errs_by_nothing() {
-        let (truth, control) = (group(&[1.0, 3.0, 0.5]), group(&[1.0, 1.0, 0.0]));
-        let chosen = ScoredGenes::choose(&truth, &control, Some(vec![1, 2]));
+        let (truth, control, rest) = (group(&[1.0, 3.0, 0.5]), group(&[1.0, 1.0, 0.0]), group(&[0.5, 2.0, 0.5]));
+        let chosen = ScoredGenes::choose(&truth, &control, Some(&rest), Some(vec![1, 2]));
         let variance = truth.variance_unbiased();
-        let scores = comparison(&truth, &control, &control.mean, &chosen)
-            .score(&Predicted { mean: truth.mean.clone(), variance });
+        let comparison =
+            Comparison { perturbed: Some(&rest.mean), ..comparison(&truth, &control, &control.mean, &chosen) };
+        let scores = comparison.score(&Predicted { mean: truth.mean.clone(), variance });
         let wrong: Vec<(&str, Option<f64>)> =
             PredictionScores::NAMES.into_iter().zip(scores.values()).filter(|(_, score)| *score != Some(1.0)).collect();
-        assert_eq!(wrong, [("mse_delta", Some(0.0)), ("e_distance", None), ("mmd", None), ("rank", None)]);
+        let expected = [
+            ("mse_delta", Some(0.0)),
+            ("e_distance", None),
+            ("mmd", None),
+            ("rank", None),
+            ("centroid_accuracy", None),
+            ("mse_weighted", Some(0.0)),
+            ("mse_beyond_noise", comparison.noise().map(|noise| -noise)),
+            ("mae_delta", Some(0.0)),
+            ("discrimination_score_l1", None),
+            ("discrimination_score_l2", None),
+            ("discrimination_score_cosine", None),
+            ("de_lfc_error", Some(0.0)),
+        ];
+        assert_eq!(wrong, expected);
     }
 
     #[test]
     fn each_change_is_taken_against_its_own_half_of_the_controls() {
         let (truth, reference) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
         let source = [1.5, 1.0, 0.0];
-        let chosen = ScoredGenes::choose(&truth, &reference, None);
+        let chosen = ScoredGenes::choose(&truth, &reference, None, None);
         let scores = comparison(&truth, &reference, &source, &chosen).score(&vec![2.5, 3.0, 0.0].into());
         assert_eq!((scores.pearson_delta, scores.mse_delta), (Some(1.0), Some(0.0)));
         assert_eq!(scores.r2_mean, Some(1.0 - 0.25 / (14.0 / 3.0)));
@@ -181,7 +240,7 @@ mod tests {
     #[test]
     fn a_prediction_of_no_change_has_neither_correlation_nor_largest_changes_nor_a_right_sign() {
         let (truth, control) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
-        let chosen = ScoredGenes::choose(&truth, &control, None);
+        let chosen = ScoredGenes::choose(&truth, &control, None, None);
         let scores = comparison(&truth, &control, &control.mean, &chosen).score(&control.mean.clone().into());
         assert_eq!((scores.pearson_delta, scores.de_overlap_top20), (None, None));
         assert_eq!((scores.mse_delta, scores.de_direction), (Some(5.0 / 3.0), Some(0.0)));
@@ -194,7 +253,7 @@ mod tests {
         let mean: Vec<f64> = (0..genes).map(|gene| f64::from(gene) + 1.0).collect();
         let profile = |mean: Vec<f64>| MeanProfile { cells: 10, variance: vec![1.0; mean.len()], mean };
         let (truth, control) = (profile(mean.clone()), profile(vec![0.0; 60]));
-        let chosen = ScoredGenes::choose(&truth, &control, None);
+        let chosen = ScoredGenes::choose(&truth, &control, None, None);
         assert_eq!(chosen.top(10), (50..60).rev().collect::<Vec<_>>());
         // The prediction of the gene at index 11 is far off.
         let mut missed = mean;

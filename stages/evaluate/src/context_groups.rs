@@ -111,6 +111,8 @@ fn weighted(mut members: Vec<ModelProfiles>, weights: &[f64]) -> ModelProfiles {
     let variances: Option<Vec<_>> =
         members.iter().map(|one| Some((&*one.condition, one.variance.as_deref()?))).collect();
     let variance = variances.map(|variances| join_variances(&condition, &variances));
+    let offsets: Option<Vec<&[f64]>> = members.iter().map(|one| one.offset.as_deref()).collect();
+    let offset = offsets.map(|offsets| join_means(&offsets));
     let controls: Option<Vec<&ControlProfile>> = members.iter().map(|one| one.control.as_deref()).collect();
     let control = controls.map(|controls| {
         let mean = join_means(&controls.iter().map(|one| &*one.mean).collect::<Vec<_>>());
@@ -120,7 +122,7 @@ fn weighted(mut members: Vec<ModelProfiles>, weights: &[f64]) -> ModelProfiles {
     });
     let distances: Option<Vec<f64>> = members.iter().map(|one| one.distance).collect();
     let distance = distances.map(|distances| shares.iter().zip(distances).map(|(share, one)| share * one).sum());
-    ModelProfiles { group: members[0].group, condition, variance, points: None, control, distance }
+    ModelProfiles { group: members[0].group, condition, variance, points: None, offset, control, distance }
 }
 
 #[cfg(test)]
@@ -134,6 +136,7 @@ mod tests {
             condition: vec![mean],
             variance: Some(vec![1.0]),
             points: None,
+            offset: None,
             control: Some(Arc::new(ControlProfile { mean: vec![mean / 2.0], variance: vec![0.5] })),
             distance: Some(mean),
         };

@@ -42,9 +42,8 @@ pub struct CrossEvaluation {
     pub ceiling: PredictionScores,
     /// The result, in one sentence.
     pub summary: String,
-    /// The rank correlation between the distance of predictions from the training data and their error
-    /// [beyond noise](ConditionScores::error_beyond_noise), over the evaluated conditions of all folds and with
-    /// means over seeds.
+    /// The rank correlation between the distance of predictions from the training data and their `mse_beyond_noise`,
+    /// over the evaluated conditions of all folds and with means over seeds.
     #[serde(default)]
     pub calibration: Option<f64>,
 }
@@ -73,6 +72,7 @@ pub struct FoldSummary {
 enum ScoredPrediction {
     Model,
     Baseline(Baseline),
+    Offset,
     Ceiling,
 }
 
@@ -81,6 +81,7 @@ impl ScoredPrediction {
         match self {
             Self::Model => evaluation.mean,
             Self::Baseline(baseline) => *evaluation.baselines.get(baseline),
+            Self::Offset => evaluation.baselines.offset.unwrap_or_default(),
             Self::Ceiling => evaluation.ceiling(),
         }
     }
@@ -92,6 +93,9 @@ impl FoldEvaluation {
     pub fn predictions(&self) -> Vec<(&'static str, PredictionScores)> {
         let mut all = vec![("model", ScoredPrediction::Model)];
         all.extend(Baseline::ALL.map(|baseline| (baseline.name(), ScoredPrediction::Baseline(baseline))));
+        if self.evaluation.baselines.offset.is_some() {
+            all.push(("offset", ScoredPrediction::Offset));
+        }
         all.push(("ceiling", ScoredPrediction::Ceiling));
         all.into_iter().map(|(name, prediction)| (name, prediction.scores(&self.evaluation))).collect()
     }
@@ -114,7 +118,12 @@ impl CrossEvaluation {
             over_folds(ScoredPrediction::Model),
             PredictionScores::deviation(&means_of(&by_fold, ScoredPrediction::Model)),
         );
-        let baselines = BaselineScores::from_fn(|baseline| over_folds(ScoredPrediction::Baseline(baseline)));
+        let has_offset = folds.iter().any(|fold| fold.evaluation.baselines.offset.is_some());
+        let offset = has_offset.then(|| over_folds(ScoredPrediction::Offset));
+        let baselines = BaselineScores {
+            offset,
+            ..BaselineScores::from_fn(|baseline| over_folds(ScoredPrediction::Baseline(baseline)))
+        };
         let ceiling = over_folds(ScoredPrediction::Ceiling);
         let summary = summary(&by_fold, &mean, &baselines.additive);
         let calibration = calibration(by_fold.iter().flat_map(conditions_of));
@@ -179,7 +188,7 @@ fn conditions_of(fold: &FoldSeeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     let size_and_error = |condition: &ConditionScores| {
         let again = || fold.iter().flat_map(|one| one.evaluation.judged()).filter(|other| same(condition, other));
         let distance = mean(again().filter_map(|condition| condition.distance));
-        (distance, mean(again().filter_map(ConditionScores::error_beyond_noise)))
+        (distance, mean(again().filter_map(|condition| condition.scores.mse_beyond_noise)))
     };
     first.evaluation.judged().map(size_and_error).collect()
 }

@@ -1,7 +1,9 @@
 //! Compares evaluated cells with predictions of them, condition by condition, alongside the baselines.
 
+mod candidates;
 mod evidence;
 mod expressed;
+mod halves;
 mod joined;
 mod train_choice;
 
@@ -18,7 +20,6 @@ use statistics::{
     matched::BatchControls,
     metrics,
     moments::{MeanProfile, Moments},
-    point_sets,
     scale::Scale,
 };
 
@@ -28,14 +29,15 @@ pub use self::evidence::{
 };
 pub use self::joined::on_scale;
 use self::{
+    candidates::{Candidate, CandidateCells, Case, ScoringCells, of_baseline},
     expressed::expressed,
+    halves::HalfScores,
     joined::{Context, JoinedProfiles, merged},
 };
 use crate::{
-    Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
-    ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
+    Baseline, BaselineScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup, ContextGroups, Predicted,
+    PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
     comparison::TRAIN_UNIVERSE,
-    discrimination,
     versus::{self, ResampledMeans},
 };
 
@@ -86,16 +88,6 @@ pub struct RealProfiles {
     pub point_sets: PointSets,
 }
 
-/// The inputs for scoring one condition.
-struct Case<'a> {
-    at: usize,
-    group: &'a ContextGroup,
-    context: &'a Context,
-    /// The controls from which predictions start.
-    source: &'a MeanProfile,
-    comparison: Comparison<'a>,
-}
-
 impl Evaluator {
     /// Creates an evaluator of the `judged` cells of these groups.
     #[must_use]
@@ -112,7 +104,10 @@ impl Evaluator {
             Scale::LogNormalised | Scale::Log1p | Scale::Values => (0..compared.chosen().len()).collect(),
         };
         let places: Vec<usize> = chosen.iter().map(|gene| compared.chosen()[*gene]).collect();
-        let profiles: Vec<GroupProfiles> = profiles.iter().map(|profiles| profiles.only(&chosen)).collect();
+        let mut profiles: Vec<GroupProfiles> = match chosen.len() == compared.chosen().len() {
+            true => profiles,
+            false => profiles.into_iter().map(|profiles| profiles.only(&chosen)).collect(),
+        };
         let table = &atlas.manifest().conditions;
         let batch_of = |at: usize| batch_groups.all()[at].covariates.last().copied().unwrap_or_default();
         let mut contexts: HashMap<Vec<u32>, Context> = HashMap::new();
@@ -132,7 +127,8 @@ impl Evaluator {
         }
         let (mut training, mut means, mut joined) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups.all() {
-            let profile = JoinedProfiles::new(group.members.iter().map(|at| (batch_of(*at), &profiles[*at])));
+            let members = group.members.iter();
+            let profile = JoinedProfiles::new(members.map(|at| (batch_of(*at), std::mem::take(&mut profiles[*at]))));
             let context = &contexts[&group.context];
             let trained = profile.training.as_ref().map(|moments| on_scale(MeanProfile::from(moments), scale));
             let judged = merged(&profile.halves).map(|moments| on_scale(MeanProfile::from(&moments), scale).mean);
@@ -146,6 +142,11 @@ impl Evaluator {
                 training.push(TrainingProfile { parts, context: context.number, cells, mean, control });
             }
             joined.push(profile);
+        }
+        for (group, profile) in groups.all().iter().zip(&joined).filter(|(group, _)| group.condition != CONTROL) {
+            if let Some(context) = contexts.get_mut(&group.context) {
+                context.add_perturbed(profile);
+            }
         }
         for context in contexts.values_mut() {
             context.variance_change = context.mean_variance_change(groups.all(), &joined, scale);
@@ -201,16 +202,46 @@ impl Evaluator {
         let reference = context.reference.as_ref().ok_or(NO_REFERENCE)?.matched(judged_batches);
         let source = context.source.as_ref().ok_or(NO_SOURCE)?.matched(judged_batches);
         let (reference, source) = (scaled(reference), scaled(source));
-        let chosen = ScoredGenes::choose(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
-        let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
-        let case = Case { at, group, context, source: &source, comparison };
-
-        let contestants = self.contestants(&case, model);
-        let [ComparedPrediction { scores, predicted }, ..] = &contestants;
-        let ceiling = match halves {
-            [Some(first), Some(second)] => self.ceiling(&case, &half(first), &half(second)),
-            _ => PredictionScores::default(),
+        let rest = context.without(&self.profiles[at]).map(|rest| scaled(MeanProfile::from(&rest)));
+        let chosen = ScoredGenes::choose(&truth, &reference, rest.as_ref(), self.top_train(group, TRAIN_UNIVERSE));
+        let surroundings = self.surroundings(at, &reference);
+        let real_points = |at: usize| self.point_sets.real[at][0].with(&self.point_sets.real[at][1]);
+        let controls = context.group.map(real_points);
+        let case = Case {
+            at,
+            group,
+            context,
+            source: &source,
+            reference: &reference,
+            rest: rest.as_ref(),
+            controls: controls.as_ref(),
+            real: surroundings.real(),
         };
+        let candidates = self.candidates(&case, model);
+        let perturbed = of_baseline(&candidates, Baseline::PerturbedMean).map(|one| one.predicted.mean.clone());
+        let comparison = Comparison {
+            truth: &truth,
+            reference: &reference,
+            source: &source.mean,
+            chosen: &chosen,
+            perturbed: perturbed.as_deref(),
+        };
+        let points = real_points(at);
+        let real = ScoringCells::new(comparison, &points, case.controls);
+        let scores = candidates.each_ref().map(|one| one.as_ref().map(|one| real.score(one)).unwrap_or_default());
+        let offset = model.offset_anchored_at(&source).map(|predicted| {
+            let candidate = Candidate::new(&case, predicted, CandidateCells::Unknown);
+            real.score(&candidate)
+        });
+        let HalfScores { ceiling, ranges } = match halves {
+            [Some(first), Some(second)] => {
+                self.by_halves(&case, &comparison, &candidates, [&half(first), &half(second)])
+            }
+            _ => HalfScores::default(),
+        };
+        let mut scores = scores.into_iter();
+        let contestants = candidates.map(|one| Candidate::compared(one, scores.next().unwrap_or_default()));
+        let [ComparedPrediction { scores, predicted }, ..] = &contestants;
         let table = &self.atlas.manifest().conditions;
         let by_baseline: HashMap<&str, PredictionScores> =
             Baseline::ALL.iter().zip(&contestants[1..]).map(|(baseline, one)| (baseline.name(), one.scores)).collect();
@@ -226,9 +257,10 @@ impl Evaluator {
             n_de: chosen.differential.as_ref().map(Vec::len),
             effect_size: effect_size(&truth, &reference),
             distance: model.distance,
-            beyond_additive: beyond_additive(&case.comparison, predicted.as_ref(), &contestants),
+            beyond_additive: beyond_additive(&comparison, predicted.as_ref(), &contestants),
             ceiling,
-            baselines: BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]),
+            range: ranges,
+            baselines: BaselineScores { offset, ..BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]) },
             versus,
         };
         let scatter = Scatter {
@@ -264,93 +296,6 @@ impl Evaluator {
             }
             Some(ResampledMeans { truth, reference: drawn })
         })
-    }
-
-    /// The model and the baselines, each with its scores.
-    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [ComparedPrediction; 1 + Baseline::ALL.len()] {
-        let source = case.comparison.source;
-        let [first, second] = &self.point_sets.real[case.at];
-        let real = first.with(second);
-        let target = point_sets::TargetPointSet::new(&real);
-        let scored = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
-            let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
-            let (e_distance, mmd) = distances;
-            let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
-            ComparedPrediction { predicted: Some(predicted), scores }
-        };
-        let of_model = target.as_ref().zip(model.points.as_ref());
-        let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
-        let model = scored(model.anchored_at(case.source), of_model.unwrap_or_default());
-
-        let controls = case.context.group.map(|at| self.point_sets.real[at][0].with(&self.point_sets.real[at][1]));
-        let apart = target.as_ref().zip(controls.as_ref()).map(|(target, controls)| target.apart(controls));
-        let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
-        let context = case.context.number;
-        let mut contestants = vec![model];
-        contestants.extend(Baseline::ALL.map(|baseline| {
-            let predicted = self.training.predict(baseline, BaselineTarget { parts: &parts, context, start: source });
-            let Some(mean) = predicted else { return ComparedPrediction::default() };
-            let distances = target.as_ref().zip(apart).zip(controls.as_ref()).map(|((target, apart), controls)| {
-                let step = self.point_sets.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
-                target.distances(&controls.moved(&step), apart)
-            });
-            let own = case.source.variance_unbiased();
-            let change = case.context.variance_change.as_ref().filter(|_| baseline == Baseline::PerturbedMean);
-            let variance = own.map(|own| match change {
-                Some(change) => own.iter().zip(change).map(|(own, change)| (own + change).max(0.0)).collect(),
-                None => own,
-            });
-            scored(Predicted { mean, variance }, distances.unwrap_or_default())
-        }));
-        let mut contestants = contestants.into_iter();
-        std::array::from_fn(|_| contestants.next().unwrap_or_default())
-    }
-
-    /// Extends a change of the evaluated genes to all genes; the others do not change.
-    fn on_all_genes(&self, change: &[f64]) -> Vec<f64> {
-        let mut all = vec![0.0; self.atlas.genes().len()];
-        self.places.iter().zip(change).for_each(|(place, change)| all[*place] = *change);
-        all
-    }
-
-    /// The scores of half of the evaluated cells as a prediction of the other half.
-    fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> PredictionScores {
-        let chosen = ScoredGenes::choose(first, case.comparison.reference, case.comparison.chosen.train.clone());
-        let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
-        let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean.clone() };
-        let [first_cells, second_cells] = &self.point_sets.real[case.at];
-        let (e_distance, mmd) = point_sets::TargetPointSet::new(first_cells)
-            .map(|target| target.distances(second_cells, target.apart(second_cells)))
-            .unwrap_or_default();
-        let rank = self.rank(case, &second.mean, Some(&narrow_all(&first.mean)));
-        PredictionScores { e_distance, mmd, rank, ..comparison.score(&prediction) }
-    }
-
-    /// The rank of a predicted change among the real changes of its context; `own` is the mean of the condition's
-    /// real cells.
-    fn rank(&self, case: &Case<'_>, predicted: &[f64], own: Option<&[f32]>) -> Option<f64> {
-        let own = own?;
-        let Comparison { reference, source, .. } = case.comparison;
-        // The distance between changes is that between profiles, if the prediction starts from the same controls.
-        let from_reference = predicted.iter().zip(source).zip(&reference.mean);
-        let from_reference: Vec<f64> =
-            from_reference.map(|((mean, source), control)| mean - source + control).collect();
-        let (mut conditions, mut own_at) = (Vec::new(), 0);
-        for (at, (group, mean)) in self.groups.all().iter().zip(&self.means).enumerate() {
-            let Some(mean) = mean.as_deref().filter(|_| group.context == case.group.context) else { continue };
-            if at == case.at {
-                own_at = conditions.len();
-            }
-            conditions.push(if at == case.at { own } else { mean });
-        }
-        let table = &self.atlas.manifest().conditions;
-        let parts = table.parts(case.group.condition);
-        let mut targeted: Vec<usize> = parts
-            .filter_map(|(perturbation, _)| self.genes.get(&table.perturbations()[perturbation.index()]).copied())
-            .collect();
-        targeted.sort_unstable();
-        targeted.dedup();
-        discrimination::rank(own_at, &conditions, &narrow_all(&from_reference), &targeted)
     }
 
     fn covariates(&self, group: &ContextGroup) -> BTreeMap<String, String> {

@@ -7,6 +7,8 @@ use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, Polars
 
 use super::{
     baselines::Baseline,
+    range::MeanRange,
+    strata::Stratum,
     table::{ConditionScores, Evaluation},
 };
 
@@ -34,6 +36,26 @@ const OF_CONDITIONS: [&str; 8] = [
     "e_distance",
     "rank",
     "de_direction",
+];
+
+/// Scores in the table of ranges.
+const OF_RANGES: [&str; 16] = [
+    "pearson_delta",
+    "pearson_perturbed",
+    "mse_delta",
+    "mse_beyond_noise",
+    "mse_weighted",
+    "r2_delta_weighted",
+    "mae_delta",
+    "r2_mean",
+    "rank",
+    "centroid_accuracy",
+    "discrimination_score_cosine",
+    "de_overlap_n",
+    "de_direction",
+    "de_spearman_lfc",
+    "e_distance",
+    "mmd",
 ];
 
 /// Number of decimals in a table.
@@ -75,6 +97,47 @@ pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     columns.push(numbers("pearson_delta:ceiling", rows.iter().map(|row| row.ceiling.pearson_delta)));
     columns.push(numbers("effect_size", rows.iter().map(|row| row.effect_size)));
     DataFrame::new_infer_height(columns)
+}
+
+/// One row per score: the means over conditions of its negative and positive control, and of the model's share of the way
+/// from one to the other; and in how many of the conditions the positive control is not better.
+///
+/// # Errors
+/// This fails only through a bug: the columns have the same length and different names.
+pub fn ranges(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
+    let rows: Vec<(&str, &MeanRange)> =
+        OF_RANGES.into_iter().filter_map(|score| Some((score, evaluation.range.get(score)?))).collect();
+    let count = |of: fn(&MeanRange) -> usize| rows.iter().map(|(_, range)| of(range) as u64).collect::<Vec<_>>();
+    let number = |name, of: fn(&MeanRange) -> Option<f64>| numbers(name, rows.iter().map(|(_, range)| of(range)));
+    DataFrame::new_infer_height(vec![
+        column("score", rows.iter().map(|(score, _)| *score).collect::<Vec<_>>()),
+        number("negative", |range| Some(range.negative)),
+        number("model", |range| range.score),
+        number("positive", |range| Some(range.positive)),
+        number("share", |range| range.share),
+        column("conditions", count(|range| range.conditions)),
+        column("without range", count(|range| range.without_range)),
+    ])
+}
+
+/// One row per stratum: the correlation of the change for the model, the best baseline of each condition and the ceiling,
+/// and the model's share of the ranges of that correlation and of the error.
+///
+/// # Errors
+/// This fails only through a bug: the columns have the same length and different names.
+pub fn strata(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
+    let rows = &evaluation.strata;
+    let number = |name, of: fn(&Stratum) -> Option<f64>| numbers(name, rows.iter().map(of));
+    DataFrame::new_infer_height(vec![
+        column("by", rows.iter().map(|row| row.by.clone()).collect::<Vec<_>>()),
+        column("stratum", rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>()),
+        column("conditions", rows.iter().map(|row| row.conditions as u64).collect::<Vec<_>>()),
+        number("pearson_delta", |row| row.mean.pearson_delta),
+        number("pearson_delta:best", |row| row.best.pearson_delta),
+        number("pearson_delta:ceiling", |row| row.ceiling.pearson_delta),
+        number("share:pearson_delta", |row| row.share.pearson_delta),
+        number("share:mse_delta", |row| row.share.mse_delta),
+    ])
 }
 
 /// Formats all rows and columns of a table as aligned text, with numbers to the right.
@@ -139,7 +202,7 @@ mod tests {
     use statistics::scale::Scale;
 
     use super::*;
-    use crate::table::tests::condition;
+    use crate::{range, table::tests::condition};
 
     fn evaluation() -> Evaluation {
         Evaluation::new(Scale::Log1p, true, vec![condition("ood", Some(0.9), Some(0.8)), condition("ood", None, None)])
@@ -156,6 +219,24 @@ mod tests {
         assert_eq!(numbers(lines[1]), ["model", "0.500", "–", "–", "–", "0.900", "–", "–", "–", "–", "–"]);
         assert_eq!(numbers(lines[4]), ["additive", "0.500", "–", "–", "–", "0.800", "–", "–", "–", "–", "–"]);
         assert_eq!(numbers(lines[7]), ["ceiling", "–", "–", "–", "–", "–", "–", "–", "–", "–", "–"]);
+    }
+
+    #[test]
+    fn ranges_and_strata_have_a_row_each() {
+        let mut judged = condition("ood", Some(0.9), Some(0.8));
+        judged.range = range::tests::ranges();
+        let evaluation = Evaluation::new(Scale::Log1p, true, vec![judged]);
+        let rows = |frame: &DataFrame| -> Vec<Vec<String>> {
+            draw(frame).lines().map(|line| line.split_whitespace().map(String::from).collect()).collect()
+        };
+        let ranges = rows(&ranges(&evaluation).expect("the columns fit"));
+        assert_eq!(ranges.len(), 4);
+        assert_eq!(ranges[2], ["mse_delta", "1.000", "0.600", "0.200", "0.500", "1", "0"]);
+        assert_eq!(ranges[3], ["rank", "0.600", "0.400", "0.600", "–", "1", "1"]);
+        let strata = rows(&strata(&evaluation).expect("the columns fit"));
+        assert_eq!(strata[1], ["n_de", "1–10", "1", "0.900", "0.800", "–", "0.500", "0.500"]);
+        assert_eq!(strata[2][..3], ["effect_size", "large", "1"]);
+        assert_eq!(strata.len(), 3);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!    predictions read from files;
 //! 2. [`baselines`]: what a model has to beat; [`discrimination`]: which condition is nearest to a
 //!    prediction; [`versus`]: whether the model is ahead;
-//! 3. [`comparison`] and [`scores`] of one condition; [`table`]: all conditions and their summary; [`frame`]:
+//! 3. [`comparison`] and [`scores`] of one condition, and the [`range`] of each score; [`strata`] of conditions; [`table`]: all conditions and their summary; [`frame`]:
 //!    the same as tables to print; [`crossval`]: a summary of several folds and seeds; [`crossval_folder`]:
 //!    the files of a cross-validation; [`card`]: hashes of what scores were computed from.
 //!
@@ -32,9 +32,11 @@ pub mod evaluator;
 pub mod frame;
 pub mod predicted_cells;
 pub mod prediction_set;
+pub mod range;
 pub mod sampled;
 pub mod scatter;
 pub mod scores;
+pub mod strata;
 mod summary;
 pub mod table;
 pub mod versus;
@@ -43,7 +45,9 @@ pub use baselines::{Baseline, BaselineTarget, TrainingProfile, TrainingProfiles}
 pub use comparison::{Comparison, Predicted, ScoredGenes};
 pub use context_groups::{ContextGroup, ContextGroups};
 pub use crossval::{CrossEvaluation, FoldEvaluation};
+pub use range::{MeanRange, ScoreRange, ScoreRanges};
 pub use scatter::Scatter;
 pub use scores::PredictionScores;
+pub use strata::Stratum;
 pub use table::{BaselineScores, ConditionScores, Evaluation};
 pub use versus::ComparedPrediction;

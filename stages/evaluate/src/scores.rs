@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Number of scores.
-const COUNT: usize = 22;
+const COUNT: usize = 34;
 
 /// Declares every score once: as a field, as a name, and as an index among the values.
 macro_rules! scores {
@@ -81,6 +81,31 @@ scores! {
     de_direction,
     /// The share of the 50 genes that changed most in the training cells whose change has the predicted sign.
     de_direction_train,
+    /// Pearson's correlation of the predicted with the real change, both from the mean of the perturbed training conditions.
+    pearson_perturbed,
+    /// The share of other conditions whose real profile is farther from the predicted one than the condition's own.
+    centroid_accuracy,
+    /// The mean squared error of the predicted means, weighted by how specific each gene's real change is.
+    mse_weighted,
+    /// R² of the change from the mean of the perturbed training conditions, with the same weights.
+    r2_delta_weighted,
+    /// The mean squared error of the predicted change, less the noise of the real means; below 0 by chance.
+    mse_beyond_noise,
+    /// The mean absolute error of the predicted change, over all genes.
+    mae_delta,
+    /// cell-eval's share of conditions that are not nearer to the prediction than its own, by the sum of absolute
+    /// differences.
+    discrimination_score_l1,
+    /// The same, by the Euclidean distance.
+    discrimination_score_l2,
+    /// The same, by the cosine distance.
+    discrimination_score_cosine,
+    /// The share of all N differential genes that are among the N with the largest predicted change.
+    de_overlap_n,
+    /// Spearman's correlation of the predicted with the real change of the differential genes.
+    de_spearman_lfc,
+    /// The mean absolute error of the predicted change of the differential genes.
+    de_lfc_error,
 }
 
 impl PredictionScores {
@@ -118,10 +143,19 @@ impl PredictionScores {
         Self::NAMES.iter().position(|other| *other == name).and_then(|at| self.values()[at])
     }
 
+    /// Computes each score from its name.
+    #[must_use]
+    pub fn from_fn(mut score: impl FnMut(&'static str) -> Option<f64>) -> Self {
+        Self::from_values(Self::NAMES.map(&mut score))
+    }
+
     /// Whether smaller values of this score are better.
     #[must_use]
     pub fn is_an_error(name: &str) -> bool {
-        matches!(name, "mse_delta" | "e_distance" | "mmd")
+        matches!(
+            name,
+            "mse_delta" | "mse_weighted" | "mse_beyond_noise" | "mae_delta" | "e_distance" | "mmd" | "de_lfc_error"
+        )
     }
 
     /// Summarises each score that is defined for at least this many predictions.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use statistics::{
-    metrics::pearson,
+    ranks::spearman,
     scale::{Anchor, Scale},
 };
 
 use super::{
     baselines::Baseline,
+    range::{MeanRange, ScoreRanges},
     scores::PredictionScores,
+    strata::{Stratum, strata},
     summary::summary,
     versus::{LeadDraws, Versus, over_conditions},
 };
@@ -31,6 +33,10 @@ pub struct BaselineScores {
     pub additive_similar: PredictionScores,
     /// Ridge regression.
     pub linear: PredictionScores,
+    /// What the model's own offset says alone, without its network; `None` for a model without one. It does not count as a
+    /// baseline that the model is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<PredictionScores>,
 }
 
 /// The evaluation of one condition in one combination of covariate values.
@@ -63,6 +69,9 @@ pub struct ConditionScores {
     pub beyond_additive: Option<f64>,
     /// The scores of half of the real cells as a prediction of the other half.
     pub ceiling: PredictionScores,
+    /// The range of each score, from a negative to a positive control.
+    #[serde(default)]
+    pub range: ScoreRanges,
     /// The baselines' scores.
     pub baselines: BaselineScores,
     /// For a baseline and a score: lower end, middle and upper end of the model's lead, over resampled genes.
@@ -95,19 +104,16 @@ pub struct Evaluation {
     /// evaluated conditions.
     #[serde(default)]
     pub versus: Versus,
+    /// The range of each score over the evaluated conditions.
+    #[serde(default)]
+    pub range: BTreeMap<String, MeanRange>,
+    /// Groups of evaluated conditions that are alike in how much there is to predict.
+    #[serde(default)]
+    pub strata: Vec<Stratum>,
     /// The rank correlation over evaluated conditions between the distance of predictions from the training data
-    /// and their error [beyond noise](ConditionScores::error_beyond_noise).
+    /// and their `mse_beyond_noise`.
     #[serde(default)]
     pub calibration: Option<f64>,
-}
-
-impl ConditionScores {
-    /// `mse_delta` without the noise of the real mean, which no prediction can know: of n cells it is a quarter of
-    /// the squared difference between two halves of n / 2 cells.
-    #[must_use]
-    pub fn error_beyond_noise(&self) -> Option<f64> {
-        Some(self.scores.mse_delta? - self.ceiling.mse_delta? / 4.0)
-    }
 }
 
 impl BaselineScores {
@@ -120,7 +126,24 @@ impl BaselineScores {
             additive: score(Baseline::Additive),
             additive_similar: score(Baseline::AdditiveSimilar),
             linear: score(Baseline::Linear),
+            offset: None,
         }
+    }
+
+    /// The mean of each score of each baseline, over those for which it is defined.
+    #[must_use]
+    pub fn mean<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let all: Vec<&Self> = all.into_iter().collect();
+        let offsets: Vec<&PredictionScores> = all.iter().filter_map(|one| one.offset.as_ref()).collect();
+        let offset = (!offsets.is_empty()).then(|| PredictionScores::mean(offsets));
+        let baseline = |baseline| PredictionScores::mean(all.iter().map(|one| one.get(baseline)));
+        Self { offset, ..Self::from_fn(baseline) }
+    }
+
+    /// Each baseline with its name, in the order of a table; last comes the model's own offset, if it has one.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &PredictionScores)> {
+        let baselines = Baseline::ALL.map(|baseline| (baseline.name(), self.get(baseline)));
+        baselines.into_iter().chain(self.offset.iter().map(|offset| ("offset", offset)))
     }
 
     /// The scores of one baseline.
@@ -140,15 +163,11 @@ impl BaselineScores {
 /// constant.
 pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>) -> Option<f64> {
     let known: Vec<(f64, f64)> = pairs.filter_map(|(distance, error)| distance.zip(error)).collect();
-    let ranks = |value_of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
-        let below = |x: f64| known.iter().map(|other| if value_of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
-        let equal = |x: f64| known.iter().map(|other| if value_of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
-        known.iter().map(|pair| below(value_of(pair)) + equal(value_of(pair))).collect()
-    };
     if known.len() < 3 {
         return None;
     }
-    pearson(&ranks(&|pair| pair.0), &ranks(&|pair| pair.1))
+    let (distances, errors): (Vec<f64>, Vec<f64>) = known.into_iter().unzip();
+    spearman(&distances, &errors)
 }
 
 impl Evaluation {
@@ -171,14 +190,14 @@ impl Evaluation {
             median: PredictionScores::default(),
             baselines: BaselineScores::default(),
             versus: Versus::new(),
+            range: BTreeMap::new(),
+            strata: Vec::new(),
             calibration: None,
         };
         let judged: Vec<&ConditionScores> = evaluation.judged().collect();
         let scores = || judged.iter().map(|condition| &condition.scores);
         let (mean, median) = (PredictionScores::mean(scores()), PredictionScores::median(scores()));
-        let baselines = BaselineScores::from_fn(|baseline| {
-            PredictionScores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
-        });
+        let baselines = BaselineScores::mean(judged.iter().map(|condition| &condition.baselines));
         let draws: Vec<&LeadDraws> = match draws.len() == evaluation.conditions.len() {
             true => draws
                 .iter()
@@ -190,8 +209,10 @@ impl Evaluation {
         };
         let versus = over_conditions(&judged, &draws);
         let calibration =
-            calibration(judged.iter().map(|condition| (condition.distance, condition.error_beyond_noise())));
-        evaluation = Self { mean, median, baselines, versus, calibration, ..evaluation };
+            calibration(judged.iter().map(|condition| (condition.distance, condition.scores.mse_beyond_noise)));
+        let range = ScoreRanges::mean(judged.iter().map(|condition| &condition.range));
+        let strata = strata(&judged);
+        evaluation = Self { mean, median, baselines, versus, range, strata, calibration, ..evaluation };
         evaluation.summary = summary(&evaluation);
         evaluation
     }
@@ -245,6 +266,7 @@ pub(crate) mod tests {
             distance: None,
             beyond_additive: None,
             ceiling: PredictionScores::default(),
+            range: ScoreRanges::default(),
             baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
             versus: BTreeMap::new(),
         }
@@ -269,8 +291,10 @@ pub(crate) mod tests {
                 "conditions",
                 "mean",
                 "median",
+                "range",
                 "readout",
                 "scale",
+                "strata",
                 "strict",
                 "summary",
                 "versus"
@@ -280,7 +304,7 @@ pub(crate) mod tests {
         assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
         let mut expected = PredictionScores::NAMES.to_vec();
         expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
-        expected.extend(["ceiling", "baselines", "versus", "distance", "beyond_additive"]);
+        expected.extend(["ceiling", "range", "baselines", "versus", "distance", "beyond_additive"]);
         expected.sort_unstable();
         let first = &json["conditions"][0];
         assert_eq!(keys(first), expected);
@@ -307,24 +331,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_noise_of_the_real_mean_is_no_error_of_the_prediction() {
-        let mut judged = condition("ood", None, None);
-        judged.scores.mse_delta = Some(0.5);
-        assert_eq!(judged.error_beyond_noise(), None, "the noise of a single cell is unknown");
-        judged.ceiling.mse_delta = Some(0.8);
-        assert!(judged.error_beyond_noise().is_some_and(|error| (error - 0.3).abs() < 1e-12));
-    }
-
-    #[test]
     fn a_calibration_is_of_the_error_beyond_noise() {
         // The noisiest condition has the largest error, and the most certain prediction.
-        let distant = |(distance, error, noise): (f64, f64, f64)| {
+        let distant = |(distance, error, beyond_noise): (f64, f64, f64)| {
             let mut judged = condition("ood", None, None);
-            (judged.distance, judged.scores.mse_delta, judged.ceiling.mse_delta) =
-                (Some(distance), Some(error), Some(noise));
+            judged.distance = Some(distance);
+            (judged.scores.mse_delta, judged.scores.mse_beyond_noise) = (Some(error), Some(beyond_noise));
             judged
         };
-        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(distant);
+        let conditions = [(0.1, 1.0, 0.02), (0.2, 0.2, 0.1), (0.3, 0.3, 0.2)].map(distant);
         let calibration = Evaluation::new(Scale::Log1p, true, conditions.into()).calibration;
         assert!(calibration.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{calibration:?}");
     }

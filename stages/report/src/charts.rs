@@ -187,6 +187,9 @@ fn dot_rows(evaluation: &Evaluation) -> Vec<DotRow> {
             *condition.baselines.get(baseline)
         })
     }));
+    if let Some(offset) = evaluation.baselines.offset {
+        rows.push(row("offset", "baseline", offset, &|condition| condition.baselines.offset.unwrap_or_default()));
+    }
     rows.push(row("ceiling", "ceiling", evaluation.ceiling(), &|condition| condition.ceiling));
     rows
 }

@@ -27,6 +27,8 @@ pub struct ModelProfiles {
     pub variance: Option<Vec<f64>>,
     /// Some predicted cells as points, in the space of the real ones; `None` if only means are known.
     pub points: Option<PointSet>,
+    /// The mean profile that the model's offset predicts alone, without its network, if it has one.
+    pub offset: Option<Vec<f64>>,
     /// The prediction for control, if the predicted change is to be added to real controls.
     pub control: Option<Arc<ControlProfile>>,
     /// The distance of the prediction from the training data, if known.
@@ -98,6 +100,7 @@ impl ModelProfiles {
             condition: chosen(&self.condition),
             variance: self.variance.as_deref().map(chosen),
             points: self.points.clone(),
+            offset: self.offset.as_deref().map(chosen),
             control: self.control.as_ref().map(|control| {
                 Arc::new(ControlProfile { mean: chosen(&control.mean), variance: chosen(&control.variance) })
             }),
@@ -111,6 +114,7 @@ impl ModelProfiles {
     pub fn on_scale(mut self, scale: Scale) -> Self {
         if scale == Scale::Pseudobulk {
             logarithms(&mut self.condition, self.variance.as_deref_mut().unwrap_or_default());
+            logarithms(self.offset.as_deref_mut().unwrap_or_default(), &mut []);
             self.control = self.control.map(|control| {
                 let mut control = Arc::unwrap_or_clone(control);
                 logarithms(&mut control.mean, &mut control.variance);
@@ -118,6 +122,13 @@ impl ModelProfiles {
             });
         }
         self
+    }
+
+    /// What the offset predicts alone, read in the same way.
+    pub(super) fn offset_anchored_at(&self, source: &MeanProfile) -> Option<Predicted> {
+        let condition = self.offset.clone()?;
+        let alone = Self { condition, variance: None, points: None, offset: None, ..self.clone() };
+        Some(alone.anchored_at(source))
     }
 
     /// The prediction as it is read: unchanged, or the predicted change added to the real controls.
@@ -227,6 +238,7 @@ mod tests {
             condition: vec![1.5, 0.25, 0.2],
             variance: Some(vec![0.9, 0.25, 0.0]),
             points: None,
+            offset: Some(vec![1.25, 0.5, 0.2]),
             control: Some(Arc::new(control)),
             distance: None,
         };
@@ -236,6 +248,8 @@ mod tests {
         let anchored = profiles.anchored_at(&source);
         assert!(near(&anchored.mean, [2.5, 0.75, 0.0]));
         assert!(near(anchored.variance.as_deref().expect("it is predicted"), [1.5, 0.45, 0.0]), "and never below 0");
+        let offset = profiles.offset_anchored_at(&source).expect("there is one");
+        assert!(near(&offset.mean, [2.25, 1.0, 0.0]) && offset.variance.is_none());
 
         let raw = ModelProfiles { control: None, ..profiles.clone() }.anchored_at(&source);
         assert_eq!(

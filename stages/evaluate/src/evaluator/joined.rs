@@ -35,11 +35,27 @@ pub(super) struct Context {
     pub(super) source: Option<BatchControls>,
     /// Those from which real changes are measured.
     pub(super) reference: Option<BatchControls>,
+    /// All perturbed cells: of each condition the evaluated ones, or else the training cells.
+    pub(super) perturbed: Option<Moments>,
     /// The mean change of each gene's variance over the perturbed training profiles.
     pub(super) variance_change: Option<Vec<f64>>,
 }
 
 impl Context {
+    /// Adds the cells of a perturbed condition.
+    pub(super) fn add_perturbed(&mut self, condition: &JoinedProfiles) {
+        match (&mut self.perturbed, condition.evaluated_or_trained()) {
+            (Some(all), Some(cells)) => all.merge(&cells),
+            (none @ None, cells) => *none = cells,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// All perturbed cells but those of a condition that was added; `None` if there are no others.
+    pub(super) fn without(&self, condition: &JoinedProfiles) -> Option<Moments> {
+        self.perturbed.as_ref()?.without(&condition.evaluated_or_trained()?)
+    }
+
     /// The mean over perturbed training profiles of how their variances differ from those of the controls.
     pub(super) fn mean_variance_change(
         &self,
@@ -63,26 +79,31 @@ impl Context {
 }
 
 impl JoinedProfiles {
+    /// The evaluated cells; if there are none, the training cells.
+    fn evaluated_or_trained(&self) -> Option<Moments> {
+        merged(&self.halves).or_else(|| self.training.clone())
+    }
+
     /// Joins the profiles of batches.
-    pub(super) fn new<'a>(batches: impl Iterator<Item = (u32, &'a GroupProfiles)>) -> Self {
+    pub(super) fn new(batches: impl Iterator<Item = (u32, GroupProfiles)>) -> Self {
         let mut joined = Self::default();
         let count = |moments: &Option<Moments>| moments.as_ref().map_or(0, Moments::cells);
         for (batch, profiles) in batches {
             let GroupProfiles { training, halves: [first, second], blocks, .. } = profiles;
+            joined.training_batches.push((batch, count(&training)));
+            joined.judged_batches.push((batch, count(&first) + count(&second)));
             match (&mut joined.blocks, blocks) {
-                (Some(into), Some(from)) => into.merge(from),
-                (None, Some(from)) => joined.blocks = Some(from.clone()),
+                (Some(into), Some(from)) => into.merge(&from),
+                (None, Some(from)) => joined.blocks = Some(from),
                 (_, None) => {}
             }
-            joined.training_batches.push((batch, count(training)));
-            joined.judged_batches.push((batch, count(first) + count(second)));
             let [joined_first, joined_second] = &mut joined.halves;
             for (into, from) in
                 [(&mut joined.training, training), (&mut *joined_first, first), (&mut *joined_second, second)]
             {
-                match (into.as_mut(), from) {
-                    (Some(into), Some(from)) => into.merge(from),
-                    (None, Some(_)) => into.clone_from(from),
+                match (&mut *into, from) {
+                    (Some(into), Some(from)) => into.merge(&from),
+                    (None, Some(from)) => *into = Some(from),
                     (_, None) => {}
                 }
             }
@@ -107,4 +128,33 @@ pub(super) fn merged([first, second]: &[Option<Moments>; 2]) -> Option<Moments> 
         all.merge(second);
     }
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(values: &[f32]) -> Option<Moments> {
+        let mut moments = Moments::new(1);
+        values.iter().for_each(|value| moments.push_dense(&[*value]));
+        Some(moments)
+    }
+
+    #[test]
+    fn the_rest_are_the_evaluated_cells_of_other_conditions_or_their_training_cells() {
+        let evaluated = JoinedProfiles {
+            training: moments(&[50.0]),
+            halves: [moments(&[1.0]), moments(&[3.0])],
+            ..JoinedProfiles::default()
+        };
+        let trained = JoinedProfiles { training: moments(&[4.0, 6.0]), ..JoinedProfiles::default() };
+        let mut context = Context::default();
+        assert!(context.without(&evaluated).is_none());
+        context.add_perturbed(&evaluated);
+        assert!(context.without(&evaluated).is_none(), "it has no other condition");
+        context.add_perturbed(&JoinedProfiles::default());
+        context.add_perturbed(&trained);
+        assert_eq!(context.without(&evaluated), moments(&[4.0, 6.0]));
+        assert_eq!(context.without(&trained), moments(&[1.0, 3.0]));
+    }
 }

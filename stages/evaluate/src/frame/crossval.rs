@@ -13,7 +13,7 @@ use crate::{Baseline, CrossEvaluation, PredictionScores, crossval::FoldSummary};
 pub fn means(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
     let mut rows: Vec<(&str, &PredictionScores)> =
         vec![("model", &crossed.mean), ("± folds", &crossed.sd_folds), ("± seeds", &crossed.sd_seeds)];
-    rows.extend(Baseline::ALL.map(|baseline| (baseline.name(), crossed.baselines.get(baseline))));
+    rows.extend(crossed.baselines.named());
     rows.push(("ceiling", &crossed.ceiling));
     let mut columns = vec![column("prediction", rows.iter().map(|(name, _)| *name).collect::<Vec<_>>())];
     for score in OF_MEANS {

@@ -3,7 +3,7 @@
 use polars::prelude::{DataFrame, PolarsResult};
 
 use super::{OF_MEANS, column, numbers};
-use crate::{Baseline, Evaluation, PredictionScores};
+use crate::{Evaluation, PredictionScores};
 
 /// The main mean scores: one row for each prediction, each baseline and the ceiling, and one column per score.
 ///
@@ -13,7 +13,7 @@ pub fn means(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
     let mut rows: Vec<(&str, PredictionScores)> = predictions.iter().map(|(name, one)| (*name, one.mean)).collect();
     // Baselines and ceiling are the same for all predictions.
     if let Some((_, first)) = predictions.first() {
-        rows.extend(Baseline::ALL.map(|baseline| (baseline.name(), *first.baselines.get(baseline))));
+        rows.extend(first.baselines.named().map(|(name, scores)| (name, *scores)));
         rows.push(("ceiling", first.ceiling()));
     }
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();

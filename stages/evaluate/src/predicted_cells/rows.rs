@@ -181,7 +181,7 @@ impl RowConverter {
 
 /// Sums over the rows of a group.
 #[derive(Debug)]
-struct GroupSums {
+struct PredictedGroupSums {
     moments: Moments,
     points: Option<PointSet>,
 }
@@ -192,7 +192,7 @@ pub struct SumPredictedRows {
     genes: usize,
     no_points: Option<PointSet>,
     is_means: bool,
-    groups: HashMap<usize, GroupSums>,
+    groups: HashMap<usize, PredictedGroupSums>,
 }
 
 impl SumPredictedRows {
@@ -207,11 +207,11 @@ impl SumPredictedRows {
         }
     }
 
-    fn group(&mut self, group: usize) -> &mut GroupSums {
+    fn group(&mut self, group: usize) -> &mut PredictedGroupSums {
         let (genes, no_points) = (self.genes, &self.no_points);
         self.groups
             .entry(group)
-            .or_insert_with(|| GroupSums { moments: Moments::new(genes), points: no_points.clone() })
+            .or_insert_with(|| PredictedGroupSums { moments: Moments::new(genes), points: no_points.clone() })
     }
 }
 
@@ -236,11 +236,12 @@ impl Sink for SumPredictedRows {
 
     fn finish(self) -> Result<Self::Summary, BoxError> {
         let is_means = self.is_means;
-        let profile = |(group, sums): (usize, GroupSums)| ModelProfiles {
+        let profile = |(group, sums): (usize, PredictedGroupSums)| ModelProfiles {
             group,
             condition: sums.moments.mean(),
             variance: (!is_means).then(|| sums.moments.variance_unbiased()).filter(|_| sums.moments.cells() > 1),
             points: sums.points.filter(|_| !is_means),
+            offset: None,
             control: None,
             distance: None,
         };

@@ -319,6 +319,7 @@ impl<'a> GatheredProfiles<'a> {
                     condition: mean,
                     variance: Some(variance),
                     points: None,
+                    offset: None,
                     control: None,
                     distance: None,
                 },

@@ -27,8 +27,9 @@ fn versus(change: &dyn Fn(usize) -> f64, model: &dyn Fn(usize) -> f64, rival: &d
     let (truth, truth_blocks) = cells(&|gene| start(gene) + change(gene), 60, 1.0, 1);
     let (reference, reference_blocks) = cells(&start, 60, 1.0, 2);
     let source: Vec<f64> = (0..GENES).map(start).collect();
-    let chosen = ScoredGenes::choose(&truth, &reference, Some((0..GENES).collect()));
-    let comparison = Comparison { truth: &truth, reference: &reference, source: &source, chosen: &chosen };
+    let chosen = ScoredGenes::choose(&truth, &reference, None, Some((0..GENES).collect()));
+    let comparison =
+        Comparison { truth: &truth, reference: &reference, source: &source, chosen: &chosen, perturbed: None };
     let contestants = std::array::from_fn(|at| {
         let added = if at == 0 { model } else { rival };
         let predicted = Predicted::from((0..GENES).map(|gene| source[gene] + added(gene)).collect::<Vec<_>>());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use evaluate::{BaselineScores, Scatter};
+use evaluate::{BaselineScores, Scatter, ScoreRanges};
 use statistics::scale::Scale;
 
 use super::*;
@@ -32,6 +32,7 @@ fn condition(index: u32, split: &str) -> ConditionScores {
         distance: None,
         beyond_additive: None,
         ceiling: scores(0.09),
+        range: ScoreRanges::default(),
         baselines: BaselineScores {
             control: PredictionScores {
                 r2_mean: Some(0.8),
@@ -43,6 +44,7 @@ fn condition(index: u32, split: &str) -> ConditionScores {
             additive: scores(0.03),
             additive_similar: scores(0.04),
             linear: scores(0.06),
+            offset: None,
         },
         versus: BTreeMap::new(),
     }

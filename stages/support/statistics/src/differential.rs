@@ -46,16 +46,23 @@ pub fn largest(mut ranked: Vec<(f64, usize)>, count: usize) -> Vec<usize> {
 /// Undefined if one of the groups has fewer than two cells.
 #[must_use]
 pub fn differential_genes(perturbed: &MeanProfile, control: &MeanProfile) -> Option<Vec<usize>> {
-    let (variance, control_variance) = (perturbed.variance_unbiased()?, control.variance_unbiased()?);
-    let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
-    let p_values: Vec<f64> = (0..perturbed.mean.len())
-        .map(|gene| {
-            let change = perturbed.mean[gene] - control.mean[gene];
-            welch(change, variance[gene] / cells, cells, control_variance[gene] / control_cells, control_cells)
-        })
-        .collect();
+    let p_values = welch_p_values(perturbed, control)?;
     let Some(largest) = largest_discovery(&p_values) else { return Some(Vec::new()) };
     Some((0..p_values.len()).filter(|gene| p_values[*gene] <= largest).collect())
+}
+
+/// The two-sided p-value of Welch's t-test between the two groups, for each gene.
+///
+/// Undefined if one of the groups has fewer than two cells.
+#[must_use]
+pub fn welch_p_values(perturbed: &MeanProfile, control: &MeanProfile) -> Option<Vec<f64>> {
+    let (variance, control_variance) = (perturbed.variance_unbiased()?, control.variance_unbiased()?);
+    let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
+    let p_value = |gene: usize| {
+        let change = perturbed.mean[gene] - control.mean[gene];
+        welch(change, variance[gene] / cells, cells, control_variance[gene] / control_cells, control_cells)
+    };
+    Some((0..perturbed.mean.len()).map(p_value).collect())
 }
 
 /// The `count` of these genes with the largest absolute change, in descending order; among equals, the
@@ -77,8 +84,9 @@ pub fn overlap(real: &[usize], predicted: &[usize], count: usize, predicted_chan
     if count == 0 || nothing_changes || predicted_change.iter().any(|change| !change.is_finite()) {
         return None;
     }
-    let predicted = &predicted[..count.min(predicted.len())];
-    let shared = real[..count].iter().filter(|gene| predicted.contains(gene)).count();
+    let mut predicted = predicted[..count.min(predicted.len())].to_vec();
+    predicted.sort_unstable();
+    let shared = real[..count].iter().filter(|gene| predicted.binary_search(gene).is_ok()).count();
     Some(shared as f64 / count as f64)
 }
 
@@ -107,7 +115,7 @@ pub fn effect_size(perturbed: &MeanProfile, control: &MeanProfile) -> Option<f64
 }
 
 /// The two-sided p-value of Welch's t-test, given the change and the squared standard error of each mean.
-fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) -> f64 {
+pub(crate) fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) -> f64 {
     let error = error_a + error_b;
     if error == 0.0 {
         return if change == 0.0 { 1.0 } else { 0.0 };

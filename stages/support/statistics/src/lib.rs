@@ -1,7 +1,8 @@
 //! Statistics, independent of files and networks.
 //!
-//! [`moments`] of a stream of cells; [`differential`] tests of one group against another; [`metrics`] of one vector against
-//! another; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
+//! [`moments`] of a stream of cells; [`differential`] tests of one group against another by moments, and against the
+//! [`rest`] of a context; the [`mann_whitney`] test by cells, [`false_discovery`] rates of many tests, and scores of a
+//! [`differential_table`]; [`metrics`] of one vector against another, [`ranks`], the [`dependence`] between genes; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
 //! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
 //!
 //! ```
@@ -16,11 +17,17 @@ pub mod axes;
 pub mod blocks;
 pub mod bootstrap;
 pub mod compared;
+pub mod dependence;
 pub mod differential;
+pub mod differential_table;
+pub mod false_discovery;
 pub mod loess;
+pub mod mann_whitney;
 pub mod matched;
 pub mod metrics;
 pub mod moments;
 pub mod point_sets;
+pub mod ranks;
+pub mod rest;
 pub mod scale;
 pub mod solve;

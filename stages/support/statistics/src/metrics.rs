@@ -37,6 +37,13 @@ pub fn mean_squared_error(truth: &[f64], prediction: &[f64]) -> Option<f64> {
     defined(squares / truth.len() as f64)
 }
 
+/// The mean absolute difference. Undefined without genes.
+#[must_use]
+pub fn mean_absolute_error(truth: &[f64], prediction: &[f64]) -> Option<f64> {
+    let sum: f64 = truth.iter().zip(prediction).map(|(truth, prediction)| (truth - prediction).abs()).sum();
+    defined(sum / truth.len() as f64)
+}
+
 /// The Euclidean distance between two profiles.
 #[must_use]
 pub fn distance(a: &[f64], b: &[f64]) -> Option<f64> {
@@ -90,6 +97,7 @@ mod tests {
         assert!(near(r2_of(&[0, 3, 5], &TRUTH, &PREDICTION), 0.909_959_072_305_593_5));
         assert!(near(pearson(&TRUTH, &PREDICTION), 0.973_622_231_319_410_1));
         assert!(near(mean_squared_error(&TRUTH, &PREDICTION), 0.158_333_333_333_333_35));
+        assert!(near(mean_absolute_error(&TRUTH, &PREDICTION), 0.35));
     }
 
     #[test]

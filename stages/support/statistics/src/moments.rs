@@ -63,6 +63,22 @@ impl Moments {
         add(&mut self.squares, &other.squares);
     }
 
+    /// The cells that remain without those that `part` has seen, which are among those seen here; `None` if none remain.
+    ///
+    /// # Panics
+    /// If the two were created for different numbers of genes.
+    #[must_use]
+    pub fn without(&self, part: &Self) -> Option<Self> {
+        assert_eq!(self.sums.len(), part.sums.len(), "only moments of the same genes can be subtracted");
+        let cells = self.cells.checked_sub(part.cells).filter(|cells| *cells > 0)?;
+        let difference = |all: &[f64], part: &[f64]| all.iter().zip(part).map(|(all, part)| all - part).collect();
+        Some(Self {
+            cells,
+            sums: difference(&self.sums, &part.sums),
+            squares: difference(&self.squares, &part.squares),
+        })
+    }
+
     /// The same cells, reduced to these genes.
     ///
     /// # Panics
@@ -197,6 +213,15 @@ mod tests {
             let whole = dense(&cells);
             prop_assert_eq!(merged.cells(), whole.cells());
             prop_assert!(near(&merged.mean(), &whole.mean()) && near(&merged.variance(), &whole.variance()));
+        }
+
+        #[test]
+        fn without_a_part_the_others_remain(cells in cells(), at in 0_usize..30) {
+            let (first, second) = cells.split_at(at.min(cells.len() - 1));
+            let rest = dense(&cells).without(&dense(first)).expect("one cell remains");
+            prop_assert_eq!(rest.cells(), dense(second).cells());
+            prop_assert!(near(&rest.mean(), &dense(second).mean()) && near(&rest.variance(), &dense(second).variance()));
+            prop_assert_eq!(dense(first).without(&dense(first)), None);
         }
 
         #[test]

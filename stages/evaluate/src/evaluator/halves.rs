@@ -1,0 +1,98 @@
+//! One half of the evaluated cells as a prediction of the other: the ceiling, and the ranges of scores.
+
+use statistics::{differential::welch_p_values, false_discovery::adjusted, moments::MeanProfile, rest::against_rest};
+
+use super::{
+    Evaluator,
+    candidates::{Candidate, CandidateCells, Case, PREDICTIONS, ScoringCells, of_baseline},
+};
+use crate::{Baseline, Comparison, Predicted, PredictionScores, ScoreRanges, ScoredGenes};
+
+/// What the halves of the evaluated cells show.
+#[derive(Default)]
+pub(super) struct HalfScores {
+    /// The scores of the second half as a prediction of the first.
+    pub(super) ceiling: PredictionScores,
+    pub(super) ranges: ScoreRanges,
+}
+
+impl Evaluator {
+    /// Scores by the first half of the evaluated cells: of the second half, of the controls of the ranges, and of the model.
+    pub(super) fn by_halves(
+        &self,
+        case: &Case<'_>,
+        whole: &Comparison<'_>,
+        candidates: &[Option<Candidate<'_>>; PREDICTIONS],
+        [first, second]: [&MeanProfile; 2],
+    ) -> HalfScores {
+        let chosen = ScoredGenes::choose(first, case.reference, case.rest, whole.chosen.train.clone());
+        let [first_cells, second_cells] = &self.point_sets.real[case.at];
+        let comparison = Comparison { truth: first, chosen: &chosen, ..*whole };
+        let real = ScoringCells::new(comparison, first_cells, case.controls);
+        let score_of = |mean: Vec<f64>| {
+            let predicted = Predicted { mean, variance: second.variance_unbiased() };
+            real.score(&Candidate::new(case, predicted, CandidateCells::Own(second_cells.clone())))
+        };
+        let negatives: Vec<PredictionScores> = [Baseline::Control, Baseline::PerturbedMean]
+            .into_iter()
+            .filter_map(|baseline| Some(real.score(of_baseline(candidates, baseline)?)))
+            .collect();
+        let model = candidates[0].as_ref().map(|model| real.score(model)).unwrap_or_default();
+        let positive = score_of(duplicate(case, second, whole.perturbed));
+        HalfScores { ceiling: score_of(second.mean.clone()), ranges: ScoreRanges::new(&model, &negatives, &positive) }
+    }
+}
+
+/// The mean of some real cells, drawn towards the mean response where they do not differ from the rest:
+/// (1 − p) · mean + p · response, gene by gene, with adjusted p-values. In a context without other conditions, they are
+/// compared with controls and drawn towards no change.
+fn duplicate(case: &Case<'_>, cells: &MeanProfile, perturbed: Option<&[f64]>) -> Vec<f64> {
+    let nothing = case.source.mean.as_slice();
+    let (p_values, towards) = match case.rest {
+        Some(rest) => (against_rest(cells, rest).map(|test| test.adjusted_p), perturbed.unwrap_or(nothing)),
+        None => (welch_p_values(cells, case.reference).map(|p_values| adjusted(&p_values)), nothing),
+    };
+    let Some(p_values) = p_values else { return cells.mean.clone() };
+    let drawn = cells.mean.iter().zip(towards).zip(p_values).map(|((mean, towards), p)| (1.0 - p) * mean + p * towards);
+    drawn.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::ids::ConditionId;
+
+    use super::{super::joined::Context, *};
+    use crate::{ContextGroup, discrimination::RealConditions};
+
+    fn group(cells: u64, mean: &[f64]) -> MeanProfile {
+        MeanProfile { cells, mean: mean.into(), variance: vec![1.0; mean.len()] }
+    }
+
+    #[test]
+    fn a_duplicate_is_drawn_to_the_mean_response_where_it_does_not_differ_from_the_rest() {
+        let (half, rest) = (group(40, &[9.0, 2.0]), group(400, &[1.0, 2.0]));
+        let (source, reference) = (group(50, &[0.0, 0.5]), group(50, &[9.0, 1.5]));
+        let context = Context::default();
+        let of_context = ContextGroup { condition: ConditionId(1), context: Vec::new(), members: Vec::new() };
+        let real = RealConditions { others: &[], reference: &[], left_out: &[] };
+        let case = Case {
+            at: 0,
+            group: &of_context,
+            context: &context,
+            source: &source,
+            reference: &reference,
+            rest: Some(&rest),
+            controls: None,
+            real,
+        };
+        let near = |found: &[f64], expected: [f64; 2]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near(&duplicate(&case, &half, Some(&[5.0, 1.0])), [9.0, 1.0]));
+        assert!(near(&duplicate(&case, &half, None), [9.0, 0.5]), "without a mean response, it is drawn to no change");
+        let alone = Case { rest: None, ..case };
+        let drawn = duplicate(&alone, &half, Some(&[5.0, 1.0]));
+        assert!(near(&drawn[..1], [0.0, 0.0]), "the first gene is that of the controls: {drawn:?}");
+        assert!(drawn[1] > 1.8 && drawn[1] < 2.0, "the second differs from them: {drawn:?}");
+        let cell = group(1, &[9.0, 2.0]);
+        assert_eq!(duplicate(&alone, &cell, None), cell.mean, "a single cell shows no difference");
+    }
+}
