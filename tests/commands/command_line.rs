@@ -80,7 +80,7 @@ fn evaluation_tells_model_and_baselines_apart(evaluation: &Value, held_out: &str
     let metrics = ["r2_mean", "r2_var", "r2_mean_top20", "r2_mean_top20_train", "pearson_delta", "mse_delta"];
     let baselines = ["control", "perturbed_mean", "additive", "additive_similar", "linear"];
     has(evaluation, &["scale", "summary", "conditions", "mean", "median", "baselines"]);
-    assert_eq!(evaluation["scale"], "log1p");
+    assert_eq!(evaluation["scale"], "log1p_cp10k");
     has(&evaluation["mean"], &metrics);
     has(&evaluation["baselines"], &baselines);
     let conditions = evaluation["conditions"].as_array().unwrap();
