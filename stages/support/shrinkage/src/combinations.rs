@@ -38,64 +38,71 @@ struct SeenCombination {
     weights: Matrix,
 }
 
-impl Combinations {
-    /// Sums without anything beyond.
-    pub(crate) fn none() -> Self {
-        Self { slope: 1.0, seen: Vec::new() }
+/// Fits the factor of the sums of effects (`genes × rows`) in combinations, and then the misfit that it leaves.
+pub(crate) fn fit_slope(process: &mut Process, sums: &Matrix) -> f64 {
+    let rows = process.shifts.combinations();
+    let genes = process.shifts.genes();
+    let control_noise = |row: usize| process.background.control_noise[process.shifts.rows[row].context];
+    let noise: Vec<f64> = rows.iter().map(|row| process.shifts.noise[*row] + control_noise(*row)).collect();
+    let value = |row: usize, gene: usize| process.shifts.values[(gene, row)] - process.background(row, gene);
+    let (mut by_residual, mut by_sum) = (0.0, 0.0);
+    for (row, noise) in rows.iter().zip(&noise) {
+        let sum = sums.column(*row);
+        let residual: f64 = (0..genes).map(|gene| sum[gene] * (value(*row, gene) - sum[gene])).sum();
+        by_residual += residual / (noise + process.misfit);
+        by_sum += sum.norm_squared() / (noise + process.misfit);
     }
+    let precision = by_sum / GENES_PER_EVIDENCE + SLOPE_DEVIATION.powi(-2);
+    let slope = 1.0 + by_residual / GENES_PER_EVIDENCE / precision;
 
-    /// Fits the slope, then the misfit, then what each combination leaves, given the sums of effects (`genes × rows`).
+    let left = |row: usize, gene: usize| value(row, gene) - slope * sums[(gene, row)];
+    let squares = rows.iter().map(|row| mean((0..genes).map(|gene| left(*row, gene).powi(2))));
+    let misfit = (mean(squares) - mean(noise.iter().copied())).max(0.0);
+    // Half a step, since the effects follow in the next pass.
+    process.misfit = 0.5 * misfit + 0.5 * process.misfit;
+    slope
+}
+
+/// What the slope adds to the sums of combinations, `genes × rows`; 0 in other rows.
+pub(crate) fn beyond_sums(process: &Process, sums: &Matrix, slope: f64) -> Matrix {
+    let mut beyond = Matrix::zeros(sums.nrows(), sums.ncols());
+    for row in process.shifts.combinations() {
+        beyond.set_column(row, &(sums.column(row) * (slope - 1.0)));
+    }
+    beyond
+}
+
+impl Combinations {
+    /// Estimates what each combination has beyond the slope times the sum of its effects (`genes × rows`).
     ///
     /// # Errors
     /// Numbers that are not finite.
-    pub(crate) fn fit(process: &mut Process, prior: &ScalePrior, kernel: WeighedKernel, sums: &Matrix) -> Result<Self> {
+    pub(crate) fn new(
+        process: &Process,
+        prior: &ScalePrior,
+        kernel: WeighedKernel,
+        sums: &Matrix,
+        slope: f64,
+    ) -> Result<Self> {
         let rows = process.shifts.combinations();
-        let genes = process.shifts.genes();
-        let noise: Vec<f64> = rows
-            .iter()
-            .map(|row| process.shifts.noise[*row] + process.background.control_noise[process.shifts.rows[*row].context])
-            .collect();
-        let value = |row: usize, gene: usize| process.shifts.values[(gene, row)] - process.background(row, gene);
-        let (mut by_residual, mut by_sum) = (0.0, 0.0);
-        for (row, noise) in rows.iter().zip(&noise) {
-            let sum = sums.column(*row);
-            let residual: f64 = (0..genes).map(|gene| sum[gene] * (value(*row, gene) - sum[gene])).sum();
-            by_residual += residual / (noise + process.misfit);
-            by_sum += sum.norm_squared() / (noise + process.misfit);
-        }
-        let precision = by_sum / GENES_PER_EVIDENCE + SLOPE_DEVIATION.powi(-2);
-        let slope = 1.0 + by_residual / GENES_PER_EVIDENCE / precision;
-
-        let left = |row: usize, gene: usize| value(row, gene) - slope * sums[(gene, row)];
-        let squares = rows.iter().map(|row| mean((0..genes).map(|gene| left(*row, gene).powi(2))));
-        let misfit = (mean(squares) - mean(noise.iter().copied())).max(0.0);
-        let misfit = 0.5 * misfit + 0.5 * process.misfit;
-
-        let mut seen: Vec<SeenCombination> = Vec::new();
-        for of_one in rows.chunk_by(|one, other| process.shifts.rows[*one].parts == process.shifts.rows[*other].parts) {
-            let contexts: Vec<usize> = of_one.iter().map(|row| process.shifts.rows[*row].context).collect();
-            let values = Matrix::from_fn(genes, of_one.len(), |gene, at| left(of_one[at], gene));
+        let parts_of = |row: usize| &process.shifts.rows[row].parts;
+        let own = |rows: &[usize]| {
+            let contexts: Vec<usize> = rows.iter().map(|row| process.shifts.rows[*row].context).collect();
+            let values = Matrix::from_fn(process.shifts.genes(), rows.len(), |gene, at| {
+                let value = process.shifts.values[(gene, rows[at])] - process.background(rows[at], gene);
+                value - slope * sums[(gene, rows[at])]
+            });
             let between = &process.kernels[kernel.kernel].between;
             let covariances = between.select_rows(&contexts).select_columns(&contexts);
             // The misfit is what this component estimates, so it is no noise here.
-            let spectrum = Spectrum::new(&covariances, process.noise(of_one, 0.0))?;
+            let spectrum = Spectrum::new(&covariances, process.noise(rows, 0.0))?;
             let likelihoods = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, &values))];
             let shares = shares(&likelihoods, &prior.shares, PRIOR_OF_SCALES, 25);
             let weights = spectrum.weights(&prior.scales, &values, &likelihoods[0].responsibilities(&shares));
-            let parts = process.shifts.rows[of_one[0]].parts.clone();
-            seen.push(SeenCombination { parts, contexts, kernel: kernel.kernel, weights });
-        }
-        process.misfit = misfit;
+            Ok(SeenCombination { parts: parts_of(rows[0]).clone(), contexts, kernel: kernel.kernel, weights })
+        };
+        let seen = rows.chunk_by(|one, other| parts_of(*one) == parts_of(*other)).map(own).collect::<Result<_>>()?;
         Ok(Self { slope, seen })
-    }
-
-    /// What the slope adds to the sums of combinations, `genes × rows`; 0 in other rows.
-    pub(crate) fn beyond_sums(&self, process: &Process, sums: &Matrix) -> Matrix {
-        let mut beyond = Matrix::zeros(sums.nrows(), sums.ncols());
-        for row in process.shifts.combinations() {
-            beyond.set_column(row, &(sums.column(row) * (self.slope - 1.0)));
-        }
-        beyond
     }
 
     /// Adds what a combination has of its own, if it was seen at these doses, on a range of genes in a context.

@@ -6,7 +6,7 @@ use crate::{
     Matrix,
     background::Background,
     choice::{PRIOR_OF_SCALES, WeighedKernel},
-    combinations::Combinations,
+    combinations::{Combinations, beyond_sums, fit_slope},
     joint::first_effects,
     mixture::{Likelihoods, ScalePrior, shares},
     process::Process,
@@ -111,10 +111,13 @@ impl Effects {
             rows.map(|rows| Matrix::zeros(genes, rows)).collect()
         };
         let mut beyond = Matrix::zeros(genes, process.shifts.rows.len());
-        let mut effects = Self { of_perturbations: Vec::new(), combinations: Combinations::none() };
+        let mut slope = 1.0;
+        let mut of_perturbations = Vec::new();
+        let mut sums = Matrix::zeros(0, 0);
         for pass in 0..PASSES[usize::from(!combined)] {
-            let mut sums = summed(process, &parts);
-            effects.of_perturbations.clear();
+            // The estimates of the pass before are only known by their effects in rows.
+            of_perturbations.clear();
+            sums = summed(process, &parts);
             for (at, part) in parts.iter_mut().enumerate() {
                 let exposures = &process.shifts.perturbations[at].all;
                 let mut left = process.beyond_background(exposures);
@@ -125,24 +128,25 @@ impl Effects {
                 }
                 let effect = PerturbationEffect::new(process, prior, kernels, at, &left)?;
                 let with_others = exposures.iter().any(|exposure| process.shifts.rows[exposure.row].is_combination());
-                let change =
-                    (effect.at(process, at, exposures) - &*part) * if with_others { STEP_OF_COMBINED } else { 1.0 };
+                let step = if with_others { STEP_OF_COMBINED } else { 1.0 };
+                let change = (effect.at(process, at, exposures) - &*part) * step;
                 for (place, exposure) in exposures.iter().enumerate() {
                     let mut sum = sums.column_mut(exposure.row);
                     sum += change.column(place);
                 }
                 *part += change;
-                effects.of_perturbations.push(effect);
+                of_perturbations.push(effect);
             }
             if combined {
-                effects.combinations = Combinations::fit(process, prior, kernels[0], &sums)?;
-                beyond = effects.combinations.beyond_sums(process, &sums);
+                slope = fit_slope(process, &sums);
+                beyond = beyond_sums(process, &sums, slope);
             }
             if pass == 0 {
-                process.background = Background::new(&process.shifts, prior, Some(&(sums + &beyond)))?;
+                process.background = Background::new(&process.shifts, prior, Some(&(&sums + &beyond)))?;
             }
         }
-        Ok(effects)
+        let combinations = Combinations::new(process, prior, kernels[0], &sums, slope)?;
+        Ok(Self { of_perturbations, combinations })
     }
 }
 

@@ -77,8 +77,9 @@ impl AdaptiveShrinkage {
     /// in a context; no group with two cells; no context with controls and perturbed cells.
     pub fn fit(training: &TrainingSums) -> Result<Self> {
         training.check()?;
-        let variances = GeneVariances::new(training)?;
-        let shifts = Shifts::new(training, &variances)?;
+        let training = training.in_order()?;
+        let variances = GeneVariances::new(&training)?;
+        let shifts = Shifts::new(&training, &variances)?;
         let kernels = candidates(&shifts, &variances);
         let mut prior = ScalePrior::new(&shifts.values, &shifts.noise);
         let background = Background::new(&shifts, &prior, None)?;

@@ -90,11 +90,11 @@ impl Spectrum {
     pub(crate) fn log_likelihoods(&self, scales: &[f64], rows: &Matrix) -> Matrix {
         let variance = |row: usize, scale: usize| 1.0 + scales[scale] * self.values[row];
         let precisions = Matrix::from_fn(self.values.len(), scales.len(), |row, scale| -0.5 / variance(row, scale));
-        let constant = |scale: usize| {
+        let mut out = Matrix::zeros(rows.nrows(), scales.len());
+        for (scale, mut column) in out.column_iter_mut().enumerate() {
             let logarithms: f64 = (0..self.values.len()).map(|row| variance(row, scale).ln()).sum();
-            -0.5 * logarithms - self.log_determinant
-        };
-        let mut out = Matrix::from_fn(rows.nrows(), scales.len(), |_, scale| constant(scale));
+            column.fill(-0.5 * logarithms - self.log_determinant);
+        }
         for (start, count) in blocks(rows.nrows()) {
             let mut rotated = rows.rows(start, count) * &self.basis;
             rotated.apply(|value| *value *= *value);
@@ -196,8 +196,9 @@ fn normalise(responsibilities: &mut Matrix) {
     for column in responsibilities.column_iter() {
         total.iter_mut().zip(column.iter()).for_each(|(sum, value)| *sum += value);
     }
+    total.iter_mut().for_each(|sum| *sum = 1.0 / *sum);
     for mut column in responsibilities.column_iter_mut() {
-        column.iter_mut().zip(&total).for_each(|(value, sum)| *value /= sum);
+        column.iter_mut().zip(&total).for_each(|(value, inverse)| *value *= inverse);
     }
 }
 

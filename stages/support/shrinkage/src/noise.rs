@@ -51,7 +51,7 @@ impl GeneVariances {
     /// as of `POOLED_CELLS` more cells that vary as all do.
     pub(crate) fn of_mean(&self, cells: &CellSums) -> f64 {
         let scatter = mean(self.variances.iter().enumerate().map(|(gene, variance)| cells.scatter(gene) / variance));
-        INFLATION * (scatter + POOLED_CELLS) / (cells.count() - 1.0 + POOLED_CELLS) / cells.count()
+        INFLATION * (scatter.max(0.0) + POOLED_CELLS) / (cells.count() - 1.0 + POOLED_CELLS) / cells.count()
     }
 }
 

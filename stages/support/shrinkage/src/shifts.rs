@@ -7,7 +7,7 @@ use schemas::Result;
 use crate::{
     Matrix,
     noise::GeneVariances,
-    sums::{ConditionSums, DosedPart, TrainingSums, refused, sorted_parts},
+    sums::{ConditionSums, DosedPart, TrainingSums, refused},
 };
 
 /// A group of perturbed cells in a context with controls.
@@ -74,10 +74,10 @@ pub(crate) struct Shifts {
 }
 
 impl Shifts {
-    /// The shifts of the groups whose context has controls.
+    /// The shifts of the groups whose context has controls; the groups are in order.
     ///
     /// # Errors
-    /// Wrong parts, a condition twice in a context, or no group in a context with controls.
+    /// No group in a context with controls.
     pub(crate) fn new(training: &TrainingSums, variances: &GeneVariances) -> Result<Self> {
         let mut known = 0..;
         let numbers: Vec<_> = training.controls.iter().map(|cells| cells.as_ref().and_then(|_| known.next())).collect();
@@ -86,22 +86,17 @@ impl Shifts {
             controls[context].values[gene] / controls[context].count()
         });
 
-        let mut groups: Vec<(ShiftRow, &ConditionSums)> = Vec::with_capacity(training.conditions.len());
-        for condition in &training.conditions {
-            let parts = sorted_parts(&condition.parts)?;
-            if let Some(context) = numbers[condition.context] {
-                groups.push((ShiftRow { parts, context }, condition));
-            }
-        }
+        let groups: Vec<(ShiftRow, &ConditionSums)> = training
+            .conditions
+            .iter()
+            .filter_map(|condition| {
+                let context = numbers[condition.context]?;
+                Some((ShiftRow { parts: condition.parts.clone(), context }, condition))
+            })
+            .collect();
         if groups.is_empty() {
             let message = "no context has both controls and perturbed cells";
             return Err(refused(message, "give controls of the same contexts"));
-        }
-        groups.sort_by_key(|(row, _)| (order(&row.parts), row.context));
-        let same = |a: &ShiftRow, b: &ShiftRow| a.parts == b.parts && a.context == b.context;
-        if let Some(pair) = groups.windows(2).find(|pair| same(&pair[0].0, &pair[1].0)) {
-            let message = format!("context {} has a condition twice", pair[0].1.context);
-            return Err(refused(message, "add its groups up"));
         }
 
         let values = Matrix::from_fn(training.genes, groups.len(), |gene, row| {
@@ -136,11 +131,6 @@ impl Shifts {
     pub(crate) fn combinations(&self) -> Vec<usize> {
         (0..self.rows.len()).filter(|row| self.rows[*row].is_combination()).collect()
     }
-}
-
-/// A key by which parts are sorted; doses are positive, so their bits are in their order.
-fn order(parts: &[DosedPart]) -> Vec<(u32, u64)> {
-    parts.iter().map(|part| (part.perturbation, part.dose.to_bits())).collect()
 }
 
 fn by_perturbation(rows: &[ShiftRow]) -> Vec<PerturbationRows> {

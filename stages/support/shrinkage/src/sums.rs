@@ -84,9 +84,9 @@ pub(crate) fn sorted_parts(parts: &[DosedPart]) -> Result<Vec<DosedPart>> {
     }
 }
 
-impl TrainingSums<'_> {
+impl<'a> TrainingSums<'a> {
     /// All groups: controls, then conditions.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &CellSums<'_>> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &CellSums<'a>> {
         self.controls.iter().flatten().chain(self.conditions.iter().map(|condition| &condition.cells))
     }
 
@@ -120,6 +120,31 @@ impl TrainingSums<'_> {
                 Err(refused(message, "give the controls of each context, or none"))
             }
             None => Ok(()),
+        }
+    }
+
+    /// The same groups with ascending parts, in ascending order of parts and context, so that sums over groups do not
+    /// depend on the order in which these were given.
+    ///
+    /// # Errors
+    /// Wrong parts, or a condition twice in a context.
+    pub(crate) fn in_order(&self) -> Result<Self> {
+        let mut sorted = self.clone();
+        for condition in &mut sorted.conditions {
+            condition.parts = sorted_parts(&condition.parts)?;
+        }
+        // Doses are positive, so their bits are in their order.
+        let key = |condition: &ConditionSums| -> Vec<(u32, u64)> {
+            condition.parts.iter().map(|part| (part.perturbation, part.dose.to_bits())).collect()
+        };
+        sorted.conditions.sort_by_cached_key(|condition| (key(condition), condition.context));
+        let same = |pair: &&[ConditionSums]| pair[0].parts == pair[1].parts && pair[0].context == pair[1].context;
+        match sorted.conditions.windows(2).find(same) {
+            Some(pair) => {
+                let message = format!("context {} has a condition twice", pair[0].context);
+                Err(refused(message, "add its groups up"))
+            }
+            None => Ok(sorted),
         }
     }
 }

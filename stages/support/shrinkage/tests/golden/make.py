@@ -31,7 +31,9 @@ class Training:
 
     def add(self, parts, context, cells, shift=0.0):
         drawn = self.levels[context] + shift + self.random.normal(0.0, 1.0, (cells, self.genes)) * self.deviations
-        sums = [np.round(drawn.sum(0), 4), np.round((drawn * drawn).sum(0), 4)]
+        values = np.round(drawn.sum(0), 4)
+        # One cell has no scatter, not even by rounding.
+        sums = [values, values**2 if cells == 1 else np.round((drawn * drawn).sum(0), 4)]
         self.groups.append({"parts": parts, "context": context, "cells": cells, "sums": [list(map(float, s)) for s in sums]})
 
     def ask(self, parts, context):
