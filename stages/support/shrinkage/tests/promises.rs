@@ -5,6 +5,7 @@ mod support {
     pub(crate) mod drawn;
 }
 
+use schemas::numbers::bounded;
 use shrinkage::{AdaptiveShrinkage, DosedPart, ShiftTarget};
 
 use self::support::drawn::{Drawn, at_dose, root_mean_square, single};
@@ -57,16 +58,14 @@ fn a_context_left_out_has_the_effect_that_all_others_share() {
     let mut drawn = Drawn::new(GENES, 4);
     for context in 0..4 {
         drawn.add(&[], context, 500, |_| 0.0);
-        for perturbation in 0..4_u32 {
-            if context as u32 != perturbation {
-                drawn.add(&single(perturbation), context, 200, |gene| effect(gene + perturbation as usize));
-            }
+        for perturbation in (0..4).filter(|perturbation| *perturbation != context) {
+            drawn.add(&single(bounded(perturbation)), context, 200, |gene| effect(gene + perturbation));
         }
     }
     let estimator = fitted(&drawn);
     for context in 0..4 {
         let truth: Vec<f64> = (0..GENES).map(|gene| effect(gene + context)).collect();
-        let found = shift(&estimator, &single(context as u32), context);
+        let found = shift(&estimator, &single(bounded(context)), context);
         assert!(difference(&found, &truth) < 0.1 * root_mean_square(truth.into_iter()));
     }
 }
@@ -78,10 +77,10 @@ fn effects_add_up_in_combinations_and_parts_never_seen_alone_are_told_from_each_
     for context in 0..2 {
         drawn.add(&[], context, 1_000, |_| 0.0);
         for perturbation in 0..3 {
-            drawn.add(&single(perturbation as u32), context, 300, of(perturbation));
+            drawn.add(&single(bounded(perturbation)), context, 300, of(perturbation));
         }
         for alone in 0..2 {
-            let pair = [single(alone as u32), single(3)].concat();
+            let pair = [single(bounded(alone)), single(3)].concat();
             drawn.add(&pair, context, 300, |gene| of(alone)(gene) + of(3)(gene));
         }
     }
@@ -119,11 +118,11 @@ fn mixed(order: impl Fn(usize) -> usize) -> Drawn {
     let mut drawn = Drawn::with_order(GENES, 3, order);
     for context in 0..3 {
         drawn.add(&[], context, 40 + 100 * context as u64, |_| 0.0);
-        for perturbation in 0..6_u32 {
-            let cells = [1, 2, 30, 200][(perturbation as usize + context) % 4];
-            let dose = f64::from(1 + perturbation % 2 * context as u32);
-            drawn.add(&at_dose(perturbation, dose), context, cells, |gene| {
-                dose * effect(gene * (1 + perturbation as usize))
+        for perturbation in 0..6 {
+            let cells = [1, 2, 30, 200][(perturbation + context) % 4];
+            let dose = (1 + perturbation % 2 * context) as f64;
+            drawn.add(&at_dose(bounded(perturbation), dose), context, cells, |gene| {
+                dose * effect(gene * (1 + perturbation))
             });
         }
         drawn.add(&[single(0), single(2)].concat(), context, 20, |gene| effect(gene) + effect(3 * gene));
@@ -208,14 +207,16 @@ fn what_training_did_not_have_has_an_answer() {
     assert!(unknown.shift.iter().zip(&twice.shift).all(|(one, two)| (2.0 * one - two).abs() < 1e-12));
 }
 
+type Change = &'static dyn Fn(&mut Drawn);
+
 #[test]
 fn what_cannot_be_estimated_is_refused() {
-    let refused = |change: &dyn Fn(&mut Drawn)| {
+    let refused = |change: Change| {
         let mut drawn = mixed(|gene| gene);
         change(&mut drawn);
         AdaptiveShrinkage::fit(&drawn.sums()).expect_err("it is refused").to_string()
     };
-    let cases: [(&str, &dyn Fn(&mut Drawn)); 7] = [
+    let cases: [(&str, Change); 7] = [
         ("no cells", &|drawn| drawn.groups[3].cells = 0),
         ("not of 60 genes", &|drawn| drawn.groups[3].values.truncate(59)),
         ("not finite", &|drawn| drawn.groups[3].squares[7] = f64::NAN),
