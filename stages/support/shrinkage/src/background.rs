@@ -1,5 +1,5 @@
-//! What all perturbations of a context share: a response to any perturbation, and the noise of the controls that is in
-//! every shift of the context.
+//! The common part of a context's shifts. It has two sources: cells respond to being perturbed at all, and the same
+//! controls are subtracted every time, with their noise.
 
 use schemas::Result;
 
@@ -15,7 +15,8 @@ const ENOUGH_GROUPS: usize = 5;
 const ACROSS_CONTEXTS: f64 = 0.7;
 /// How many genes' worth of evidence speaks for no shared response.
 const PRIOR_STRENGTH: f64 = 10.0;
-/// Once effects are known, the noise of a mean is that of its rows, somewhat inflated, with part of how much they differ.
+/// Once effects are known, the noise of a mean is that of its rows, somewhat inflated, with part of how much they
+/// differ.
 const INFLATION: f64 = 1.3;
 const PART_OF_DIFFERENCES: f64 = 0.3;
 /// Before that it is how much the rows differ, somewhat inflated.
@@ -42,8 +43,8 @@ impl Background {
         Self { shared: zeros.clone(), elsewhere, own: zeros, control_noise: shifts.control_noise.clone() }
     }
 
-    /// The background of single perturbations, less what is `explained` (`genes × rows`) by their effects once these are
-    /// estimated. Without a context that has enough groups, there is none.
+    /// The background of single perturbations, less what is `explained` (`genes × rows`) by their effects once these
+    /// are estimated. Without a context that has enough groups, there is none.
     ///
     /// # Errors
     /// Numbers that are not finite.

@@ -10,7 +10,8 @@ use crate::{
     shifts::{Exposure, PerturbationRows},
 };
 
-/// The kernel with which the scales are fitted, and with which effects are estimated where contexts tell nothing.
+/// The kernel with which the scales are fitted, and with which effects are estimated where no perturbation was seen
+/// in two contexts.
 const USUAL_KERNEL: usize = 2;
 /// Numbers of perturbations that suffice for the scales, and for the kernels.
 const ENOUGH_FOR_SCALES: usize = 60;
@@ -57,8 +58,8 @@ pub(crate) fn fit_scales(process: &Process, prior: &mut ScalePrior) -> Result<()
     Ok(())
 }
 
-/// For each gene, ln of how much more likely each scale is than over all genes: genes that answer many perturbations are
-/// likelier to answer others, too.
+/// For each gene, ln of how much more likely each scale is than over all genes. Some genes respond to almost
+/// anything, and expecting that of them saves evidence.
 fn relative_shares(likelihoods: &[Likelihoods], shares: &[f64]) -> Matrix {
     let genes = likelihoods[0].genes();
     let mut of_genes = Matrix::from_fn(genes, shares.len(), |_, scale| shares[scale]);
@@ -72,7 +73,8 @@ fn relative_shares(likelihoods: &[Likelihoods], shares: &[f64]) -> Matrix {
     Matrix::from_fn(genes, shares.len(), |gene, scale| (of_genes[(gene, scale)] / shares[scale].max(1e-12) + 1e-6).ln())
 }
 
-/// The kernels between contexts, weighed by marginal likelihood and by how well they predict contexts that are left out.
+/// The kernels between contexts, weighed by marginal likelihood and by how well they predict contexts that are left
+/// out.
 ///
 /// # Errors
 /// Numbers that are not finite.
@@ -144,7 +146,8 @@ impl LeftOut {
         Self { errors: vec![0.0; kernels], count: 0.0 }
     }
 
-    /// Leaves out each context of a perturbation's rows in turn; `values` are its rows beyond the background.
+    /// Predicts a perturbation's rows in each context from those in its other contexts; `values` are its rows beyond
+    /// the background.
     fn add(
         &mut self,
         process: &Process,

@@ -1,4 +1,4 @@
-//! What combinations have beyond the sum of their parts: a slope common to all, and for one that was seen, a component of
+//! Departures from additivity: a slope that all combinations have in common, and for each that was seen, a component of
 //! its own.
 
 use schemas::Result;

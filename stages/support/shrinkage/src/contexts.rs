@@ -72,7 +72,8 @@ impl Similarity {
     }
 }
 
-/// The kernels between contexts that are tried: of equals, and from three contexts on by the likeness of their controls.
+/// The kernels between contexts that are tried: of equals, and from three contexts on by the likeness of their
+/// controls.
 pub(crate) fn candidates(shifts: &Shifts, variances: &GeneVariances) -> Vec<ContextKernel> {
     let contexts = shifts.contexts();
     let equal = Similarity::equal(contexts);

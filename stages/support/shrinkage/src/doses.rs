@@ -1,7 +1,7 @@
 //! How effects grow with the dose.
 //!
-//! At dose d, an effect has the share u(d) = d/(d + K) (Hill 1910) of its size, relative to the largest dose, and a part
-//! of its own: the covariance of two doses is u(d)u(d′)[(1 − ω) + ω exp(−|ln d/d′| / ln 10)].
+//! At dose d, an effect has the share u(d) = d/(d + K) (Hill 1910) of its size, relative to the largest dose, and a
+//! part of its own: the covariance of two doses is u(d)u(d′)[(1 − ω) + ω exp(−|ln d/d′| / ln 10)].
 
 use std::f64::consts::LN_10;
 
@@ -22,7 +22,7 @@ const HALVES: usize = 25;
 /// Shares ω and factors of the noise that are tried.
 const OWN_SHARES: [f64; 4] = [0.03, 0.15, 0.35, 0.7];
 const NOISE_FACTORS: [f64; 4] = [1.0, 1.4, 2.0, 3.0];
-/// The share where nothing tells.
+/// The share where no perturbation has two rows in one context.
 const USUAL_OWN_SHARE: f64 = 0.15;
 /// Number of perturbations that suffice to choose among them.
 const ENOUGH: usize = 50;
@@ -92,8 +92,8 @@ pub(crate) fn curves(shifts: &Shifts, background: &Background) -> Vec<Option<Hil
     shifts.perturbations.iter().zip(&losses).map(curve).collect()
 }
 
-/// The geometric mean of half-effect doses, weighted by how well they fit: a perturbation's own loss counts once, the mean
-/// of all twice.
+/// The geometric mean of half-effect doses, weighted by how well they fit: a perturbation's own loss counts once, the
+/// mean of all twice.
 fn weighted_half(halves: &[f64], own: Option<&[f64]>, pooled: &[f64], measured: usize) -> f64 {
     let loss = |at: usize| own.map_or(0.0, |own| own[at]) + 2.0 * pooled[at] / real(measured);
     let least = (0..halves.len()).map(loss).fold(f64::INFINITY, f64::min);
@@ -102,7 +102,8 @@ fn weighted_half(halves: &[f64], own: Option<&[f64]>, pooled: &[f64], measured: 
     (logarithms / weights.iter().sum::<f64>()).exp()
 }
 
-/// How badly each half-effect dose explains the products of shifts at two doses in one context, in units of their noise;
+/// How badly each half-effect dose explains the products of shifts at two doses in one context, in units of their
+/// noise;
 /// `None` with fewer than two products. The noise of the controls, which both shifts share, is taken off.
 fn losses(of: &PerturbationRows, halves: &[f64], shifts: &Shifts, background: &Background) -> Option<Vec<f64>> {
     let top = of.all.iter().fold(0.0, |top: f64, row| top.max(row.dose));
@@ -133,8 +134,10 @@ fn losses(of: &PerturbationRows, halves: &[f64], shifts: &Shifts, background: &B
     Some(halves.iter().map(loss).collect())
 }
 
-/// The share that a dose has of its own, and a factor for the noise of all rows, by marginal likelihood within contexts.
-/// Only perturbations with several rows in one context tell; without them, the noise stays as it is.
+/// Chooses ω and a factor of the noise of all rows: those with the largest marginal likelihood. Perturbations with
+/// several rows in one context are compared; without any, the noise stays as it is.
+///
+/// Returns the factor.
 ///
 /// # Errors
 /// Numbers that are not finite.
@@ -142,9 +145,9 @@ pub(crate) fn choose(process: &mut Process, prior: &ScalePrior) -> Result<f64> {
     let repeats = |rows: &[Exposure]| {
         rows.iter().enumerate().any(|(at, row)| rows[..at].iter().any(|other| other.context == row.context))
     };
-    let tell = |at: &usize| process.doses.curves[*at].is_some() && repeats(&process.shifts.perturbations[*at].all);
-    let telling: Vec<usize> = (0..process.shifts.perturbations.len()).filter(tell).collect();
-    if telling.is_empty() {
+    let compared = |at: &usize| process.doses.curves[*at].is_some() && repeats(&process.shifts.perturbations[*at].all);
+    let chosen: Vec<usize> = (0..process.shifts.perturbations.len()).filter(compared).collect();
+    if chosen.is_empty() {
         let varied = process.doses.curves.iter().any(Option::is_some);
         process.doses.own = if varied { USUAL_OWN_SHARE } else { 0.0 };
         return Ok(1.0);
@@ -156,13 +159,13 @@ pub(crate) fn choose(process: &mut Process, prior: &ScalePrior) -> Result<f64> {
             process.doses.own = own;
             process.shifts.noise = noise.iter().map(|noise| noise * factor).collect();
             let mut likelihoods = Vec::new();
-            for at in evenly_spaced(telling.len(), ENOUGH) {
-                let rows = &process.shifts.perturbations[telling[at]].alone;
+            for at in evenly_spaced(chosen.len(), ENOUGH) {
+                let rows = &process.shifts.perturbations[chosen[at]].alone;
                 if rows.is_empty() {
                     likelihoods.push(Likelihoods::new(Matrix::zeros(process.shifts.genes(), prior.scales.len())));
                     continue;
                 }
-                let spectrum = process.spectrum(telling[at], COMPARED_BY, rows)?;
+                let spectrum = process.spectrum(chosen[at], COMPARED_BY, rows)?;
                 let logarithms = spectrum.log_likelihoods(&prior.scales, &process.beyond_background(rows));
                 likelihoods.push(Likelihoods::new(logarithms));
             }

@@ -20,8 +20,8 @@ use crate::{
 
 /// Shifts of any condition in any context, estimated from sums of groups.
 ///
-/// It keeps at most six numbers per gene and part of a group, and `genes × (contexts + groups)` more; while it is fitted,
-/// a number for each pair of groups and some twenty per gene for each of at most sixty perturbations besides.
+/// It keeps at most six numbers per gene and part of a group, and `genes × (contexts + groups)` more; while it is
+/// fitted, a number for each pair of groups and some twenty per gene for each of at most sixty perturbations besides.
 #[derive(Debug)]
 pub struct AdaptiveShrinkage {
     variances: GeneVariances,
@@ -36,8 +36,8 @@ pub struct AdaptiveShrinkage {
 pub struct ShiftTarget<'a> {
     /// What is done to the cells, in any order.
     pub parts: &'a [DosedPart],
-    /// Index of the context, into [`TrainingSums::controls`]. One without controls, or beyond these, is answered for as a
-    /// context of which nothing is known.
+    /// Index of the context, into [`TrainingSums::controls`]. One without controls, or beyond these, is answered for
+    /// as a context of which nothing is known.
     pub context: usize,
 }
 
@@ -61,7 +61,7 @@ pub struct FittedParameters {
     pub half_effects: Vec<(u32, f64)>,
     /// The share of its effect that a dose has of its own.
     pub own_of_doses: f64,
-    /// How much noisier groups are than their cells show.
+    /// Factor of the noise of groups, beyond what follows from the variance of their cells.
     pub noise_factor: f64,
     /// The factor of the sum of effects in combinations.
     pub slope: f64,
@@ -73,8 +73,8 @@ impl AdaptiveShrinkage {
     /// Estimates everything from the sums. Groups of contexts without controls count for the noise only.
     ///
     /// # Errors
-    /// Sums that are not finite numbers of all genes, empty groups, doses that are not positive, a condition that is twice
-    /// in a context; no group with two cells; no context with controls and perturbed cells.
+    /// Sums that are not finite numbers of all genes, empty groups, doses that are not positive, a condition that is
+    /// twice in a context; no group with two cells; no context with controls and perturbed cells.
     pub fn fit(training: &TrainingSums) -> Result<Self> {
         training.check()?;
         let training = training.in_order()?;
@@ -116,7 +116,8 @@ impl AdaptiveShrinkage {
         }
     }
 
-    /// The shift of a condition in a context, for a range of genes; ranges can be asked for in any order and on any thread.
+    /// The shift of a condition in a context, for a range of genes; ranges can be asked for in any order and on any
+    /// thread.
     ///
     /// The shared response counts once a part, effects are summed, and a combination's sum is multiplied by the slope.
     ///

@@ -1,5 +1,5 @@
-//! First estimates where perturbations were combined: all effects at once, by one linear process with one scale, so that
-//! parts that were never seen alone share evenly.
+//! Where backfitting starts if perturbations were combined: the posterior mean of all effects under one Gaussian
+//! process with a single scale. Two parts that only occur together get halves of what both do.
 
 use nalgebra::Cholesky;
 use schemas::{Error, Result};

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_those_of_the_genes_that_tell() {
+    fn shares_are_counts_where_each_gene_has_one_scale() {
         let sure = |scale: usize| (0..2).map(move |at| if at == scale { 0.0 } else { -50.0 });
         let rows: Vec<f64> = (0..10).flat_map(|gene| sure(usize::from(gene < 3))).collect();
         let likelihoods = Likelihoods::new(Matrix::from_row_slice(10, 2, &rows));

@@ -55,8 +55,8 @@ impl GeneVariances {
     }
 }
 
-/// Variances with `freedom` degrees of freedom, shrunk towards a common one (Smyth 2004, section 6.2): their logarithms
-/// vary by ψ′(d/2) due to sampling, and by ψ′(d₀/2) among genes.
+/// Posterior means of variances, given estimates with `freedom` degrees of freedom d (Smyth 2004, section 6.2).
+/// Logarithms of the estimates vary by ψ′(d/2) due to sampling, and by ψ′(d₀/2) among genes.
 fn moderated(pooled: &[f64], freedom: f64) -> Vec<f64> {
     let floor = 1e-3 * mean(pooled.iter().copied()) + 1e-12;
     let pooled: Vec<f64> = pooled.iter().map(|variance| variance.max(floor)).collect();

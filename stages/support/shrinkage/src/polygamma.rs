@@ -1,7 +1,7 @@
 //! The first two derivatives of ln Γ, for positive numbers.
 //!
-//! Both step up by their recurrence to where the asymptotic series has an error below 1e-13 (Abramowitz and Stegun 1964,
-//! 6.3.5, 6.3.18, 6.4.6 and 6.4.12).
+//! Both step up by their recurrence to where the asymptotic series has an error below 1e-13 (Abramowitz and Stegun
+//! 1964, 6.3.5, 6.3.18, 6.4.6 and 6.4.12).
 
 /// From here on, the asymptotic series are exact to 13 digits.
 const LARGE: f64 = 12.0;

@@ -47,8 +47,8 @@ impl Process {
         })
     }
 
-    /// The noise of rows: their own, with the misfit of combinations if they have one, and that of the controls that the
-    /// rows of a context share.
+    /// The noise of rows: their own, with the misfit of combinations if they have one, and that of the controls that
+    /// the rows of a context share.
     pub(crate) fn noise(&self, rows: &[usize], misfit: f64) -> Matrix {
         Matrix::from_fn(rows.len(), rows.len(), |row, column| {
             let [one, other] = [row, column].map(|at| &self.shifts.rows[rows[at]]);

@@ -7,7 +7,8 @@ use schemas::{Error, Result};
 pub struct CellSums<'a> {
     /// Number of cells (or wells), at least 1.
     pub cells: u64,
-    /// The sum of each gene's values, on the scale on which shifts are measured (for counts, log(1 + normalised count)).
+    /// The sum of each gene's values, on the scale on which shifts are measured (for counts, log(1 + normalised
+    /// count)).
     pub values: &'a [f64],
     /// The sum of each gene's squared values.
     pub squares: &'a [f64],
@@ -50,7 +51,7 @@ pub struct ConditionSums<'a> {
 pub struct TrainingSums<'a> {
     /// Number of genes: the length of every sum.
     pub genes: usize,
-    /// The controls of each context; `None` for a context without controls, whose groups tell only the noise.
+    /// The controls of each context; `None` for a context without controls, whose groups count for the noise only.
     pub controls: Vec<Option<CellSums<'a>>>,
     /// The perturbed groups, each condition at most once in a context.
     pub conditions: Vec<ConditionSums<'a>>,

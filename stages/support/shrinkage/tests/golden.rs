@@ -1,4 +1,8 @@
 //! Shifts and fitted parameters are those of the numpy prototype on the same sums, which `golden/make.py` asked.
+//!
+//! Two things can't be compared. Where there are more than 50 perturbations, the prototype draws some at random to
+//! choose kernels, and this crate takes them evenly spaced. The prototype fails on parts that were never alone in two
+//! or more contexts, and has no answer for perturbations and contexts that training lacks.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What the estimator promises, whatever the data: it finds what is there, says nothing where nothing is, does not depend
-//! on order or units, and answers or refuses everything.
+//! What the estimator promises, whatever the data: it finds what is there, says nothing where nothing is, does not
+//! depend on order or units, and answers or refuses everything.
 
 mod support {
     pub(crate) mod drawn;
@@ -71,7 +71,7 @@ fn a_context_left_out_has_the_effect_that_all_others_share() {
 }
 
 #[test]
-fn effects_add_up_in_combinations_and_parts_never_seen_alone_are_told_from_each_other() {
+fn effects_add_up_in_combinations_and_parts_never_seen_alone_are_known() {
     let mut drawn = Drawn::new(GENES, 2);
     let of = |perturbation: usize| move |gene: usize| effect(gene + 7 * perturbation);
     for context in 0..2 {
