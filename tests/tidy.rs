@@ -31,6 +31,7 @@ stage:
 storage:
 simd:
 statistics:
+shrinkage:
 kernels: simd
 torch: kernels storage
 device_kernels: kernels torch

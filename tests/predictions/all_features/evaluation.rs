@@ -89,8 +89,22 @@ fn an_evaluation_names_its_scale_and_its_readout() {
         (evaluation["scale"].as_str().unwrap().to_owned(), evaluation["readout"].as_str().unwrap().to_owned())
     };
     let is = |scale: &str, readout: &str| (scale.to_owned(), readout.to_owned());
-    assert_eq!(scale_and_readout("evaluate m s.atlas"), is("log1p", "anchored"));
+    assert_eq!(scale_and_readout("evaluate m s.atlas"), is("log1p_cp10k", "anchored"));
     assert_eq!(scale_and_readout("evaluate m s.atlas --scale pseudobulk --readout raw"), is("pseudobulk", "raw"));
+}
+
+#[test]
+fn what_the_offset_says_alone_is_a_row_of_every_table() {
+    let home = home();
+    home.json("train s.atlas --out r --hold-out cell_type=type_1,dose=0.5 --epochs 1 --device cpu --batch-size 64");
+    let evaluation = home.json("evaluate r s.atlas");
+    for condition in conditions(&evaluation) {
+        number(&condition["baselines"]["offset"]["mse_delta"]);
+    }
+    number(&evaluation["baselines"]["offset"]["pearson_delta"]);
+    let table = home.run("evaluate r s.atlas").stdout;
+    assert!(table.lines().any(|line| line.starts_with("offset ")), "{table}");
+    assert_eq!(home.json("evaluate m s.atlas")["baselines"].get("offset"), None, "this model has no offset");
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! The effects of perturbations, each estimated from what the others leave (backfitting).
+
+use schemas::Result;
+
+use crate::{
+    Matrix,
+    background::Background,
+    choice::{PRIOR_OF_SCALES, WeighedKernel},
+    combinations::{Combinations, beyond_sums, fit_slope},
+    joint::first_effects,
+    mixture::{Likelihoods, ScalePrior, shares},
+    process::Process,
+    shifts::Exposure,
+};
+
+/// Passes over all perturbations if some were combined, and if not.
+const PASSES: [usize; 2] = [4, 2];
+/// The step towards a new estimate where rows have several parts.
+const STEP_OF_COMBINED: f64 = 0.5;
+
+/// The posterior mean of one perturbation's effect under each kernel.
+#[derive(Debug)]
+pub(crate) struct PerturbationEffect {
+    /// Weights of the rows, `genes × rows`, times the kernel's own.
+    of_kernels: Vec<(usize, Matrix)>,
+}
+
+impl PerturbationEffect {
+    /// The effect of perturbation number `perturbation` given its rows less all else, `genes × rows`.
+    fn new(
+        process: &Process,
+        prior: &ScalePrior,
+        kernels: &[WeighedKernel],
+        perturbation: usize,
+        rows: &Matrix,
+    ) -> Result<Self> {
+        let exposures = &process.shifts.perturbations[perturbation].all;
+        let of_kernel = |kernel: &WeighedKernel| {
+            let spectrum = process.spectrum(perturbation, kernel.kernel, exposures)?;
+            let mut logarithms = spectrum.log_likelihoods(&prior.scales, rows);
+            if let Some(of_genes) = &prior.of_genes {
+                logarithms += of_genes;
+            }
+            let genes = [Likelihoods::new(logarithms)];
+            let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
+            let weights = spectrum.weights(&prior.scales, rows, &genes[0].responsibilities(&shares));
+            Ok((kernel.kernel, weights * kernel.weight))
+        };
+        Ok(Self { of_kernels: kernels.iter().map(of_kernel).collect::<Result<_>>()? })
+    }
+
+    /// The effect at some rows, `genes × rows`.
+    fn at(&self, process: &Process, perturbation: usize, targets: &[Exposure]) -> Matrix {
+        let exposures = &process.shifts.perturbations[perturbation].all;
+        let mut effect = Matrix::zeros(process.shifts.genes(), targets.len());
+        for (kernel, weights) in &self.of_kernels {
+            effect.gemm(1.0, weights, &process.covariances(perturbation, *kernel, exposures, targets), 1.0);
+        }
+        effect
+    }
+
+    /// Adds `times` the effect on a range of genes at a dose in a context, `None` for one without controls.
+    pub(crate) fn add_to(&self, sum: &mut [f64], first_gene: usize, times: f64, place: &EffectPlace) {
+        let EffectPlace { process, perturbation, dose, context } = *place;
+        for (kernel, weights) in &self.of_kernels {
+            for (exposure, weights) in process.shifts.perturbations[perturbation].all.iter().zip(weights.column_iter())
+            {
+                let alike = process.kernels[*kernel].to(exposure.context, context);
+                let covariance = times * alike * process.doses.between(perturbation, exposure.dose, dose);
+                let weights = weights.rows(first_gene, sum.len());
+                sum.iter_mut().zip(weights.iter()).for_each(|(sum, weight)| *sum += covariance * weight);
+            }
+        }
+    }
+}
+
+/// Where an effect is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct EffectPlace<'a> {
+    /// The process.
+    pub(crate) process: &'a Process,
+    /// The perturbation's number.
+    pub(crate) perturbation: usize,
+    /// Its dose.
+    pub(crate) dose: f64,
+    /// The context, numbered among those with controls.
+    pub(crate) context: Option<usize>,
+}
+
+/// The effects of all perturbations, and what combinations have beyond their sum.
+#[derive(Debug)]
+pub(crate) struct Effects {
+    /// In the order of the perturbations.
+    pub(crate) of_perturbations: Vec<PerturbationEffect>,
+    /// What combinations have beyond.
+    pub(crate) combinations: Combinations,
+}
+
+impl Effects {
+    /// Estimates the effects; the process gets a background without them, and the misfit of combinations.
+    ///
+    /// # Errors
+    /// Numbers that are not finite.
+    pub(crate) fn fit(process: &mut Process, prior: &ScalePrior, kernels: &[WeighedKernel]) -> Result<Self> {
+        let combined = process.shifts.rows.iter().any(|row| row.is_combination());
+        let genes = process.shifts.genes();
+        let mut parts = if combined {
+            first_effects(process, kernels[0])?
+        } else {
+            let rows = process.shifts.perturbations.iter().map(|of| of.all.len());
+            rows.map(|rows| Matrix::zeros(genes, rows)).collect()
+        };
+        let mut beyond = Matrix::zeros(genes, process.shifts.rows.len());
+        let mut slope = 1.0;
+        let mut of_perturbations = Vec::new();
+        let mut sums = Matrix::zeros(0, 0);
+        for pass in 0..PASSES[usize::from(!combined)] {
+            // The estimates of the pass before are only known by their effects in rows.
+            of_perturbations.clear();
+            sums = summed(process, &parts);
+            for (at, part) in parts.iter_mut().enumerate() {
+                let exposures = &process.shifts.perturbations[at].all;
+                let mut left = process.beyond_background(exposures);
+                for (place, exposure) in exposures.iter().enumerate() {
+                    let mut left = left.column_mut(place);
+                    left -= sums.column(exposure.row) - part.column(place);
+                    left -= beyond.column(exposure.row);
+                }
+                let effect = PerturbationEffect::new(process, prior, kernels, at, &left)?;
+                let with_others = exposures.iter().any(|exposure| process.shifts.rows[exposure.row].is_combination());
+                let step = if with_others { STEP_OF_COMBINED } else { 1.0 };
+                let change = (effect.at(process, at, exposures) - &*part) * step;
+                for (place, exposure) in exposures.iter().enumerate() {
+                    let mut sum = sums.column_mut(exposure.row);
+                    sum += change.column(place);
+                }
+                *part += change;
+                of_perturbations.push(effect);
+            }
+            if combined {
+                slope = fit_slope(process, &sums);
+                beyond = beyond_sums(process, &sums, slope);
+            }
+            if pass == 0 {
+                process.background = Background::new(&process.shifts, prior, Some(&(&sums + &beyond)))?;
+            }
+        }
+        let combinations = Combinations::new(process, prior, kernels[0], &sums, slope)?;
+        Ok(Self { of_perturbations, combinations })
+    }
+}
+
+/// The sum of the parts' effects in each row, `genes × rows`.
+fn summed(process: &Process, parts: &[Matrix]) -> Matrix {
+    let mut sums = Matrix::zeros(process.shifts.genes(), process.shifts.rows.len());
+    for (of, part) in process.shifts.perturbations.iter().zip(parts) {
+        for (exposure, effect) in of.all.iter().zip(part.column_iter()) {
+            let mut sum = sums.column_mut(exposure.row);
+            sum += effect;
+        }
+    }
+    sums
+}

@@ -1,0 +1,257 @@
+//! Normal priors of unknown scale: y ~ Σ_k π_k N(0, λ_k K + D), gene by gene.
+//!
+//! y has a gene's rows, K says how alike rows are a priori and D is their noise. As L⁻¹KL⁻ᵀ = QEQᵀ with D = LLᵀ is the
+//! same for all genes and scales, a rotation P = QᵀL⁻¹ makes the rows of Py independent, with variances 1 + λ_k e. The
+//! shares π are fitted to all genes by expectation maximisation (Stephens 2017; Urbut et al. 2019).
+
+use nalgebra::{Cholesky, SymmetricEigen};
+use schemas::{Error, Result};
+
+use crate::{Matrix, mean, real};
+
+/// Number of genes that are worked on at a time, so that their numbers stay in the processor's caches.
+const BLOCK: usize = 1_024;
+/// Responsibilities treat no share as smaller than this.
+const SMALLEST_SHARE: f64 = 1e-12;
+
+/// Prior variances of effects, and how likely each is.
+#[derive(Clone, Debug)]
+pub(crate) struct ScalePrior {
+    /// λ, ascending from 0.
+    pub(crate) scales: Vec<f64>,
+    /// Their shares π if nothing is known: half of the genes have no effect.
+    pub(crate) ignorant: Vec<f64>,
+    /// Their shares over all perturbations.
+    pub(crate) shares: Vec<f64>,
+    /// For each gene, ln of how much more likely a scale is than for all genes; `genes × scales`.
+    pub(crate) of_genes: Option<Matrix>,
+}
+
+impl ScalePrior {
+    /// Scales in steps of 3, from a twentieth of the smallest noise to beyond the largest square of the values.
+    pub(crate) fn new(values: &Matrix, noise: &[f64]) -> Self {
+        let mut largest: Vec<f64> =
+            values.row_iter().map(|gene| gene.iter().fold(0.0, |most: f64, value| most.max(value * value))).collect();
+        largest.sort_unstable_by(f64::total_cmp);
+        let top = (1.5 * quantile(&largest, 0.999)).max(1e-9);
+        let lowest = noise.iter().fold(f64::INFINITY, |least, noise| least.min(*noise)).max(1e-12) / 20.0;
+        // The range is at least a factor of 4.
+        let mut scales = vec![0.0, lowest];
+        let mut covered = 1.0;
+        while covered < (top / lowest).max(4.0) {
+            covered *= 3.0;
+            scales.push(lowest * covered);
+        }
+        let count = real(scales.len() - 1);
+        let ignorant: Vec<f64> = (0..scales.len()).map(|at| if at == 0 { 0.5 } else { 0.5 / count }).collect();
+        Self { scales, shares: ignorant.clone(), ignorant, of_genes: None }
+    }
+}
+
+/// A quantile of ascending numbers, with linear interpolation.
+fn quantile(ascending: &[f64], share: f64) -> f64 {
+    let last = ascending.len() - 1;
+    let place = share * real(last);
+    let below = (0..=last).rev().find(|at| real(*at) <= place).unwrap_or(0);
+    let above = (below + 1).min(last);
+    ascending[below] + (place - real(below)) * (ascending[above] - ascending[below])
+}
+
+/// The spectrum of K relative to D.
+#[derive(Debug)]
+pub(crate) struct Spectrum {
+    /// The eigenvalues e, none below 0.
+    values: Vec<f64>,
+    /// Pᵀ = L⁻ᵀQ.
+    basis: Matrix,
+    /// ln |L|.
+    log_determinant: f64,
+}
+
+impl Spectrum {
+    /// Diagonalises both matrices at once.
+    ///
+    /// # Errors
+    /// A noise that is not positive definite, or an eigenvalue that is not found; neither happens with finite numbers.
+    pub(crate) fn new(kernel: &Matrix, noise: Matrix) -> Result<Self> {
+        let broken = |what: &str| Error::Bug(format!("the {what} of {} shifts has no factor", kernel.nrows()));
+        let factor = Cholesky::new(noise).ok_or_else(|| broken("noise"))?.unpack();
+        let half = factor.solve_lower_triangular(kernel).ok_or_else(|| broken("noise"))?;
+        let whitened = factor.solve_lower_triangular(&half.transpose()).ok_or_else(|| broken("noise"))?;
+        let whitened = (&whitened + whitened.transpose()) * 0.5;
+        let eigen = SymmetricEigen::try_new(whitened, f64::EPSILON, 100_000).ok_or_else(|| broken("kernel"))?;
+        let basis = factor.tr_solve_lower_triangular(&eigen.eigenvectors).ok_or_else(|| broken("noise"))?;
+        let values = eigen.eigenvalues.iter().map(|value| value.max(0.0)).collect();
+        let log_determinant = factor.diagonal().iter().map(|entry| entry.ln()).sum();
+        Ok(Self { values, basis, log_determinant })
+    }
+
+    /// How likely each gene's rows are under each scale, up to a constant. `rows` is `genes × rows`.
+    pub(crate) fn log_likelihoods(&self, scales: &[f64], rows: &Matrix) -> Matrix {
+        let variance = |row: usize, scale: usize| 1.0 + scales[scale] * self.values[row];
+        let precisions = Matrix::from_fn(self.values.len(), scales.len(), |row, scale| -0.5 / variance(row, scale));
+        let mut out = Matrix::zeros(rows.nrows(), scales.len());
+        for (scale, mut column) in out.column_iter_mut().enumerate() {
+            let logarithms: f64 = (0..self.values.len()).map(|row| variance(row, scale).ln()).sum();
+            column.fill(-0.5 * logarithms - self.log_determinant);
+        }
+        for (start, count) in blocks(rows.nrows()) {
+            let mut rotated = rows.rows(start, count) * &self.basis;
+            rotated.apply(|value| *value *= *value);
+            out.rows_mut(start, count).gemm(1.0, &rotated, &precisions, 1.0);
+        }
+        out
+    }
+
+    /// Weights A of the rows, `genes × rows`, such that the posterior mean at a point with covariances k to the rows is
+    /// Ak: (λ_k K + D)⁻¹y λ_k, mixed over the scales by the responsibilities (`genes × scales`).
+    pub(crate) fn weights(&self, scales: &[f64], rows: &Matrix, responsibilities: &Matrix) -> Matrix {
+        let shrinkage = Matrix::from_fn(scales.len(), self.values.len(), |scale, row| {
+            scales[scale] / (1.0 + scales[scale] * self.values[row])
+        });
+        let mut out = Matrix::zeros(rows.nrows(), self.values.len());
+        for (start, count) in blocks(rows.nrows()) {
+            let mut rotated = rows.rows(start, count) * &self.basis;
+            rotated.component_mul_assign(&(responsibilities.rows(start, count) * &shrinkage));
+            out.rows_mut(start, count).gemm(1.0, &rotated, &self.basis.transpose(), 0.0);
+        }
+        out
+    }
+}
+
+/// Ranges of genes, as start and length.
+fn blocks(genes: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..genes).step_by(BLOCK).map(move |start| (start, BLOCK.min(genes - start)))
+}
+
+/// Likelihoods of genes under each scale, relative to each gene's likeliest.
+#[derive(Debug)]
+pub(crate) struct Likelihoods {
+    /// `genes × scales`, at most 1.
+    relative: Matrix,
+    /// The logarithm of each gene's largest.
+    largest: Vec<f64>,
+}
+
+impl Likelihoods {
+    /// From their logarithms, `genes × scales`.
+    pub(crate) fn new(mut logarithms: Matrix) -> Self {
+        let mut largest = vec![f64::NEG_INFINITY; logarithms.nrows()];
+        for column in logarithms.column_iter() {
+            largest.iter_mut().zip(column.iter()).for_each(|(most, value)| *most = most.max(*value));
+        }
+        for mut column in logarithms.column_iter_mut() {
+            column.iter_mut().zip(&largest).for_each(|(value, most)| *value = (*value - most).exp());
+        }
+        Self { relative: logarithms, largest }
+    }
+
+    /// Number of genes.
+    pub(crate) fn genes(&self) -> usize {
+        self.largest.len()
+    }
+
+    /// How likely each scale is for each gene, `genes × scales`, given its share of all genes.
+    pub(crate) fn responsibilities(&self, shares: &[f64]) -> Matrix {
+        let mut out = self.relative.clone();
+        for (mut column, share) in out.column_iter_mut().zip(shares) {
+            column *= share.max(SMALLEST_SHARE);
+        }
+        normalise(&mut out);
+        out
+    }
+
+    /// The same, given the shares of each gene (`genes × scales`).
+    pub(crate) fn responsibilities_by_gene(&self, shares: &Matrix) -> Matrix {
+        let mut out = self.relative.component_mul(shares);
+        normalise(&mut out);
+        out
+    }
+
+    /// The mean over genes of the logarithm of a gene's likelihood, given the shares of the scales.
+    pub(crate) fn mean_log(&self, shares: &[f64]) -> f64 {
+        mean(self.logs(shares))
+    }
+
+    /// The logarithm of each gene's likelihood, given the shares of the scales.
+    pub(crate) fn logs(&self, shares: &[f64]) -> impl Iterator<Item = f64> {
+        let of_gene = &self.relative * nalgebra::DVectorView::from_slice(shares, shares.len());
+        (0..self.largest.len()).map(move |gene| self.largest[gene] + of_gene[gene].ln())
+    }
+
+    /// Adds to `counts` how many genes have each scale, given shares; the latter are not below `SMALLEST_SHARE`.
+    fn count(&self, shares: &nalgebra::DVector<f64>, counts: &mut nalgebra::DVector<f64>) {
+        for (start, genes) in blocks(self.relative.nrows()) {
+            let block = self.relative.rows(start, genes);
+            let mut total = block * shares;
+            total.apply(|value| *value = 1.0 / *value);
+            counts.gemv_tr(1.0, &block, &total, 1.0);
+        }
+    }
+}
+
+/// Divides each gene's entries by their sum.
+fn normalise(responsibilities: &mut Matrix) {
+    let mut total = vec![0.0; responsibilities.nrows()];
+    for column in responsibilities.column_iter() {
+        total.iter_mut().zip(column.iter()).for_each(|(sum, value)| *sum += value);
+    }
+    total.iter_mut().for_each(|sum| *sum = 1.0 / *sum);
+    for mut column in responsibilities.column_iter_mut() {
+        column.iter_mut().zip(&total).for_each(|(value, inverse)| *value *= inverse);
+    }
+}
+
+/// The shares of scales that some genes have, by expectation maximisation with a Dirichlet prior: as if `strength` more
+/// genes had the prior's shares.
+pub(crate) fn shares(genes: &[Likelihoods], prior: &[f64], strength: f64, iterations: usize) -> Vec<f64> {
+    let mut shares = prior.to_vec();
+    for _ in 0..iterations {
+        let floored = nalgebra::DVector::from_iterator(shares.len(), shares.iter().map(|s| s.max(SMALLEST_SHARE)));
+        let mut counts = nalgebra::DVector::zeros(shares.len());
+        genes.iter().for_each(|genes| genes.count(&floored, &mut counts));
+        for (at, share) in shares.iter_mut().enumerate() {
+            *share = floored[at] * counts[at] + strength * prior[at];
+        }
+        let total: f64 = shares.iter().sum();
+        shares.iter_mut().for_each(|share| *share /= total);
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate() {
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
+        assert_eq!(quantile(&[5.0], 0.999), 5.0);
+    }
+
+    #[test]
+    fn one_scale_is_the_posterior_mean_of_a_normal() {
+        let kernel = Matrix::from_row_slice(2, 2, &[1.0, 0.5, 0.5, 1.0]);
+        let noise = Matrix::from_row_slice(2, 2, &[0.5, 0.1, 0.1, 0.3]);
+        let rows = Matrix::from_row_slice(1, 2, &[1.0, -2.0]);
+        let spectrum = Spectrum::new(&kernel, noise.clone()).expect("it is positive definite");
+        let weights = spectrum.weights(&[0.7], &rows, &Matrix::from_element(1, 1, 1.0));
+        let inverse = (&kernel * 0.7 + &noise).try_inverse().expect("it is positive definite");
+        let expected = (inverse * rows.transpose() * 0.7).transpose();
+        assert!((&weights - expected).amax() < 1e-12);
+
+        let covariance = &kernel * 0.7 + noise;
+        let quadratic = (&rows * covariance.clone().try_inverse().expect("so is this") * rows.transpose())[(0, 0)];
+        let expected = -0.5 * (covariance.determinant().ln() + quadratic);
+        assert!((spectrum.log_likelihoods(&[0.7], &rows)[(0, 0)] - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn shares_are_counts_where_each_gene_has_one_scale() {
+        let sure = |scale: usize| (0..2).map(move |at| if at == scale { 0.0 } else { -50.0 });
+        let rows: Vec<f64> = (0..10).flat_map(|gene| sure(usize::from(gene < 3))).collect();
+        let likelihoods = Likelihoods::new(Matrix::from_row_slice(10, 2, &rows));
+        let found = shares(&[likelihoods], &[0.5, 0.5], 0.0, 25);
+        assert!((found[1] - 0.3).abs() < 1e-9, "{found:?}");
+    }
+}
