@@ -29,7 +29,7 @@ pub use self::evidence::{
 };
 pub use self::joined::on_scale;
 use self::{
-    candidates::{Candidate, CandidateCells, Case, ScoringCells, of_baseline},
+    candidates::{Candidate, CandidateCells, Case, EvaluatedPart, ScoringCells, of_baseline},
     expressed::expressed,
     halves::HalfScores,
     joined::{Context, JoinedProfiles, merged},
@@ -60,6 +60,8 @@ pub struct Evaluator {
     training: TrainingProfiles,
     /// The mean of each group's evaluated cells, or else of its training cells, for identifying predictions.
     means: Vec<Option<Vec<f32>>>,
+    /// The mean of the first half of each group's evaluated cells, if it has two.
+    half_means: Vec<Option<Vec<f32>>>,
     /// Indices of the evaluated genes among the compared ones; on the pseudobulk scale, only expressed genes are
     /// evaluated.
     chosen: Vec<usize>,
@@ -125,7 +127,7 @@ impl Evaluator {
                 context.reference = controls(&|profiles| profiles.reference.clone());
             }
         }
-        let (mut training, mut means, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut training, mut means, mut half_means, mut joined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for group in groups.all() {
             let members = group.members.iter();
             let profile = JoinedProfiles::new(members.map(|at| (batch_of(*at), std::mem::take(&mut profiles[*at]))));
@@ -134,6 +136,10 @@ impl Evaluator {
             let judged = merged(&profile.halves).map(|moments| on_scale(MeanProfile::from(&moments), scale).mean);
             let told_apart = judged.as_ref().or(trained.as_ref().map(|trained| &trained.mean));
             means.push(told_apart.filter(|_| group.condition != CONTROL).map(|mean| narrow_all(mean)));
+            half_means.push(match &profile.halves {
+                [Some(first), Some(_)] => Some(narrow_all(&on_scale(MeanProfile::from(first), scale).mean)),
+                _ => None,
+            });
             if let Some(MeanProfile { cells, mean, .. }) = trained {
                 let parts: Vec<_> = table.parts(group.condition).collect();
                 let matched = context.source.as_ref().filter(|_| group.members.len() > 1 && !parts.is_empty());
@@ -164,6 +170,7 @@ impl Evaluator {
             contexts,
             training,
             means,
+            half_means,
             chosen,
             places,
             genes,
@@ -204,7 +211,7 @@ impl Evaluator {
         let (reference, source) = (scaled(reference), scaled(source));
         let rest = context.without(&self.profiles[at]).map(|rest| scaled(MeanProfile::from(&rest)));
         let chosen = ScoredGenes::choose(&truth, &reference, rest.as_ref(), self.top_train(group, TRAIN_UNIVERSE));
-        let surroundings = self.surroundings(at, &reference);
+        let surroundings = self.surroundings(at, &reference, EvaluatedPart::Whole);
         let real_points = |at: usize| self.point_sets.real[at][0].with(&self.point_sets.real[at][1]);
         let controls = context.group.map(real_points);
         let case = Case {

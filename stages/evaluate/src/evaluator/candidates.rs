@@ -40,6 +40,13 @@ pub(super) struct Surroundings<'a> {
     left_out: Vec<usize>,
 }
 
+/// A part of every group's evaluated cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EvaluatedPart {
+    Whole,
+    FirstHalf,
+}
+
 /// A prediction, with what its scores need.
 pub(super) struct Candidate<'a> {
     pub(super) predicted: Predicted,
@@ -49,6 +56,7 @@ pub(super) struct Candidate<'a> {
 }
 
 /// The cells of a prediction.
+#[derive(Clone)]
 pub(super) enum CandidateCells {
     Unknown,
     /// The context's controls, all moved alike.
@@ -107,6 +115,11 @@ impl<'a> Candidate<'a> {
         Self { predicted, cells, distances }
     }
 
+    /// The same prediction, identified among other conditions.
+    pub(super) fn among<'b>(&self, case: &Case<'b>) -> Candidate<'b> {
+        Candidate::new(case, self.predicted.clone(), self.cells.clone())
+    }
+
     /// The prediction with its scores.
     pub(super) fn compared(one: Option<Self>, scores: PredictionScores) -> ComparedPrediction {
         ComparedPrediction { predicted: one.map(|one| one.predicted), scores }
@@ -114,12 +127,16 @@ impl<'a> Candidate<'a> {
 }
 
 impl Evaluator {
-    /// The profiles among which predictions of a group are identified.
-    pub(super) fn surroundings(&self, at: usize, reference: &MeanProfile) -> Surroundings<'_> {
+    /// The profiles among which predictions of a group are identified: by all evaluated cells, or by the first half of them,
+    /// so that the others are as noisy as a half of the group's own.
+    pub(super) fn surroundings(&self, at: usize, reference: &MeanProfile, part: EvaluatedPart) -> Surroundings<'_> {
         let group = &self.groups.all()[at];
         let of_context = |other: &usize| *other != at && self.groups.all()[*other].context == group.context;
-        let others =
-            (0..self.means.len()).filter(of_context).filter_map(|other| self.means[other].as_deref()).collect();
+        let mean_of = |other: usize| match part {
+            EvaluatedPart::Whole => self.means[other].as_deref(),
+            EvaluatedPart::FirstHalf => self.half_means[other].as_deref().or(self.means[other].as_deref()),
+        };
+        let others = (0..self.means.len()).filter(of_context).filter_map(mean_of).collect();
         Surroundings { others, reference: narrow_all(&reference.mean), left_out: self.targeted(&self.atlas, group) }
     }
 

@@ -4,7 +4,7 @@ use statistics::{differential::welch_p_values, false_discovery::adjusted, moment
 
 use super::{
     Evaluator,
-    candidates::{Candidate, CandidateCells, Case, PREDICTIONS, ScoringCells, of_baseline},
+    candidates::{Candidate, CandidateCells, Case, EvaluatedPart, PREDICTIONS, ScoringCells, of_baseline},
 };
 use crate::{Baseline, Comparison, Predicted, PredictionScores, ScoreRanges, ScoredGenes};
 
@@ -25,6 +25,8 @@ impl Evaluator {
         candidates: &[Option<Candidate<'_>>; PREDICTIONS],
         [first, second]: [&MeanProfile; 2],
     ) -> HalfScores {
+        let surroundings = self.surroundings(case.at, case.reference, EvaluatedPart::FirstHalf);
+        let case = &Case { real: surroundings.real(), ..*case };
         let chosen = ScoredGenes::choose(first, case.reference, case.rest, whole.chosen.train.clone());
         let [first_cells, second_cells] = &self.point_sets.real[case.at];
         let comparison = Comparison { truth: first, chosen: &chosen, ..*whole };
@@ -35,9 +37,9 @@ impl Evaluator {
         };
         let negatives: Vec<PredictionScores> = [Baseline::Control, Baseline::PerturbedMean]
             .into_iter()
-            .filter_map(|baseline| Some(real.score(of_baseline(candidates, baseline)?)))
+            .filter_map(|baseline| Some(real.score(&of_baseline(candidates, baseline)?.among(case))))
             .collect();
-        let model = candidates[0].as_ref().map(|model| real.score(model)).unwrap_or_default();
+        let model = candidates[0].as_ref().map(|model| real.score(&model.among(case))).unwrap_or_default();
         let positive = score_of(duplicate(case, second, whole.perturbed));
         HalfScores { ceiling: score_of(second.mean.clone()), ranges: ScoreRanges::new(&model, &negatives, &positive) }
     }
