@@ -219,7 +219,7 @@ impl UnfinishedMeans {
             if reading.readout == Readout::Expected && has_expected_sums(&output) {
                 continue;
             }
-            if let Some(of_cells) = reading.noise_of(&output, library) {
+            if let Some(of_cells) = reading.noise_of(counted, &output, library) {
                 let all = self.noise.get_or_insert_with(|| self.first.zeros_like());
                 let mut noise = all.get(row);
                 noise += over_cells(&of_cells);

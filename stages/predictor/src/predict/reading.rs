@@ -39,8 +39,8 @@ pub struct Reading {
     /// The scale of the numbers.
     pub readout: Readout,
     /// Whether variances include the variance of a cell's value around its mean, in addition to that of the
-    /// means. For readouts other than the expected values, it is propagated to first order, with the square of
-    /// the slope.
+    /// means. For logarithms, it is propagated to first order, with the square of the slope; counting noise exactly, if it is
+    /// part of the readout.
     pub noise: bool,
     /// The library size of a predicted cell; by default that of its source cell.
     pub library: Option<f64>,
@@ -106,18 +106,32 @@ impl Reading {
     }
 
     /// The variance of a cell's value around its mean, on the readout's scale; `None` if not requested.
-    pub(super) fn noise_of(&self, output: &DecoderOutput, library: &Tensor) -> Option<Tensor> {
+    pub(super) fn noise_of(
+        &self,
+        counted: Option<&CountedLog>,
+        output: &DecoderOutput,
+        library: &Tensor,
+    ) -> Option<Tensor> {
         if !(self.noise || matches!(output, DecoderOutput::Normal { .. })) {
             return None;
         }
-        let variance = output.variance();
+        let (variance, mean) = (output.variance(), output.mean());
+        if let Some(counted) = counted {
+            // Counting noise exactly, and what goes beyond it to first order.
+            let factor = match self.readout {
+                Readout::CountedLog1pScaled(sum) => factor(library, sum),
+                _ => library.ones_like(),
+            };
+            let beyond = (variance - &mean).clamp_min(0.0) * (&factor / (&mean * &factor + 1.0)).square();
+            return Some(counted.scaled_variance(&mean, &factor) + beyond);
+        }
         Some(match self.readout {
             Readout::Expected => variance,
-            Readout::Log1p | Readout::CountedLog1p => variance / (output.mean() + 1.0).square(),
+            Readout::Log1p | Readout::CountedLog1p => variance / (mean + 1.0).square(),
             Readout::Scaled(sum) => variance * factor(library, sum).square(),
             Readout::Log1pScaled(sum) | Readout::CountedLog1pScaled(sum) => {
                 let factor = factor(library, sum);
-                variance * (&factor / (output.mean() * &factor + 1.0)).square()
+                variance * (&factor / (mean * &factor + 1.0)).square()
             }
         })
     }
