@@ -73,6 +73,12 @@ fn write_parquet(path: &Path, batch: &RecordBatch, row_group: usize) {
     writer.close().expect("closed");
 }
 
+fn write_arrow(path: &Path, batch: &RecordBatch) {
+    let mut writer = FileWriter::try_new(File::create(path).expect("created"), &batch.schema()).expect("begun");
+    writer.write(batch).expect("written");
+    writer.finish().expect("finished");
+}
+
 fn write_genes(path: &Path) {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..GENES).map(number)));
     let symbols: ArrayRef = Arc::new(StringArray::from_iter_values((0..GENES).map(|gene| format!("G{gene}"))));
@@ -259,7 +265,7 @@ fn tables_without_values_or_that_do_not_fit_together_are_refused() {
     write_parquet(&path, &wide(), CELLS);
     write_parquet(&folder.path().join("1.parquet"), &lists(), CELLS);
     let error = refused(folder.path(), &Choice::default()).to_string();
-    assert!(error.contains("1.parquet: column") && error.contains("as in"), "{error}");
+    assert!(error.contains("1.parquet: has a column `genes`") && error.contains("0.parquet lacks"), "{error}");
     fs::write(&path, &fs::read(&path).expect("read")[..500]).expect("written");
     assert!(refused(&path, &Choice::default()).to_string().contains("can't be read"));
 }
@@ -308,4 +314,51 @@ fn a_value_below_zero_is_a_value_unless_every_list_begins_with_it() {
     };
     let [auto, marker, gene] = [ListStart::Auto, ListStart::Marker, ListStart::Gene].map(entries);
     assert_eq!((auto, marker), (gene - 1, gene - 1));
+}
+
+/// A table with one more column at its end.
+fn with_one_more(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().map(|field| field.name().clone()).zip(batch.columns().iter().cloned());
+    RecordBatch::try_from_iter(columns.chain([(name.to_owned(), column)])).expect("columns of one length")
+}
+
+#[test]
+fn a_file_of_a_folder_with_a_column_more_or_less_is_refused_with_the_column() {
+    let gene: ArrayRef = Arc::new(Float32Array::from(vec![7.0; CELLS]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["d"; CELLS]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"d"; CELLS]));
+    for table in [wide(), lists()] {
+        for column in [&gene, &text, &bytes] {
+            let (less, more) = (table.clone(), with_one_more(&table, "more", Arc::clone(column)));
+            for (first, second, what) in
+                [(&less, &more, "has a column `more`, which"), (&more, &less, "lacks the column `more` of")]
+            {
+                for (name, write) in [
+                    ("parquet", (|path, batch| write_parquet(path, batch, 300)) as fn(&Path, &RecordBatch)),
+                    ("feather", write_arrow),
+                ] {
+                    let folder = tempfile::tempdir().expect("a folder");
+                    write(&folder.path().join(format!("a.{name}")), first);
+                    write(&folder.path().join(format!("b.{name}")), second);
+                    let error = refused(folder.path(), &Choice::default());
+                    let message = error.to_string();
+                    assert!(message.contains(&format!("b.{name}: {what}")), "{message}");
+                    assert!(message.contains(&format!("a.{name}")), "{message}");
+                    assert!(error.hint().is_some_and(|hint| hint.contains("the same columns")), "{message}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_has_another_type_in_another_file_is_refused_though_the_first_file_s_is_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"d"; CELLS]));
+    let gene: ArrayRef = Arc::new(Float32Array::from(vec![7.0; CELLS]));
+    write_parquet(&folder.path().join("a.parquet"), &with_one_more(&wide(), "TP53", bytes), CELLS);
+    write_parquet(&folder.path().join("b.parquet"), &with_one_more(&wide(), "TP53", gene), CELLS);
+    let error = refused(folder.path(), &Choice::default()).to_string();
+    assert!(error.contains("b.parquet: the column `TP53` is of type Float32, but of type Binary in"), "{error}");
 }
