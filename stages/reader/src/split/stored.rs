@@ -50,6 +50,29 @@ impl Split {
     /// # Errors
     /// A file that is not a split of this atlas's cells, in their order.
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
+        let (split, of_atlas) = Self::read_checked(name, path)?;
+        let (rows, cells) = (split.parts.len() as u64, atlas.cells());
+        if rows != cells {
+            let message = format!("it has {rows} rows, but {} has {cells} cells", atlas.path().display());
+            let hint = "the split was made for other cells: make one for this atlas with `perturbine split`";
+            return Err(Error::data(path.display().to_string(), message, hint));
+        }
+        if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
+            check_cells(atlas, path)?;
+        }
+        Ok(split)
+    }
+
+    /// Checks that a split's file can be read and, if it has a checksum, that it is as it was written, whatever its atlas.
+    ///
+    /// # Errors
+    /// A file that is not a split, or that is damaged.
+    pub fn check_file(path: &Path) -> Result<()> {
+        Self::read_checked("", path).map(drop)
+    }
+
+    /// A split as its file has it, and the checksum of the atlas for which it was written.
+    fn read_checked(name: &str, path: &Path) -> Result<(Self, Option<String>)> {
         let bad = |what: String| Error::damaged(path, what);
         let not_parquet = |error: Undecodable| bad(error.to_string());
         let SplitMetadata { checksum, atlas: of_atlas, column, .. } = SplitMetadata::read(path)?;
@@ -72,9 +95,6 @@ impl Split {
                 parts.push(if is_reference { SplitPart::Reference } else { part });
             }
         }
-        if parts.len() as u64 != atlas.cells() {
-            return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
-        }
         let split = Self { name: name.to_owned(), parts, column };
         // Splits written by other programs have no checksum.
         if checksum.is_some_and(|checksum| {
@@ -82,10 +102,7 @@ impl Split {
         }) {
             return Err(bad("its checksum does not match its content".into()));
         }
-        if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
-            check_cells(atlas, path)?;
-        }
-        Ok(split)
+        Ok((split, of_atlas))
     }
 
     /// The checksum of the atlas for which a split's file was written; `None` for files of other programs.
