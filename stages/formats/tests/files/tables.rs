@@ -9,7 +9,7 @@ use std::{
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch,
-        StringArray, new_null_array,
+        StringArray, TimestampMicrosecondArray, new_null_array,
     },
     compute::cast,
     datatypes::{DataType, Float32Type, Int64Type},
@@ -361,4 +361,30 @@ fn a_column_that_has_another_type_in_another_file_is_refused_though_the_first_fi
     write_parquet(&folder.path().join("b.parquet"), &with_one_more(&wide(), "TP53", gene), CELLS);
     let error = refused(folder.path(), &Choice::default()).to_string();
     assert!(error.contains("b.parquet: the column `TP53` is of type Float32, but of type Binary in"), "{error}");
+}
+
+#[test]
+fn times_with_a_time_zone_annotate_cells() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let noon = || TimestampMicrosecondArray::from(vec![1_704_110_400_000_000; 3]);
+    for (zone, expected) in [
+        ("UTC", "2024-01-01T12:00:00Z"),
+        ("Europe/Berlin", "2024-01-01T13:00:00+01:00"),
+        ("+02:00", "2024-01-01T14:00:00+02:00"),
+    ] {
+        let path = folder.path().join("zone.parquet");
+        with_column(&path, "when", Arc::new(noon().with_timezone(zone)));
+        let arrow = folder.path().join("zone.feather");
+        let read = open(&path);
+        assert_eq!(gene_names(&*read), ["G0", "G1"], "{zone}");
+        let when = |source: &dyn Source| {
+            let at = source.obs_schema().index_of("when").expect("the column is there");
+            source.obs(0..3, &[at]).expect("three cells").column(0).as_string::<i32>().value(2).to_owned()
+        };
+        assert_eq!(when(&*read), expected);
+        let values: ArrayRef = Arc::new(Float32Array::from(vec![1.0; 3]));
+        let columns = [("G0", values), ("when", Arc::new(noon().with_timezone(zone)) as ArrayRef)];
+        write_arrow(&arrow, &RecordBatch::try_from_iter(columns).expect("columns of one length"));
+        assert_eq!(when(&*open(&arrow)), expected);
+    }
 }
