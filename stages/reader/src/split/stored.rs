@@ -167,6 +167,22 @@ impl Split {
         names_in(atlas.path())
     }
 
+    /// Checks that a new split may have this name: letters, digits, `-` and `_`, and no other split's, unless it is to
+    /// `replace` that one.
+    ///
+    /// # Errors
+    /// Any other name.
+    pub fn check_new_name(atlas: &Atlas, name: &str, replace: bool) -> Result<()> {
+        if name.is_empty() || !name.chars().all(|letter| letter.is_alphanumeric() || "-_".contains(letter)) {
+            return Err(bad_name(name));
+        }
+        if !replace && Self::names(atlas).iter().any(|other| other == name) {
+            let message = format!("the atlas has a split `{name}` already");
+            return Err(Error::usage(message, "give another --name; --force replaces the split"));
+        }
+        Ok(())
+    }
+
     /// Writes the split into its atlas; an older one of the same name is replaced.
     ///
     /// # Errors
@@ -331,7 +347,11 @@ fn check_cells(atlas: &Atlas, path: &Path) -> Result<()> {
 
 fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(Error::usage(format!("`{name}` is not a valid split name"), "use letters, digits, - and _"));
+        return Err(bad_name(name));
     }
     Ok(atlas.path().join(files::SPLITS).join(format!("{name}.parquet")))
+}
+
+fn bad_name(name: &str) -> Error {
+    Error::usage(format!("`{name}` is not a valid split name"), "use letters, digits, - and _")
 }
