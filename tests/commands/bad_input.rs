@@ -336,3 +336,23 @@ fn a_split_has_a_name_of_letters_digits_and_dashes() {
         assert_eq!(split(name).0, Some(0), "{name}");
     }
 }
+
+#[test]
+fn a_label_that_is_blank() {
+    let home = Home::new();
+    for label in ["", "  "] {
+        h5ad(&home, "s.h5ad", |chunk| {
+            set_column(
+                chunk,
+                "condition",
+                "condition",
+                |row, before| if row == 7 { label.into() } else { before.into() },
+            );
+        });
+        let message = home.refused(65, "ingest s.h5ad --out s.atlas");
+        says(&message, &["s.h5ad, obs column `condition`, row 7: the label is blank", "--filter 'condition!='"]);
+        assert!(!message.contains('+'), "{message}");
+        assert_eq!(home.json("ingest s.h5ad --out s.atlas --filter condition!=")["cells"], 99);
+        fs::remove_dir_all(home.path("s.atlas")).unwrap();
+    }
+}
