@@ -187,9 +187,12 @@ pub(super) enum JoinArg {
 pub(crate) struct SplitArgs {
     /// The atlas
     pub(super) atlas: PathBuf,
-    /// The split's name
+    /// The split's name, of letters, digits, - and _
     #[arg(long)]
     pub(super) name: String,
+    /// Replace a split of this name
+    #[arg(long)]
+    pub(super) force: bool,
     /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces in double
     /// quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...", conflicts_with_all = ["scheme", "from_obs"])]

@@ -210,6 +210,7 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     // A command that rebuilds the atlas next to a data file holds the same lock.
     let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
+    Split::check_new_name(&atlas, &args.name, args.force)?;
     let shares = SplitShares { valid: args.valid, reference: args.reference };
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {

@@ -294,3 +294,65 @@ fn requests_that_make_no_sense() {
         says(&message, &[part]);
     }
 }
+
+#[test]
+fn a_split_is_replaced_only_where_that_is_asked_for() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "batch", "part", |row, _| ["train", "ood"][usize::from(row % 4 == 0)].into());
+    });
+    home.json("ingest s.h5ad --out s.atlas --split part");
+    home.json("split s.atlas --name s --scheme random:0.2");
+    let before = fs::read(home.path("s.atlas/splits/s.parquet")).unwrap();
+    for line in [
+        "split s.atlas --name s --scheme random:0.4",
+        "split s.atlas --name s --hold-out condition=G00034",
+        "split s.atlas --name s --from-obs part",
+    ] {
+        says(&home.refused(2, line), &["the atlas has a split `s` already", "--force replaces"]);
+        assert_eq!(fs::read(home.path("s.atlas/splits/s.parquet")).unwrap(), before, "{line}");
+    }
+    says(&home.refused(2, "split s.atlas --name part --scheme random:0.2"), &["a split `part` already"]);
+    assert_eq!(home.json("split s.atlas --name s --from-obs part --force")["cells"]["ood"], 25);
+    assert_eq!(home.json("inspect s.atlas")["splits"]["s"]["ood"], 25);
+    home.json("split s.atlas --name new --scheme random:0.2 --force");
+}
+
+#[test]
+fn a_split_has_a_name_of_letters_digits_and_dashes() {
+    let home = Home::with_atlas();
+    let split = |name: &str| {
+        let mut command = home.command("split s.atlas --scheme random:0.2 --name");
+        let ran = command.arg(name).output().unwrap();
+        (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+    };
+    for name in ["s p", "s.p", "", ".", "s\n", "a=b", "../s"] {
+        let (code, message) = split(name);
+        assert_eq!(code, Some(2), "`{name}`: {message}");
+        says(&message, &["is not a valid split name", "use letters, digits, - and _"]);
+    }
+    assert!(!home.path("s.atlas/splits").exists());
+    for name in ["s-p_2", "Änderung"] {
+        assert_eq!(split(name).0, Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_label_that_is_blank() {
+    let home = Home::new();
+    for label in ["", "  "] {
+        h5ad(&home, "s.h5ad", |chunk| {
+            set_column(
+                chunk,
+                "condition",
+                "condition",
+                |row, before| if row == 7 { label.into() } else { before.into() },
+            );
+        });
+        let message = home.refused(65, "ingest s.h5ad --out s.atlas");
+        says(&message, &["s.h5ad, obs column `condition`, row 7: the label is blank", "--filter 'condition!='"]);
+        assert!(!message.contains('+'), "{message}");
+        assert_eq!(home.json("ingest s.h5ad --out s.atlas --filter condition!=")["cells"], 99);
+        fs::remove_dir_all(home.path("s.atlas")).unwrap();
+    }
+}

@@ -1,12 +1,13 @@
 //! `verify` judges all that it is given, and shows what it found of each.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
 use crate::support::{
-    Home,
+    Home, TINY,
     h5ad::{h5ad, set_value},
+    says,
 };
 
 fn verified(home: &Home, line: &str) -> (i32, Vec<Value>) {
@@ -64,4 +65,73 @@ fn an_atlas_that_one_stands_in_finds_the_file_beside_it() {
         let ran = home.command(line).current_dir(home.path("s.atlas")).output().unwrap();
         assert_eq!(ran.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
     }
+}
+
+/// Replaces a model's card by that of a version that recorded no checksum of the split.
+fn forget_the_checksum_of_the_split(card: &Path) {
+    let mut value: Value = serde_json::from_slice(&fs::read(card).unwrap()).unwrap();
+    let fields = value.as_object_mut().unwrap();
+    assert!(fields.remove("split_checksum").is_some() && fields.remove("checksum").is_some());
+    fs::write(card, value.to_string()).unwrap();
+}
+
+#[test]
+fn the_split_of_a_model_is_verified_with_it() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    assert_eq!(verified(&home, "m"), (0, Vec::new()));
+    let whole = fs::read(home.path("m/split.parquet")).unwrap();
+    let mut flipped = whole.clone();
+    flipped[300] ^= 1;
+    for (name, bytes) in
+        [("flipped", flipped), ("cut", whole[..whole.len() / 2].to_vec()), ("more", [&whole[..], b"x"].concat())]
+    {
+        fs::write(home.copy(&home.path("m"), name).join("split.parquet"), bytes).unwrap();
+    }
+    fs::remove_file(home.copy(&home.path("m"), "gone").join("split.parquet")).unwrap();
+    // Another split of the same cells is whole, but is not the model's.
+    home.json("split s.atlas --name other --scheme random:0.5");
+    fs::copy(home.path("s.atlas/splits/other.parquet"), home.copy(&home.path("m"), "other").join("split.parquet"))
+        .unwrap();
+    for model in ["flipped", "cut", "more", "gone", "other"] {
+        let (code, damages) = verified(&home, model);
+        assert_eq!((code, damages.len()), (65, 1), "{model}: {damages:?}");
+        assert_eq!(damages[0]["file"], "split.parquet");
+        let says_why = |line: &str| {
+            let why = if model == "gone" { "it is missing" } else { "its checksum" };
+            says(&home.refused(65, line), &[&format!("{model}/split.parquet"), why]);
+        };
+        says_why(&format!("evaluate {model} s.atlas"));
+        says_why(&format!("predict {model} s.atlas --to ood --out p"));
+        says_why(&format!("predict {model} s.atlas --out p"));
+    }
+    home.json(&format!("train s.atlas --out gone --hold-out condition=G00034,dose=0.5 --epochs 2 {TINY} --resume"));
+    assert_eq!(verified(&home, "gone"), (0, Vec::new()));
+}
+
+#[test]
+fn the_split_of_an_older_model_has_to_be_there_and_to_be_readable() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    forget_the_checksum_of_the_split(&home.path("m/model.json"));
+    assert_eq!(verified(&home, "m"), (0, Vec::new()));
+    home.json("evaluate m s.atlas");
+    let split = home.path("m/split.parquet");
+    let whole = fs::read(&split).unwrap();
+    fs::write(&split, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(verified(&home, "m").1[0]["file"], "split.parquet");
+    fs::remove_file(&split).unwrap();
+    assert_eq!(verified(&home, "m").1[0]["file"], "split.parquet");
+    says(&home.refused(65, "evaluate m s.atlas"), &["m/split.parquet", "it is missing"]);
+}
+
+#[test]
+fn weights_without_their_card_are_no_whole_model() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    fs::remove_file(home.path("m/model.json")).unwrap();
+    let (code, damages) = verified(&home, "m");
+    assert_eq!((code, damages.len()), (65, 1), "{damages:?}");
+    assert_eq!(damages[0]["file"], "model.json");
+    says(&home.refused(65, "inspect m"), &["m/model.json: it is missing", "--resume"]);
+    home.json(&format!("train s.atlas --out m --hold-out condition=G00034,dose=0.5 --epochs 2 {TINY} --resume"));
+    assert_eq!(verified(&home, "m"), (0, Vec::new()));
+    home.json("inspect m");
 }

@@ -45,6 +45,7 @@ fn everything(path: &Path) -> Result<String> {
     match name {
         "m" => {
             let model = Model::load(path, tch::Device::Cpu)?;
+            model.card.split_file(path)?;
             let tensors: Vec<String> = model
                 .network
                 .parameters
@@ -105,7 +106,7 @@ fn of_atlas(atlas: &Atlas) -> Result<String> {
 /// The files below a folder that are read by those that use it, and their lengths.
 fn files_of(folder: &Path) -> Vec<(PathBuf, u64)> {
     // Files for people: nothing is computed from them.
-    let unread = ["config.toml", "genes.txt", "history.jsonl", "pipeline.json", "split.parquet", "checkpoint"];
+    let unread = ["config.toml", "genes.txt", "history.jsonl", "pipeline.json", "checkpoint"];
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let name = entry.file_name().unwrap().to_str().unwrap().to_owned();

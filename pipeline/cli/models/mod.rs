@@ -26,7 +26,7 @@ use stages::{
         checkpoint,
         saved::{self, files},
     },
-    reader::atlas::Damage,
+    reader::{atlas::Damage, split::Split},
 };
 
 use self::args::{
@@ -136,7 +136,7 @@ pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// A description of the model in a folder, if there is one.
 pub(super) fn inspected(path: &Path) -> Option<Result<Value>> {
-    path.join(files::CARD).exists().then(|| card_value(path))
+    saved::is_one(path).then(|| card_value(path))
 }
 
 fn card_value(path: &Path) -> Result<Value> {
@@ -156,15 +156,26 @@ fn card_value(path: &Path) -> Result<Value> {
 
 /// The damage to the model in a folder, if there is one.
 pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
-    let (card, checkpoints) = (path.join(files::CARD), path.join(files::CHECKPOINTS));
-    (card.exists() || checkpoints.exists()).then(|| {
+    let checkpoints = path.join(files::CHECKPOINTS);
+    (saved::is_one(path) || checkpoints.exists()).then(|| {
         let found = |file: String, error: &Error| Damage { file, block: None, what: error.to_string() };
-        // A stopped run has no card yet.
-        let model = card.exists().then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
+        // A stopped run has neither card nor weights yet.
+        let model = saved::is_one(path).then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
         let mut all: Vec<Damage> = model.iter().map(|error| found(files::CARD.into(), error)).collect();
+        all.extend(damage_of_split(path).map(|error| found(files::SPLIT.into(), &error)));
         for (checkpoint, error) in checkpoint::verify(&checkpoints)? {
             all.push(found(checkpoint.display().to_string(), &error));
         }
         Ok(all)
     })
+}
+
+/// What is wrong with the split of a model; nothing if the model's card can't tell.
+fn damage_of_split(path: &Path) -> Option<Error> {
+    let card = saved::read_card(path).ok()?;
+    match card.split_file(path) {
+        Ok(Some(file)) if card.split_checksum.is_none() => Split::check_file(&file).err(),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    }
 }

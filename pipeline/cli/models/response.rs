@@ -57,6 +57,7 @@ fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<String
     };
     let mut columns = vec![
         text("covariates", points().map(|(curve, _)| label(&curve.covariates)).collect()),
+        text("condition", points().map(|_| responses.condition.clone()).collect()),
         text("dose", points().map(|(_, point)| point.dose.clone()).collect()),
         text("extrapolation", points().map(|(_, point)| point.extrapolation.to_owned()).collect()),
         Series::new("distance".into(), points().map(|(_, point)| point.distance.map(f64::from)).collect::<Vec<_>>())

@@ -39,7 +39,7 @@ pub struct ResponseQuery {
 /// The dose response of cells to a condition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Responses {
-    /// The condition.
+    /// The condition, as predictions name it: a pair may have been requested in another order.
     pub condition: String,
     /// The reported genes.
     pub genes: Vec<String>,
@@ -187,7 +187,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
     let curves = WholeCurves::new(&jobs, means);
     let genes = curves.chosen(&atlas.with_genes(&model.card.genes)?, &query.genes)?;
     Ok(Responses {
-        condition: query.condition.clone(),
+        condition: curves.condition().unwrap_or(&query.condition).to_owned(),
         curves: curves.for_genes(model, &genes),
         genes: genes.iter().map(|at| model.card.genes[*at].clone()).collect(),
         skipped,
@@ -212,6 +212,13 @@ impl<'a> WholeCurves<'a> {
             }
         }
         Self { jobs, curves }
+    }
+
+    /// The name of the points' condition, in whose order their doses are written.
+    fn condition(&self) -> Option<&str> {
+        let (_, points) = self.curves.values().find(|(_, points)| !points.is_empty())?;
+        let point = points.first()?;
+        Some(&self.jobs[point.job].targets[point.target].condition)
     }
 
     fn change(control: &TargetMeans, point: &TargetMeans, gene: usize) -> f32 {

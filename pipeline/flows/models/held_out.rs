@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use arrow::array::AsArray;
 use schemas::{Error, Result, atlas::files, conditions::CONTROL, ids::CellIndex};
 use stages::{
-    model::saved::{Model, files::SPLIT},
+    model::saved::Model,
     reader::{
         atlas::Atlas,
         control_roles::ControlRoles,
@@ -52,10 +52,7 @@ pub(super) fn learned_from_references(
 
 /// In another atlas than that of the training, cells can only be recognised by their names.
 fn warn_of_names(atlas: &Atlas, model: &Model, held_out: impl Fn(&CellIndex) -> bool) -> Result<()> {
-    let path = model.path.join(SPLIT);
-    if !path.exists() {
-        return Ok(());
-    }
+    let Some(path) = model.card.split_file(&model.path)? else { return Ok(()) };
     let (mut cell, mut names) = (0, HashSet::new());
     for batch in atlas.obs(&["cell"])? {
         let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;

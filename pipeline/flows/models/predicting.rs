@@ -226,13 +226,13 @@ pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<R
 /// The split that a model was trained with, if the atlas is the one it was trained on.
 ///
 /// # Errors
-/// A damaged split file.
+/// A split's file that is missing or damaged.
 pub fn own_split(model: &Model, atlas: &Atlas) -> Result<Option<Split>> {
-    let path = model.path.join(stages::model::saved::files::SPLIT);
-    if model.card.atlas != atlas.manifest().checksum || !path.exists() {
+    if model.card.atlas != atlas.manifest().checksum {
         return Ok(None);
     }
-    Split::read_file(atlas, &model.card.split, &path).map(Some)
+    let path = model.card.split_file(&model.path)?;
+    path.map(|path| Split::read_file(atlas, &model.card.split, &path)).transpose()
 }
 
 /// The split given by `--split`, or the model's own.

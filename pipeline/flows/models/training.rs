@@ -144,6 +144,7 @@ impl Training {
             epochs: 0,
             best: None,
             weights: String::new(),
+            split_checksum: None,
         };
         let (folder, phases) = (folder.to_path_buf(), resources.phases.clone());
         let settings = TrainerSettings { plan, card, folder, embeddings, profiles: None, device, phases };

@@ -101,9 +101,9 @@ fn run<'a>(label: &'a str, pieces: &[&str], range: std::ops::Range<usize>, delim
 /// Why a label or its doses are invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadLabel {
-    /// The label is empty.
-    #[error("the label is empty")]
-    Empty,
+    /// The label is empty, or has nothing but blanks.
+    #[error("the label is blank")]
+    Blank,
     /// `A++B`, or a label that ends in the delimiter.
     #[error("`{label}` has an empty part next to a `{delimiter}`")]
     EmptyPart {
@@ -163,10 +163,13 @@ pub fn parse<'a>(
     rules: &LabelRules,
 ) -> Result<Vec<(Cow<'a, str>, f64)>, BadLabel> {
     if label.is_empty() {
-        return Err(BadLabel::Empty);
+        return Err(BadLabel::Blank);
     }
     if rules.means_control(label) {
         return Ok(Vec::new());
+    }
+    if label.trim().is_empty() {
+        return Err(BadLabel::Blank);
     }
     let names: Vec<&str> = rules.parts(label).into_iter().map(str::trim).collect();
     if names.iter().any(|name| name.is_empty()) {

@@ -64,6 +64,8 @@ fn doses_that_do_not_match_their_perturbations_are_refused() {
     assert!(matches!(table.intern("A", Some("-1")), Err(BadLabel::Dose { .. })));
     assert!(matches!(table.intern("A", Some("high")), Err(BadLabel::Dose { .. })));
     assert!(matches!(table.intern("A++B", None), Err(BadLabel::EmptyPart { .. })));
+    assert!(matches!(table.intern("", None), Err(BadLabel::Blank)));
+    assert!(matches!(table.intern(" \t", None), Err(BadLabel::Blank)));
     assert!(matches!(table.intern("A+A", Some("1+2")), Err(BadLabel::Twice { .. })));
 }
 

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use formats::source::Source;
 use schemas::{
     Error, Result,
-    conditions::{ConditionTable, Covariate, LabelRules},
+    conditions::{BadLabel, ConditionTable, Covariate, LabelRules},
     ids::ConditionId,
     numbers::checked,
 };
@@ -131,7 +131,10 @@ impl Labeller {
         }
         let id = self.conditions.intern(label, dose).map_err(|error| {
             let place = self.place(name, cell);
-            let hint = format!("doses are joined by `{}`, in the order of their perturbations; name another dose column with --dose, or another delimiter with --delimiter", self.conditions.rules().delimiter);
+            let hint = match error {
+                BadLabel::Blank => format!("leave out such cells with --filter '{name}!=', or write the name of their perturbation or control there"),
+                _ => format!("doses are joined by `{}`, in the order of their perturbations; name another dose column with --dose, or another delimiter with --delimiter", self.conditions.rules().delimiter),
+            };
             Error::data(place, error.to_string(), hint)
         })?;
         self.cells_of.resize(self.conditions.conditions().len(), 0);

@@ -82,6 +82,32 @@ pub struct ModelCard {
     pub best: Option<BestEpoch>,
     /// XXH3-64 of the weights file, by which predictions identify a model.
     pub weights: String,
+    /// XXH3-64 of the split's file; `None` in models of older versions and of other programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_checksum: Option<String>,
+}
+
+impl ModelCard {
+    /// The file in a model's folder with the split of its training; `None` if the model came from another program.
+    ///
+    /// # Errors
+    /// A file that is missing, or that differs from the one that was written.
+    pub fn split_file(&self, folder: &Path) -> Result<Option<PathBuf>> {
+        let path = folder.join(files::SPLIT);
+        if !path.exists() {
+            // Imported models were trained on no atlas of ours.
+            if self.atlas.is_empty() && self.split_checksum.is_none() {
+                return Ok(None);
+            }
+            let message = "it is missing: it holds the split that the model was trained with";
+            let hint = "restore it from a copy of the model, or run the same train command with --resume, which writes it again";
+            return Err(Error::data(path.display().to_string(), message, hint));
+        }
+        if self.split_checksum.is_some() && checksum_of(&path)?.checksum != self.split_checksum {
+            return Err(Error::damaged(path, "its checksum does not match model.json"));
+        }
+        Ok(Some(path))
+    }
 }
 
 /// A model that can predict.
@@ -145,20 +171,42 @@ pub fn read_card(folder: &Path) -> Result<ModelCard> {
         return Err(Error::Missing { path: folder.into(), kind: "model" });
     }
     let path = folder.join(files::CARD);
-    let text = fs::read_to_string(&path).map_err(|_| match folder.join(files::CHECKPOINTS).exists() {
-        true => Error::data(
-            folder.display().to_string(),
-            "its training has not finished",
-            "finish it: run the same train command with --resume",
-        ),
-        false => Error::damaged(folder, "it is not a model: model.json is missing or unreadable"),
-    })?;
+    let text = fs::read_to_string(&path).map_err(|_| without_card(folder))?;
     let card: ModelCard = unsealed(&text, &path)?;
     if card.format != FORMAT_VERSION {
         let message = format!("the model has format {}; this version reads {FORMAT_VERSION}", card.format);
         return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
     }
     Ok(card)
+}
+
+/// The error about a folder whose card can't be read.
+fn without_card(folder: &Path) -> Error {
+    let path = folder.join(files::CARD);
+    if path.exists() {
+        return Error::damaged(path, "it can't be read as text");
+    }
+    if folder.join(files::WEIGHTS).exists() {
+        return Error::data(
+            path.display().to_string(),
+            "it is missing, but the model's weights are there: it was removed, or the training has not finished",
+            "restore it from a copy of the model, or run the same train command with --resume, which writes it again",
+        );
+    }
+    if folder.join(files::CHECKPOINTS).exists() {
+        return Error::data(
+            folder.display().to_string(),
+            "its training has not finished",
+            "finish it: run the same train command with --resume",
+        );
+    }
+    Error::damaged(folder, "it is not a model: model.json is missing")
+}
+
+/// Whether a folder holds a model whose training has ended, or what is left of one: its card or its weights.
+#[must_use]
+pub fn is_one(folder: &Path) -> bool {
+    [files::CARD, files::WEIGHTS].iter().any(|name| folder.join(name).exists())
 }
 
 /// Writes weights and settings, then the card.
@@ -174,6 +222,8 @@ pub fn write(
     let weights = folder.join(files::WEIGHTS);
     write_safetensors(tensors, &weights)?;
     card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();
+    let split = folder.join(files::SPLIT);
+    card.split_checksum = if split.exists() { checksum_of(&split)?.checksum } else { None };
     write_atomically(&folder.join(files::CONFIG), plan.to_toml().as_bytes())?;
     write_atomically(&folder.join(files::CARD), &sealed(&card)?)?;
     Ok(card)

@@ -212,12 +212,12 @@ fn numbers_and_flags_in_another_notation_are_the_stored_ones() {
     };
     let stored = predicted("--to condition=A,treated=true,plate=1");
     assert_eq!(stored.0, ["true", "1", "seen"]);
-    for (treated, plate) in [("True", "1.0"), ("TRUE", "01"), ("true", "1e0")] {
+    for (name, treated, plate) in [("a", "True", "1.0"), ("b", "TRUE", "01"), ("c", "true", "1e0")] {
         let to = format!("--to condition=A,treated={treated}");
         assert_eq!(predicted(&format!("{to},plate={plate}")), stored);
         assert_eq!(predicted(&format!("{to} --batch {plate}")).0, stored.0);
         assert_eq!(predicted(&format!("{to} --from condition=ctrl,treated={treated},plate={plate}")), stored);
-        let held_out = home.json(&format!("split s.atlas --name n{plate} --hold-out condition=A,treated={treated}"));
+        let held_out = home.json(&format!("split s.atlas --name {name} --hold-out condition=A,treated={treated}"));
         assert_eq!(held_out["cells"]["ood"], 26);
     }
     fs::write(home.path("to.csv"), "condition,treated,plate\nA,true,1\nA,True,1.0\n").unwrap();

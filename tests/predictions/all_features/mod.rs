@@ -8,5 +8,6 @@ mod judge;
 mod publishing;
 mod pytorch;
 mod readers;
+mod responses;
 mod row_groups;
 mod terms;

@@ -1,11 +1,12 @@
 //! Finds the files of a folder that form a table of cells, and checks that they match.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
 
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use schemas::{Error, Result, arrow::PREDICTIONS_MANIFEST, atlas::files};
 
 use super::{
@@ -104,9 +105,13 @@ pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
     genes_table(path, choice).into_iter().filter(|table| !path.is_dir() || !table.starts_with(path)).collect()
 }
 
-/// Checks that the columns in use are at the same indices as in the first file, since columns are found by
-/// index.
+/// What mends files whose columns differ.
+const SAME_COLUMNS: &str = "all files of a folder need the same columns, in the same order";
+
+/// Checks that a file has the columns of the first one, and that those in use are at the same indices, since columns
+/// are found by index.
 pub(super) fn check_same(first: &TableFile, other: &TableFile, layout: &TableLayout) -> Result<()> {
+    check_columns(first, other)?;
     let (expected, found) = (first.schema(), other.schema());
     for at in layout.name.into_iter().chain(layout.obs.iter().copied()).chain(layout.values.columns()) {
         let field = expected.field(at);
@@ -118,8 +123,42 @@ pub(super) fn check_same(first: &TableFile, other: &TableFile, layout: &TableLay
                 field.data_type(),
                 first.path().display()
             );
-            return Err(other.error(message, "all files of a folder need the same columns, in the same order"));
+            return Err(other.error(message, SAME_COLUMNS));
         }
+    }
+    Ok(())
+}
+
+/// Refuses a file that has a column more or less than the first one, or one of another type.
+fn check_columns(first: &TableFile, other: &TableFile) -> Result<()> {
+    let (expected, found) = (first.schema(), other.schema());
+    let is_like =
+        |(one, same): (&FieldRef, &FieldRef)| one.name() == same.name() && one.data_type() == same.data_type();
+    if expected.fields().len() == found.fields().len() && expected.fields().iter().zip(found.fields()).all(is_like) {
+        return Ok(());
+    }
+    let place = first.path().display();
+    let types = |schema: &Schema| -> HashMap<String, DataType> {
+        schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+    };
+    let (expected_types, found_types) = (types(&expected), types(&found));
+    for field in found.fields() {
+        let (name, data_type) = (field.name(), field.data_type());
+        match expected_types.get(name) {
+            None => return Err(other.error(format!("has a column `{name}`, which {place} lacks"), SAME_COLUMNS)),
+            Some(of_first) if of_first != data_type => {
+                let message = format!("the column `{name}` is of type {data_type}, but of type {of_first} in {place}");
+                return Err(other.error(message, SAME_COLUMNS));
+            }
+            Some(_) => {}
+        }
+    }
+    if let Some(field) = expected.fields().iter().find(|field| !found_types.contains_key(field.name())) {
+        return Err(other.error(format!("lacks the column `{}` of {place}", field.name()), SAME_COLUMNS));
+    }
+    if expected.fields().len() != found.fields().len() {
+        let message = format!("has {} columns, but {place} has {}", found.fields().len(), expected.fields().len());
+        return Err(other.error(message, SAME_COLUMNS));
     }
     Ok(())
 }

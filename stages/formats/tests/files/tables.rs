@@ -9,7 +9,7 @@ use std::{
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch,
-        StringArray, new_null_array,
+        StringArray, TimestampMicrosecondArray, new_null_array,
     },
     compute::cast,
     datatypes::{DataType, Float32Type, Int64Type},
@@ -71,6 +71,12 @@ fn write_parquet(path: &Path, batch: &RecordBatch, row_group: usize) {
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("begun");
     writer.write(batch).expect("written");
     writer.close().expect("closed");
+}
+
+fn write_arrow(path: &Path, batch: &RecordBatch) {
+    let mut writer = FileWriter::try_new(File::create(path).expect("created"), &batch.schema()).expect("begun");
+    writer.write(batch).expect("written");
+    writer.finish().expect("finished");
 }
 
 fn write_genes(path: &Path) {
@@ -259,7 +265,7 @@ fn tables_without_values_or_that_do_not_fit_together_are_refused() {
     write_parquet(&path, &wide(), CELLS);
     write_parquet(&folder.path().join("1.parquet"), &lists(), CELLS);
     let error = refused(folder.path(), &Choice::default()).to_string();
-    assert!(error.contains("1.parquet: column") && error.contains("as in"), "{error}");
+    assert!(error.contains("1.parquet: has a column `genes`") && error.contains("0.parquet lacks"), "{error}");
     fs::write(&path, &fs::read(&path).expect("read")[..500]).expect("written");
     assert!(refused(&path, &Choice::default()).to_string().contains("can't be read"));
 }
@@ -308,4 +314,77 @@ fn a_value_below_zero_is_a_value_unless_every_list_begins_with_it() {
     };
     let [auto, marker, gene] = [ListStart::Auto, ListStart::Marker, ListStart::Gene].map(entries);
     assert_eq!((auto, marker), (gene - 1, gene - 1));
+}
+
+/// A table with one more column at its end.
+fn with_one_more(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().map(|field| field.name().clone()).zip(batch.columns().iter().cloned());
+    RecordBatch::try_from_iter(columns.chain([(name.to_owned(), column)])).expect("columns of one length")
+}
+
+#[test]
+fn a_file_of_a_folder_with_a_column_more_or_less_is_refused_with_the_column() {
+    let gene: ArrayRef = Arc::new(Float32Array::from(vec![7.0; CELLS]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["d"; CELLS]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"d"; CELLS]));
+    for table in [wide(), lists()] {
+        for column in [&gene, &text, &bytes] {
+            let (less, more) = (table.clone(), with_one_more(&table, "more", Arc::clone(column)));
+            for (first, second, what) in
+                [(&less, &more, "has a column `more`, which"), (&more, &less, "lacks the column `more` of")]
+            {
+                for (name, write) in [
+                    ("parquet", (|path, batch| write_parquet(path, batch, 300)) as fn(&Path, &RecordBatch)),
+                    ("feather", write_arrow),
+                ] {
+                    let folder = tempfile::tempdir().expect("a folder");
+                    write(&folder.path().join(format!("a.{name}")), first);
+                    write(&folder.path().join(format!("b.{name}")), second);
+                    let error = refused(folder.path(), &Choice::default());
+                    let message = error.to_string();
+                    assert!(message.contains(&format!("b.{name}: {what}")), "{message}");
+                    assert!(message.contains(&format!("a.{name}")), "{message}");
+                    assert!(error.hint().is_some_and(|hint| hint.contains("the same columns")), "{message}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_has_another_type_in_another_file_is_refused_though_the_first_file_s_is_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"d"; CELLS]));
+    let gene: ArrayRef = Arc::new(Float32Array::from(vec![7.0; CELLS]));
+    write_parquet(&folder.path().join("a.parquet"), &with_one_more(&wide(), "TP53", bytes), CELLS);
+    write_parquet(&folder.path().join("b.parquet"), &with_one_more(&wide(), "TP53", gene), CELLS);
+    let error = refused(folder.path(), &Choice::default()).to_string();
+    assert!(error.contains("b.parquet: the column `TP53` is of type Float32, but of type Binary in"), "{error}");
+}
+
+#[test]
+fn times_with_a_time_zone_annotate_cells() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let noon = || TimestampMicrosecondArray::from(vec![1_704_110_400_000_000; 3]);
+    for (zone, expected) in [
+        ("UTC", "2024-01-01T12:00:00Z"),
+        ("Europe/Berlin", "2024-01-01T13:00:00+01:00"),
+        ("+02:00", "2024-01-01T14:00:00+02:00"),
+    ] {
+        let path = folder.path().join("zone.parquet");
+        with_column(&path, "when", Arc::new(noon().with_timezone(zone)));
+        let arrow = folder.path().join("zone.feather");
+        let read = open(&path);
+        assert_eq!(gene_names(&*read), ["G0", "G1"], "{zone}");
+        let when = |source: &dyn Source| {
+            let at = source.obs_schema().index_of("when").expect("the column is there");
+            source.obs(0..3, &[at]).expect("three cells").column(0).as_string::<i32>().value(2).to_owned()
+        };
+        assert_eq!(when(&*read), expected);
+        let values: ArrayRef = Arc::new(Float32Array::from(vec![1.0; 3]));
+        let columns = [("G0", values), ("when", Arc::new(noon().with_timezone(zone)) as ArrayRef)];
+        write_arrow(&arrow, &RecordBatch::try_from_iter(columns).expect("columns of one length"));
+        assert_eq!(when(&*open(&arrow)), expected);
+    }
 }

@@ -50,6 +50,29 @@ impl Split {
     /// # Errors
     /// A file that is not a split of this atlas's cells, in their order.
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
+        let (split, of_atlas) = Self::read_checked(name, path)?;
+        let (rows, cells) = (split.parts.len() as u64, atlas.cells());
+        if rows != cells {
+            let message = format!("it has {rows} rows, but {} has {cells} cells", atlas.path().display());
+            let hint = "the split was made for other cells: make one for this atlas with `perturbine split`";
+            return Err(Error::data(path.display().to_string(), message, hint));
+        }
+        if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
+            check_cells(atlas, path)?;
+        }
+        Ok(split)
+    }
+
+    /// Checks that a split's file can be read and, if it has a checksum, that it is as it was written, whatever its atlas.
+    ///
+    /// # Errors
+    /// A file that is not a split, or that is damaged.
+    pub fn check_file(path: &Path) -> Result<()> {
+        Self::read_checked("", path).map(drop)
+    }
+
+    /// A split as its file has it, and the checksum of the atlas for which it was written.
+    fn read_checked(name: &str, path: &Path) -> Result<(Self, Option<String>)> {
         let bad = |what: String| Error::damaged(path, what);
         let not_parquet = |error: Undecodable| bad(error.to_string());
         let SplitMetadata { checksum, atlas: of_atlas, column, .. } = SplitMetadata::read(path)?;
@@ -72,9 +95,6 @@ impl Split {
                 parts.push(if is_reference { SplitPart::Reference } else { part });
             }
         }
-        if parts.len() as u64 != atlas.cells() {
-            return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
-        }
         let split = Self { name: name.to_owned(), parts, column };
         // Splits written by other programs have no checksum.
         if checksum.is_some_and(|checksum| {
@@ -82,10 +102,7 @@ impl Split {
         }) {
             return Err(bad("its checksum does not match its content".into()));
         }
-        if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
-            check_cells(atlas, path)?;
-        }
-        Ok(split)
+        Ok((split, of_atlas))
     }
 
     /// The checksum of the atlas for which a split's file was written; `None` for files of other programs.
@@ -148,6 +165,22 @@ impl Split {
     #[must_use]
     pub fn names(atlas: &Atlas) -> Vec<String> {
         names_in(atlas.path())
+    }
+
+    /// Checks that a new split may have this name: letters, digits, `-` and `_`, and no other split's, unless it is to
+    /// `replace` that one.
+    ///
+    /// # Errors
+    /// Any other name.
+    pub fn check_new_name(atlas: &Atlas, name: &str, replace: bool) -> Result<()> {
+        if name.is_empty() || !name.chars().all(|letter| letter.is_alphanumeric() || "-_".contains(letter)) {
+            return Err(bad_name(name));
+        }
+        if !replace && Self::names(atlas).iter().any(|other| other == name) {
+            let message = format!("the atlas has a split `{name}` already");
+            return Err(Error::usage(message, "give another --name; --force replaces the split"));
+        }
+        Ok(())
     }
 
     /// Writes the split into its atlas; an older one of the same name is replaced.
@@ -314,7 +347,11 @@ fn check_cells(atlas: &Atlas, path: &Path) -> Result<()> {
 
 fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(Error::usage(format!("`{name}` is not a valid split name"), "use letters, digits, - and _"));
+        return Err(bad_name(name));
     }
     Ok(atlas.path().join(files::SPLITS).join(format!("{name}.parquet")))
+}
+
+fn bad_name(name: &str) -> Error {
+    Error::usage(format!("`{name}` is not a valid split name"), "use letters, digits, - and _")
 }
