@@ -68,7 +68,8 @@ impl ChoiceArgs {
 /// Label columns of obs; missing ones are guessed and printed
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
-    /// Column of the perturbation [default: condition, perturbation or cond_harm]
+    /// Column of the perturbation [default: condition, perturbation, cond_harm, or a name of published screens such as drug or
+    /// perturbation_name]
     #[arg(long, value_name = "KEY")]
     pub(in crate::cli) perturbation: Option<String>,
     /// Label of unperturbed cells, also as a part of other labels, from which it is dropped (A+ctrl is A); repeatable; `*`

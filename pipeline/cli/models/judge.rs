@@ -61,11 +61,13 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
         write_new(path, page.as_bytes())?;
     }
     let hashes = json!({ "split": hash, "data": atlas.manifest().checksum, "scores": definitions() });
-    let table = frame::judged::means(&named).map_err(|error| Error::Bug(error.to_string()))?;
+    let tables = [frame::judged::means, frame::judged::shares].map(|table| table(&named));
+    let tables = tables.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| Error::Bug(error.to_string()))?;
     context.show.result(&result(&named, &judged, &hashes)?, || {
         let verdicts: Vec<String> =
             named.iter().map(|(name, evaluation)| format!("{name}: {}", evaluation.summary)).collect();
-        format!("{}\n\n{}", verdicts.join("\n"), frame::draw(&table))
+        let drawn: Vec<String> = tables.iter().map(frame::draw).collect();
+        format!("{}\n\n{}", verdicts.join("\n"), drawn.join("\n"))
     })
 }
 
@@ -143,6 +145,8 @@ fn result(named: &[(&str, &Evaluation)], judged: &Judgement, card: &Value) -> Re
         let mut shown = Map::from_iter([("name".to_owned(), json!(name))]);
         if let Value::Object(scores) = serde_json::to_value(evaluation).map_err(bug)? {
             shown.extend(scores);
+            let shares = evaluation.ranges.iter().map(|(score, range)| (score.clone(), json!(range.share)));
+            shown.insert("range".to_owned(), Value::Object(shares.collect()));
         }
         predictions.push(Value::Object(shown));
     }

@@ -266,7 +266,7 @@ impl Evaluator {
             distance: model.distance,
             beyond_additive: beyond_additive(&comparison, predicted.as_ref(), &contestants),
             ceiling,
-            range: ranges,
+            ranges,
             baselines: BaselineScores { offset, ..BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]) },
             versus,
         };

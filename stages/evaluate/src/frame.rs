@@ -106,7 +106,7 @@ pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
 /// This fails only through a bug: the columns have the same length and different names.
 pub fn ranges(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     let rows: Vec<(&str, &MeanRange)> =
-        OF_RANGES.into_iter().filter_map(|score| Some((score, evaluation.range.get(score)?))).collect();
+        OF_RANGES.into_iter().filter_map(|score| Some((score, evaluation.ranges.get(score)?))).collect();
     let count = |of: fn(&MeanRange) -> usize| rows.iter().map(|(_, range)| of(range) as u64).collect::<Vec<_>>();
     let number = |name, of: fn(&MeanRange) -> Option<f64>| numbers(name, rows.iter().map(|(_, range)| of(range)));
     DataFrame::new_infer_height(vec![
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn ranges_and_strata_have_a_row_each() {
         let mut judged = condition("ood", Some(0.9), Some(0.8));
-        judged.range = range::tests::ranges();
+        judged.ranges = range::tests::ranges();
         let evaluation = Evaluation::new(Scale::Log1p, true, vec![judged]);
         let rows = |frame: &DataFrame| -> Vec<Vec<String>> {
             draw(frame).lines().map(|line| line.split_whitespace().map(String::from).collect()).collect()

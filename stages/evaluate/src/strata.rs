@@ -66,7 +66,7 @@ fn is_saturated(condition: &ConditionScores) -> Option<bool> {
 
 fn stratum(by: &str, name: &str, members: &[&ConditionScores]) -> Stratum {
     let best = members.iter().filter_map(|one| Some(one.baselines.get(best_baseline(one)?)));
-    let shares: Vec<PredictionScores> = members.iter().map(|one| one.range.shares()).collect();
+    let shares: Vec<PredictionScores> = members.iter().map(|one| one.ranges.shares()).collect();
     Stratum {
         by: by.into(),
         name: name.into(),
@@ -88,7 +88,7 @@ mod tests {
     fn judged(n_de: Option<usize>, effect_size: f64, ceiling: Option<f64>) -> ConditionScores {
         let mut one = condition("ood", Some(effect_size / 10.0), Some(0.5));
         (one.n_de, one.effect_size, one.ceiling.pearson_delta) = (n_de, Some(effect_size), ceiling);
-        one.range = range::tests::ranges();
+        one.ranges = range::tests::ranges();
         one
     }
 

@@ -71,7 +71,7 @@ pub struct ConditionScores {
     pub ceiling: PredictionScores,
     /// The range of each score, from a negative to a positive control.
     #[serde(default)]
-    pub range: ScoreRanges,
+    pub ranges: ScoreRanges,
     /// The baselines' scores.
     pub baselines: BaselineScores,
     /// For a baseline and a score: lower end, middle and upper end of the model's lead, over resampled genes.
@@ -106,7 +106,7 @@ pub struct Evaluation {
     pub versus: Versus,
     /// The range of each score over the evaluated conditions.
     #[serde(default)]
-    pub range: BTreeMap<String, MeanRange>,
+    pub ranges: BTreeMap<String, MeanRange>,
     /// Groups of evaluated conditions that are alike in how much there is to predict.
     #[serde(default)]
     pub strata: Vec<Stratum>,
@@ -190,7 +190,7 @@ impl Evaluation {
             median: PredictionScores::default(),
             baselines: BaselineScores::default(),
             versus: Versus::new(),
-            range: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             strata: Vec::new(),
             calibration: None,
         };
@@ -210,9 +210,9 @@ impl Evaluation {
         let versus = over_conditions(&judged, &draws);
         let calibration =
             calibration(judged.iter().map(|condition| (condition.distance, condition.scores.mse_beyond_noise)));
-        let range = ScoreRanges::mean(judged.iter().map(|condition| &condition.range));
+        let ranges = ScoreRanges::mean(judged.iter().map(|condition| &condition.ranges));
         let strata = strata(&judged);
-        evaluation = Self { mean, median, baselines, versus, range, strata, calibration, ..evaluation };
+        evaluation = Self { mean, median, baselines, versus, ranges, strata, calibration, ..evaluation };
         evaluation.summary = summary(&evaluation);
         evaluation
     }
@@ -266,7 +266,7 @@ pub(crate) mod tests {
             distance: None,
             beyond_additive: None,
             ceiling: PredictionScores::default(),
-            range: ScoreRanges::default(),
+            ranges: ScoreRanges::default(),
             baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
             versus: BTreeMap::new(),
         }
@@ -291,7 +291,7 @@ pub(crate) mod tests {
                 "conditions",
                 "mean",
                 "median",
-                "range",
+                "ranges",
                 "readout",
                 "scale",
                 "strata",
@@ -304,7 +304,7 @@ pub(crate) mod tests {
         assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
         let mut expected = PredictionScores::NAMES.to_vec();
         expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
-        expected.extend(["ceiling", "range", "baselines", "versus", "distance", "beyond_additive"]);
+        expected.extend(["ceiling", "ranges", "baselines", "versus", "distance", "beyond_additive"]);
         expected.sort_unstable();
         let first = &json["conditions"][0];
         assert_eq!(keys(first), expected);

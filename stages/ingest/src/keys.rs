@@ -15,7 +15,13 @@ use self::notes::notes;
 use super::label::LabelColumns;
 
 const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"];
+/// Columns of published screens, tried if none of the others is there: scPerturb and Norman, sci-Plex, Tahoe, Replogle, guides.
+const RARER_PERTURBATION_HABITS: [&str; 7] =
+    ["perturbation_name", "product_name", "drug", "treatment", "gene", "guide_identity", "target_gene"];
 const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
+/// Controls of published screens, tried if none of the others is there; `*` matches any text.
+const RARER_CONTROL_HABITS: [&str; 8] =
+    ["Vehicle", "vehicle", "DMSO_TF", "untreated", "Untreated", "unperturbed", "NegCtrl*", "AAVS1"];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
 /// Maximum number of labels listed in an error.
@@ -83,7 +89,10 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     };
     let perturbation = match requested.no_perturbation {
         true => None,
-        false => settle(&requested.perturbation, "--perturbation", &PERTURBATION_HABITS)?,
+        false => match settle(&requested.perturbation, "--perturbation", &PERTURBATION_HABITS)? {
+            None => settle(&None, "--perturbation", &RARER_PERTURBATION_HABITS)?,
+            found => found,
+        },
     };
     if perturbation.is_none() {
         check_is_unlabelled(requested, source)?;
@@ -135,7 +144,7 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
 /// Refuses a source without a perturbation column, unless the user says that there is none, and then flags for reading labels.
 fn check_is_unlabelled(requested: &RequestedKeys, source: &dyn Source) -> Result<()> {
     if !requested.no_perturbation {
-        return Err(no_perturbation_column(source));
+        return Err(no_perturbation_column(source)?);
     }
     let flags = [
         (requested.perturbation.is_some(), "--perturbation"),
@@ -149,18 +158,39 @@ fn check_is_unlabelled(requested: &RequestedKeys, source: &dyn Source) -> Result
 }
 
 /// The error about a source in which no column has the name of one of perturbations, with those that could hold them.
-fn no_perturbation_column(source: &dyn Source) -> Error {
+fn no_perturbation_column(source: &dyn Source) -> Result<Error> {
     let schema = source.obs_schema();
     let texts = schema.fields().iter().skip(1).filter(|field| *field.data_type() == DataType::Utf8);
-    let candidates: Vec<&str> = texts.map(|field| field.name().as_str()).collect();
+    let mut candidates = Vec::new();
+    for field in texts {
+        candidates.push(format!("{} ({})", field.name(), most_frequent(source, field.name())?.join(", ")));
+    }
     let candidates = match candidates.as_slice() {
         [] => "no column is text".to_owned(),
-        names => format!("the columns of text are {}", names.join(", ")),
+        columns => format!("the columns of text, with their most frequent values, are {}", columns.join("; ")),
     };
     let message = format!("no column is named {}; {candidates}", PERTURBATION_HABITS.join(", "));
     let hint = "name the perturbation column with --perturbation COLUMN (of `ingest` or `train`); `ingest --no-perturbation` makes an atlas without \
                 labels, on which no model can be trained";
-    Error::data(format!("{}, obs", source.origin().path), message, hint)
+    Ok(Error::data(format!("{}, obs", source.origin().path), message, hint))
+}
+
+/// The most frequent values of a column.
+fn most_frequent(source: &dyn Source, column: &str) -> Result<Vec<String>> {
+    const SHOWN: usize = 3;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for values in obs_column(source, column)? {
+        for value in values?.as_string::<i32>().iter().flatten() {
+            match counts.get_mut(value) {
+                Some(count) => *count += 1,
+                None => _ = counts.insert(value.to_owned(), 1),
+            }
+        }
+    }
+    let mut by_count: Vec<(String, u64)> = counts.into_iter().collect();
+    by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let more = if by_count.len() > SHOWN { Some("...".to_owned()) } else { None };
+    Ok(by_count.into_iter().take(SHOWN).map(|(value, _)| value).chain(more).collect())
 }
 
 fn names(source: &dyn Source) -> Vec<String> {
@@ -226,7 +256,7 @@ impl PerturbationLabels {
     /// The names of control, starting with the one that is displayed.
     fn controls(&self, requested: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let controls = match requested {
-            [] => vec![self.usual_control(guessed)?],
+            [] => self.usual_controls(guessed)?,
             patterns => self.matching(patterns)?,
         };
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
@@ -243,7 +273,14 @@ impl PerturbationLabels {
         Err(Error::data(&self.place, message, "name the control label with --control"))
     }
 
-    fn usual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
+    /// The only control of published screens among the labels; `None` if there are several.
+    fn rarer_control(&self) -> Option<&'static str> {
+        let is_there = |habit: &&str| self.all.keys().any(|label| fits(habit, label));
+        let mut found = RARER_CONTROL_HABITS.into_iter().filter(is_there);
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    fn usual_controls(&self, guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let is_there = |habit: &&str| {
             let rules = LabelRules { delimiter: self.delimiter.clone(), controls: vec![(*habit).to_owned()] };
             let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == *habit);
@@ -251,6 +288,13 @@ impl PerturbationLabels {
         };
         let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
         match found.as_slice() {
+            [] if self.rarer_control().is_some() => {
+                let control = self.rarer_control().unwrap_or_default();
+                // As it would be typed: a shell expands `*`.
+                let quote = if control.contains('*') { "'" } else { "" };
+                guessed.push(format!("--control {quote}{control}{quote}"));
+                self.matching(&[control.to_owned()])
+            }
             [] => {
                 let some: Vec<&str> = self.all.keys().take(SHOWN_LABELS).map(String::as_str).collect();
                 let more = if some.len() < self.all.len() { ", ..." } else { "" };
@@ -263,7 +307,7 @@ impl PerturbationLabels {
             }
             [only] => {
                 guessed.push(format!("--control {only}"));
-                Ok((*only).to_owned())
+                Ok(vec![(*only).to_owned()])
             }
             several => {
                 let message = format!("{} could each mean control", several.join(", "));

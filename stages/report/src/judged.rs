@@ -42,6 +42,11 @@ pub fn judged_page(title: &str, predictions: &[PredictionOnPage<'_>]) -> String 
     let sections = [
         section("Verdicts", "", &format!("<ul>{verdicts}</ul>")),
         section("Mean scores", &scale, &mean_scores(predictions)),
+        section(
+            "Scores as shares of their range",
+            "0 is the negative control, the better of no change and the mean response; 1 is the positive control, an interpolated duplicate of the real cells. A score without a range shows nothing.",
+            &shares(predictions),
+        ),
         section("Pearson correlation of the change, by condition", "", &by_condition(predictions, "pearson_delta")),
         section("Mean squared error of the change, by condition", "", &by_condition(predictions, "mse_delta")),
     ];
@@ -62,6 +67,21 @@ fn mean_scores(predictions: &[PredictionOnPage<'_>]) -> String {
     let rows = PredictionScores::NAMES.iter().map(|score| {
         let mut cells = vec![("", (*score).to_owned())];
         cells.extend(all.iter().map(|(_, scores)| ("number", shown(scores.named(score)))));
+        cells
+    });
+    rows_of_cells(&header, rows)
+}
+
+/// One row per score: its controls, and the share of each prediction.
+fn shares(predictions: &[PredictionOnPage<'_>]) -> String {
+    let Some(first) = predictions.first().map(|one| one.evaluation) else { return String::new() };
+    let mut header = vec![("", "score"), ("number", "negative control"), ("number", "positive control")];
+    header.extend(predictions.iter().map(|one| ("number", one.name)));
+    let rows = first.ranges.iter().map(|(score, range)| {
+        let mut cells =
+            vec![("", score.clone()), ("number", shown(Some(range.negative))), ("number", shown(Some(range.positive)))];
+        let share = |one: &PredictionOnPage<'_>| one.evaluation.ranges.get(score).and_then(|range| range.share);
+        cells.extend(predictions.iter().map(|one| ("number", shown(share(one)))));
         cells
     });
     rows_of_cells(&header, rows)

@@ -142,6 +142,8 @@ fn the_real_cells_are_a_perfect_prediction_in_every_notation() {
         assert!((number(&mean["pearson_delta"]) - number(&all[0]["mean"]["pearson_delta"])).abs() < 1e-5);
     }
     assert_eq!((&together["scale"], &together["strict"]), (&Value::from("log1p_cp10k"), &Value::from(true)));
+    let share = &together["predictions"][0]["range"]["pearson_delta"];
+    assert!(number(share) > 0.99, "real cells are as good as a duplicate of them: {share}");
     assert_eq!(together["baselines"], other["baselines"], "baselines know nothing of a prediction");
     for scale in ["log1p", "pseudobulk"] {
         let mean = &screen.judged(&format!("counts.h5ad --scale {scale}"))["predictions"][0]["mean"];

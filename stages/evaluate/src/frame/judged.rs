@@ -2,8 +2,8 @@
 
 use polars::prelude::{DataFrame, PolarsResult};
 
-use super::{OF_MEANS, column, numbers};
-use crate::{Evaluation, PredictionScores};
+use super::{OF_MEANS, OF_RANGES, column, numbers};
+use crate::{Evaluation, MeanRange, PredictionScores};
 
 /// The main mean scores: one row for each prediction, each baseline and the ceiling, and one column per score.
 ///
@@ -20,6 +20,28 @@ pub fn means(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
     let mut columns = vec![column("prediction", names)];
     for score in OF_MEANS {
         columns.push(numbers(score, rows.iter().map(|(_, scores)| scores.named(score))));
+    }
+    DataFrame::new_infer_height(columns)
+}
+
+/// Scores as shares of their ranges: one row per score with its negative and positive controls, and one column for each
+/// prediction.
+///
+/// # Errors
+/// As for [`means`].
+pub fn shares(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
+    let Some((_, first)) = predictions.first() else { return Ok(DataFrame::empty()) };
+    let scores: Vec<&str> = OF_RANGES.into_iter().filter(|score| first.ranges.contains_key(*score)).collect();
+    let of = |evaluation: &Evaluation, number: fn(&MeanRange) -> Option<f64>| -> Vec<Option<f64>> {
+        scores.iter().map(|score| evaluation.ranges.get(*score).and_then(number)).collect()
+    };
+    let mut columns = vec![
+        column("share of range", scores.clone()),
+        numbers("negative", of(first, |range| Some(range.negative)).into_iter()),
+        numbers("positive", of(first, |range| Some(range.positive)).into_iter()),
+    ];
+    for (name, evaluation) in predictions {
+        columns.push(numbers(name, of(evaluation, |range| range.share).into_iter()));
     }
     DataFrame::new_infer_height(columns)
 }

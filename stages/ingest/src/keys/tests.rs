@@ -17,6 +17,30 @@ fn the_habits_of_the_field_are_guessed_and_reported() {
 }
 
 #[test]
+fn columns_and_controls_of_published_screens_are_guessed_where_the_usual_ones_are_missing() {
+    for (column, control, flag) in [
+        ("perturbation_name", "control", "control"),
+        ("product_name", "Vehicle", "Vehicle"),
+        ("drug", "DMSO_TF", "DMSO_TF"),
+        ("gene", "non-targeting", "non-targeting"),
+        ("guide_identity", "NegCtrl0", "'NegCtrl*'"),
+        ("treatment", "untreated", "untreated"),
+    ] {
+        let table = CellsInMemory::without_genes(&[(column, vec!["A", control]), ("dose", vec!["1", "1"])]);
+        let keys = resolve(&table, &RequestedKeys::default()).expect(column);
+        assert_eq!(keys.columns.perturbation.as_deref(), Some(column));
+        assert_eq!(keys.rules.controls, [control]);
+        assert_eq!(keys.guessed.last(), Some(&format!("--control {flag}")));
+    }
+    let both = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("drug", vec!["B", "C"])]);
+    let keys = resolve(&both, &RequestedKeys::default()).expect("the usual column comes first");
+    assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
+    let none = CellsInMemory::without_genes(&[("label", vec!["B", "B", "C", "D", "E"])]);
+    let error = resolve(&none, &RequestedKeys::default()).expect_err("no such column");
+    assert!(error.to_string().contains("label (B, C, D, ...)"), "{error}");
+}
+
+#[test]
 fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
     let differ = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
     let error = resolve(&differ, &RequestedKeys::default()).expect_err("ambiguous");

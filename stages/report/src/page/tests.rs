@@ -32,7 +32,7 @@ fn condition(index: u32, split: &str) -> ConditionScores {
         distance: None,
         beyond_additive: None,
         ceiling: scores(0.09),
-        range: ScoreRanges::default(),
+        ranges: ScoreRanges::default(),
         baselines: BaselineScores {
             control: PredictionScores {
                 r2_mean: Some(0.8),
