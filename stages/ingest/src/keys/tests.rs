@@ -35,7 +35,10 @@ fn columns_and_controls_of_published_screens_are_guessed_where_the_usual_ones_ar
     let both = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("drug", vec!["B", "C"])]);
     let keys = resolve(&both, &RequestedKeys::default()).expect("the usual column comes first");
     assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
-    let none = CellsInMemory::without_genes(&[("label", vec!["B", "B", "C", "D", "E"])]);
+    let none = CellsInMemory::without_genes(&[
+        ("cell", vec!["1", "2", "3", "4", "5"]),
+        ("label", vec!["B", "B", "C", "D", "E"]),
+    ]);
     let error = resolve(&none, &RequestedKeys::default()).expect_err("no such column");
     assert!(error.to_string().contains("label (B, C, D, ...)"), "{error}");
 }
@@ -149,8 +152,7 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
     let error =
         resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default()).expect_err("no such column");
     assert_eq!(error.exit_code(), schemas::error::ExitCode::Data);
-    let expected =
-        "a.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text are donor, guide";
+    let expected = "a.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text, with their most frequent values, are donor (d1); guide (ctrl)";
     assert_eq!(error.to_string(), expected);
     assert!(
         error.hint().is_some_and(|hint| hint.contains("--perturbation COLUMN") && hint.contains("--no-perturbation"))
