@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use perturbine::{
     Atlas, Error, Result,
     flows::judging::{JudgeOptions, JudgedPrediction, Judgement, judge as judge_predictions},
@@ -17,7 +18,10 @@ use stages::{
     reader::split::{Split, SplitPart},
     report::{self, judged_page},
     statistics::scale::{Scale, TARGET_SUM},
-    storage::disk::{refuse_existing, write_new},
+    storage::{
+        disk::{refuse_existing, write_new},
+        sealed::sealed,
+    },
 };
 
 use super::args::judge::{JudgeArgs, PredictionValuesArg};
@@ -25,6 +29,9 @@ use crate::cli::CommandContext;
 
 pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
     args.out.iter().chain(&args.card).try_for_each(|path| refuse_existing(path))?;
+    if args.out.is_some() && args.out == args.card {
+        return Err(Error::usage("--out and --card name one file", "give the page and the card names of their own"));
+    }
     let atlas = context.open_data(&args.truth, None)?;
     let split = split_for(&atlas, args.split.as_deref(), context)?;
     let options = JudgeOptions {
@@ -44,9 +51,8 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
         context.show.note(&skipped.to_string());
     }
     if let Some(path) = &args.card {
-        let card = card(&judged, &atlas, &hash, split_name)?;
-        let text = serde_json::to_vec_pretty(&card).map_err(|error| Error::Bug(error.to_string()))?;
-        write_new(path, &text)?;
+        let card = Card { flags: flags(args), ..card(&judged, &atlas, &hash, split_name)? };
+        write_new(path, &sealed(&card)?)?;
     }
     let names = names(&args.predictions);
     let named: Vec<(&str, &Evaluation)> =
@@ -120,12 +126,28 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(name).collect()
 }
 
+/// The flags that say how predictions are read.
+fn flags(args: &JudgeArgs) -> Vec<String> {
+    let text = |flag: &str, value: Option<String>| value.map(|value| format!("{flag} {value}"));
+    let values = args.values.and_then(|values| Some(values.to_possible_value()?.get_name().to_owned()));
+    let all = [
+        text("--values", values),
+        text("--target-sum", args.target_sum.map(|sum| sum.to_string())),
+        text("--perturbation", args.perturbation.clone()),
+        text("--dose", args.dose.clone()),
+        text("--layer", args.choice.layer.clone()),
+        args.choice.raw.then(|| "--raw".to_owned()),
+    ];
+    all.into_iter().flatten().collect()
+}
+
 fn card(judged: &Judgement, atlas: &Atlas, split: &str, split_name: Option<String>) -> Result<Card> {
     let absolute = |path: &Path| path.canonicalize().map_err(Error::io("find", path));
     let entry = |one: &JudgedPrediction| {
         let (path, hash) = (absolute(&one.path)?, content_hash(&one.path)?);
         Ok(CardEntry { path, hash, mean: one.evidence.evaluation.mean })
     };
+    let part = judged.predictions.first().and_then(|one| one.evidence.evaluation.conditions.first());
     Ok(Card {
         written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
         scores: definitions(),
@@ -134,6 +156,8 @@ fn card(judged: &Judgement, atlas: &Atlas, split: &str, split_name: Option<Strin
         atlas: absolute(atlas.path())?,
         split: split.to_owned(),
         split_name,
+        part: part.map_or_else(String::new, |condition| condition.split.clone()),
+        flags: Vec::new(),
         predictions: judged.predictions.iter().map(entry).collect::<Result<_>>()?,
     })
 }

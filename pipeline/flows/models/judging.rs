@@ -102,6 +102,9 @@ pub fn judge(
     let needs_all = split.is_some();
     let truth = Truth::new(atlas, split.unwrap_or_else(|| Split::holding_out_all(atlas)), options.on)?;
     let mut judged = truth.judged_groups();
+    if let Some(twice) = (1..paths.len()).find(|at| paths[..*at].contains(&paths[*at])) {
+        return Err(Error::usage(format!("{} is given twice", paths[twice].display()), "name each prediction once"));
+    }
     let mut opened = Vec::new();
     for path in paths {
         let targets = PredictionTargets { atlas, groups: &truth.groups, judged: &judged };
@@ -140,7 +143,11 @@ pub fn judge(
     for (path, prediction) in paths.iter().zip(&opened) {
         let profiles = match prediction {
             OpenedPrediction::Set { .. } => profiles_of_set(path, &truth, &real)?,
-            OpenedPrediction::Rows(rows) => profiles_of_rows(rows, &truth, &real, options, resources)?,
+            OpenedPrediction::Rows(rows) => {
+                let values = values_of(rows, &truth, options)?;
+                notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
+                profiles_of_rows(rows, values, &truth, &real, resources)?
+            }
         };
         all.push(profiles.into_iter().map(|profiles| profiles.on_scale(scale)).collect::<Vec<_>>());
     }
@@ -249,17 +256,10 @@ fn profiles_of_set(path: &Path, truth: &Truth, real: &RealGroups) -> Result<Vec<
     Ok(truth.joined(prediction_set::read(path, &selection)?))
 }
 
-/// `source → convert → sum`.
-fn profiles_of_rows(
-    rows: &Arc<PredictedCells>,
-    truth: &Truth,
-    real: &RealGroups,
-    options: &JudgeOptions,
-    resources: &Resources,
-) -> Result<Vec<ModelProfiles>> {
-    let source = rows.source();
-    let path = &source.origin().path;
-    let values = match (truth.atlas.manifest().values, is_counts(rows, options)?) {
+/// Which numbers a file holds.
+fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Result<PredictionScale> {
+    let path = &rows.source().origin().path;
+    Ok(match (truth.atlas.manifest().values, is_counts(rows, options)?) {
         (ValueKind::Counts, true) => PredictionScale::Counts,
         (ValueKind::Continuous, true) if options.values.is_none() => {
             let message = "its values are whole numbers, but the atlas does not hold counts";
@@ -274,7 +274,19 @@ fn profiles_of_rows(
         }
         (ValueKind::Counts, false) => options.values.unwrap_or(PredictionScale::LogNormalised(TARGET_SUM)),
         (ValueKind::Continuous, false) => options.values.unwrap_or(PredictionScale::Values),
-    };
+    })
+}
+
+/// `source → convert → sum`.
+fn profiles_of_rows(
+    rows: &Arc<PredictedCells>,
+    values: PredictionScale,
+    truth: &Truth,
+    real: &RealGroups,
+    resources: &Resources,
+) -> Result<Vec<ModelProfiles>> {
+    let source = rows.source();
+    let path = &source.origin().path;
     let is_partial = real.compared.chosen().len() < truth.atlas.genes().len();
     if values == PredictionScale::Counts && is_partial && real.scale != Scale::Log1p {
         let message = "it holds counts of some of the atlas's genes only, so the sums of its cells are unknown";
@@ -301,7 +313,8 @@ fn profiles_of_rows(
 
 /// Refuses numbers that are clearly on another scale than the real ones.
 fn check_scale(path: &Path, scale: Scale, evaluator: &Evaluator, predictions: &[ModelProfiles]) -> Result<()> {
-    let sum = |values: &mut dyn Iterator<Item = f64>| values.map(f64::abs).sum::<f64>();
+    // Numbers that were never put on a scale of logarithms differ most after it is undone.
+    let sum = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value.exp_m1().abs()).sum::<f64>();
     let predicted: f64 = predictions.iter().map(|one| sum(&mut one.condition.iter().copied())).sum();
     let means = predictions.iter().filter_map(|one| evaluator.real_mean(one.group));
     let real: f64 = means.map(|mean| sum(&mut mean.iter().map(|value| f64::from(*value)))).sum();
@@ -309,8 +322,9 @@ fn check_scale(path: &Path, scale: Scale, evaluator: &Evaluator, predictions: &[
     if scale == Scale::Values || !ratio.is_finite() || (1.0 / MOST_APART..MOST_APART).contains(&ratio) {
         return Ok(());
     }
-    let message =
-        format!("its means are {ratio:.3} times the real ones on the scale {scale}: its numbers are on another scale");
+    let message = format!(
+        "its means are {ratio:.3} times the real ones on the scale {scale}, logarithms undone: its numbers are on another scale"
+    );
     let hint = "say which numbers these are: --values counts, or --values log1p_cp10k with --target-sum N if cells were scaled to another sum";
     Err(Error::data(path.display().to_string(), message, hint))
 }

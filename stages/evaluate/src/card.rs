@@ -13,6 +13,7 @@ use reader::{
 use schemas::{Error, Result, ids::CellIndex};
 use serde::{Deserialize, Serialize};
 use statistics::scale::Scale;
+use storage::sealed::read_sealed;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::PredictionScores;
@@ -37,6 +38,10 @@ pub struct Card {
     pub split: String,
     /// The split's name, if it is one of the atlas's.
     pub split_name: Option<String>,
+    /// The evaluated part of the split: `ood`, `valid` or `train`.
+    pub part: String,
+    /// Flags that say how predictions were read, as on the command line.
+    pub flags: Vec<String>,
     /// The predictions.
     pub predictions: Vec<CardEntry>,
 }
@@ -123,13 +128,9 @@ impl Card {
     /// Reads a card.
     ///
     /// # Errors
-    /// A file that is not a card.
+    /// A file that is not a card, or one that was changed.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(Error::io("read", path))?;
-        serde_json::from_slice(&text).map_err(|error| {
-            let hint = "a card is written by `perturbine judge --card`";
-            Error::data(path.display().to_string(), format!("it is not a card of scores: {error}"), hint)
-        })
+        read_sealed(path)
     }
 
     /// What has changed since the card was written, each with the file. Files are looked for where they were, and then

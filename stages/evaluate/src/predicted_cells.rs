@@ -67,14 +67,14 @@ impl PredictedCells {
     /// Reads the labels of all rows.
     ///
     /// # Errors
-    /// Columns that are missing, or labels that are missing or can't be read.
+    /// Columns that are missing, labels that are missing or can't be read, or more genes of one name than the atlas has.
     pub fn read(source: Arc<dyn Source>, columns: &PredictionColumns, targets: &PredictionTargets<'_>) -> Result<Self> {
         let mut labels = RowLabels::new(columns, targets, &*source)?;
         let rows = to_usize(source.cells());
         let mut predicted = Self {
             group_of: Vec::with_capacity(rows),
             rows_of: vec![0; targets.groups.all().len()],
-            genes: genes_in_atlas(&*source, targets.atlas.genes()),
+            genes: genes_in_atlas(&*source, targets.atlas.genes())?,
             unknown: BTreeSet::new(),
             controls: 0,
             source: Arc::clone(&source),
@@ -190,13 +190,27 @@ impl PredictedCells {
 }
 
 /// For each gene of a file, its index among the atlas's; of equally named genes, the first is the first.
-fn genes_in_atlas(source: &dyn Source, atlas: &[String]) -> Vec<Option<usize>> {
+///
+/// # Errors
+/// More genes of one name than the atlas has.
+fn genes_in_atlas(source: &dyn Source, atlas: &[String]) -> Result<Vec<Option<usize>>> {
     let mut at: HashMap<&str, VecDeque<usize>> = HashMap::new();
     for (place, gene) in atlas.iter().enumerate() {
         at.entry(gene).or_default().push_back(place);
     }
     let names = source.var().column(0).as_string::<i32>();
-    names.iter().map(|name| at.get_mut(name?).and_then(VecDeque::pop_front)).collect()
+    let place = |name: Option<&str>| {
+        let Some((name, places)) = name.and_then(|name| Some((name, at.get_mut(name)?))) else { return Ok(None) };
+        places.pop_front().map(Some).ok_or_else(|| {
+            let message = format!("var has more genes called `{name}` than the atlas");
+            Error::data(
+                &source.origin().path,
+                message,
+                "give each gene a name of its own (adata.var_names_make_unique)",
+            )
+        })
+    };
+    names.iter().map(place).collect()
 }
 
 /// What a row's labels mean.

@@ -15,13 +15,23 @@ use self::notes::notes;
 use super::label::LabelColumns;
 
 const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"];
-/// Columns of published screens, tried if none of the others is there: scPerturb and Norman, sci-Plex, Tahoe, Replogle, guides.
-const RARER_PERTURBATION_HABITS: [&str; 7] =
-    ["perturbation_name", "product_name", "drug", "treatment", "gene", "guide_identity", "target_gene"];
-const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
-/// Controls of published screens, tried if none of the others is there; `*` matches any text.
-const RARER_CONTROL_HABITS: [&str; 8] =
-    ["Vehicle", "vehicle", "DMSO_TF", "untreated", "Untreated", "unperturbed", "NegCtrl*", "AAVS1"];
+/// Columns of published screens, tried if none of the others is there: scPerturb and Norman, sci-Plex, Tahoe, Replogle.
+const RARER_PERTURBATION_HABITS: [&str; 6] =
+    ["perturbation_name", "product_name", "drug", "treatment", "gene", "target_gene"];
+/// If several of them are there, the user decides: one may be a treatment of its own.
+const CONTROL_HABITS: [&str; 11] = [
+    "ctrl",
+    "control",
+    "DMSO",
+    "non-targeting",
+    "Vehicle",
+    "vehicle",
+    "DMSO_TF",
+    "untreated",
+    "Untreated",
+    "unperturbed",
+    "AAVS1",
+];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
 /// Maximum number of labels listed in an error.
@@ -256,7 +266,7 @@ impl PerturbationLabels {
     /// The names of control, starting with the one that is displayed.
     fn controls(&self, requested: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let controls = match requested {
-            [] => self.usual_controls(guessed)?,
+            [] => vec![self.usual_control(guessed)?],
             patterns => self.matching(patterns)?,
         };
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
@@ -273,14 +283,7 @@ impl PerturbationLabels {
         Err(Error::data(&self.place, message, "name the control label with --control"))
     }
 
-    /// The only control of published screens among the labels; `None` if there are several.
-    fn rarer_control(&self) -> Option<&'static str> {
-        let is_there = |habit: &&str| self.all.keys().any(|label| fits(habit, label));
-        let mut found = RARER_CONTROL_HABITS.into_iter().filter(is_there);
-        found.next().filter(|_| found.next().is_none())
-    }
-
-    fn usual_controls(&self, guessed: &mut Vec<String>) -> Result<Vec<String>> {
+    fn usual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
         let is_there = |habit: &&str| {
             let rules = LabelRules { delimiter: self.delimiter.clone(), controls: vec![(*habit).to_owned()] };
             let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == *habit);
@@ -288,13 +291,6 @@ impl PerturbationLabels {
         };
         let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
         match found.as_slice() {
-            [] if self.rarer_control().is_some() => {
-                let control = self.rarer_control().unwrap_or_default();
-                // As it would be typed: a shell expands `*`.
-                let quote = if control.contains('*') { "'" } else { "" };
-                guessed.push(format!("--control {quote}{control}{quote}"));
-                self.matching(&[control.to_owned()])
-            }
             [] => {
                 let some: Vec<&str> = self.all.keys().take(SHOWN_LABELS).map(String::as_str).collect();
                 let more = if some.len() < self.all.len() { ", ..." } else { "" };
@@ -307,7 +303,7 @@ impl PerturbationLabels {
             }
             [only] => {
                 guessed.push(format!("--control {only}"));
-                Ok(vec![(*only).to_owned()])
+                Ok((*only).to_owned())
             }
             several => {
                 let message = format!("{} could each mean control", several.join(", "));

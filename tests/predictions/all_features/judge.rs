@@ -202,6 +202,30 @@ fn genes_that_are_not_predicted_are_left_out_and_counted() {
 }
 
 #[test]
+fn genes_that_the_atlas_lacks_change_no_score() {
+    let screen = Screen::new();
+    screen.write("p.h5ad", &screen.truth(|value, _| value));
+    let mut more = screen.truth(|value, _| value);
+    let (mut pointers, mut genes, mut values) = (vec![0], Vec::new(), Vec::new());
+    for row in 0..more.expression.rows() {
+        let (of_row, numbers) = more.expression.row(row);
+        genes.extend(of_row.iter().copied().chain([GENES]));
+        values.extend(numbers.iter().copied().chain([500.0]));
+        pointers.push(u32::try_from(genes.len()).unwrap());
+    }
+    more.expression = CsrRows::canonical(pointers, genes, values, GENES + 1).unwrap();
+    let names = screen.genes.iter().cloned().chain(["another".to_owned()]).collect();
+    let screen = Screen { genes: names, ..screen };
+    screen.write("more.h5ad", &more);
+    let judged = screen.judged("p.h5ad more.h5ad");
+    assert_eq!(judged["predictions"][0]["conditions"], judged["predictions"][1]["conditions"]);
+    let twice =
+        Screen { genes: screen.genes[..200].iter().cloned().chain([screen.genes[0].clone()]).collect(), ..screen };
+    twice.write("twice.h5ad", &more);
+    says(&twice.home.refused(65, "judge twice.h5ad --truth a.atlas"), &["more genes called", "than the atlas"]);
+}
+
+#[test]
 fn what_predict_writes_is_judged_as_evaluate_judges_it() {
     let screen = Screen::new();
     let home = &screen.home;
@@ -239,6 +263,7 @@ fn a_bad_prediction_is_refused_with_its_place() {
     set_column(&mut unlabelled, "condition", "drug", |_, value| value.into());
     refused("label.h5ad", &unlabelled, &["no column of perturbations", "--perturbation"]);
     home.json("judge label.h5ad --truth a.atlas --perturbation drug");
+    says(&home.refused(2, "judge label.h5ad label.h5ad --truth a.atlas"), &["label.h5ad is given twice"]);
     let mut no_type = truth.clone();
     set_column(&mut no_type, "cell_type", "type", |_, value| value.into());
     refused("type.h5ad", &no_type, &["no column `cell_type`"]);
@@ -260,7 +285,12 @@ fn a_card_shows_what_scores_were_computed_from() {
         assert_eq!(judged["card"][key], card[key], "{key}");
     }
     assert_eq!(card["predictions"][0]["mean"], judged["predictions"][0]["mean"]);
+    assert_eq!(card["part"], "ood");
     assert_eq!(home.run("verify card.json").code, 0);
+    let text = std::fs::read_to_string(home.path("card.json")).unwrap();
+    std::fs::write(home.path("better.json"), text.replacen("\"r2_mean\": ", "\"r2_mean\": 1", 1)).unwrap();
+    assert_ne!(text, std::fs::read_to_string(home.path("better.json")).unwrap());
+    assert_eq!(home.run("verify better.json").code, 65, "a score was changed");
     assert!(std::fs::read_to_string(home.path("page.html")).unwrap().contains("p.h5ad"));
     says(&home.refused(2, "judge p.h5ad --truth a.atlas --out page.html"), &["page.html"]);
 

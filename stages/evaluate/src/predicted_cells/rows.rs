@@ -27,6 +27,17 @@ pub enum PredictionScale {
     Values,
 }
 
+impl std::fmt::Display for PredictionScale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Counts => f.write_str("counts"),
+            Self::LogNormalised(sum) if *sum == TARGET_SUM => f.write_str("log1p_cp10k"),
+            Self::LogNormalised(sum) => write!(f, "log1p of counts scaled to {sum} per cell"),
+            Self::Values => f.write_str("values of the atlas"),
+        }
+    }
+}
+
 /// Rows on the scale of the evaluation, of compared genes.
 #[derive(Clone, Debug, Default)]
 pub struct PredictedRows {
@@ -121,7 +132,11 @@ impl RowConverter {
         if let Some(at) = stored.iter().position(|value| !self.accepts(*value)) {
             return Err(self.bad_value(row, file_genes[at], stored[at]));
         }
-        let mut values: Vec<f64> = stored.iter().map(|value| f64::from(*value)).collect();
+        // Genes that the atlas lacks count towards no sum, as in real cells.
+        let kept = file_genes.iter().zip(stored);
+        let kept = kept.filter_map(|(gene, value)| Some((self.predicted.genes[*gene as usize]?, value)));
+        let (mut genes, mut values): (Vec<u32>, Vec<f64>) =
+            kept.map(|(gene, value)| (bounded::<u32>(gene), f64::from(*value))).unzip();
         match (self.scale, self.target) {
             (PredictionScale::Counts, target) => target.convert_cell(&mut values),
             (PredictionScale::LogNormalised(sum), Scale::LogNormalised) if sum != TARGET_SUM => {
@@ -132,16 +147,6 @@ impl RowConverter {
             }
             (PredictionScale::LogNormalised(_) | PredictionScale::Values, _) => {}
         }
-        let mut genes = Vec::with_capacity(values.len());
-        let mut kept = 0;
-        for (at, file_gene) in file_genes.iter().enumerate() {
-            if let Some(gene) = self.predicted.genes[*file_gene as usize] {
-                genes.push(bounded(gene));
-                values[kept] = values[at];
-                kept += 1;
-            }
-        }
-        values.truncate(kept);
         if let Some((sampled, axes)) = &self.sampled
             && sampled.group(CellIndex(row)).is_some()
         {

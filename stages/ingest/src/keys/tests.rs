@@ -18,20 +18,22 @@ fn the_habits_of_the_field_are_guessed_and_reported() {
 
 #[test]
 fn columns_and_controls_of_published_screens_are_guessed_where_the_usual_ones_are_missing() {
-    for (column, control, flag) in [
-        ("perturbation_name", "control", "control"),
-        ("product_name", "Vehicle", "Vehicle"),
-        ("drug", "DMSO_TF", "DMSO_TF"),
-        ("gene", "non-targeting", "non-targeting"),
-        ("guide_identity", "NegCtrl0", "'NegCtrl*'"),
-        ("treatment", "untreated", "untreated"),
+    for (column, control) in [
+        ("perturbation_name", "control"),
+        ("product_name", "Vehicle"),
+        ("drug", "DMSO_TF"),
+        ("gene", "non-targeting"),
+        ("treatment", "untreated"),
     ] {
         let table = CellsInMemory::without_genes(&[(column, vec!["A", control]), ("dose", vec!["1", "1"])]);
         let keys = resolve(&table, &RequestedKeys::default()).expect(column);
         assert_eq!(keys.columns.perturbation.as_deref(), Some(column));
         assert_eq!(keys.rules.controls, [control]);
-        assert_eq!(keys.guessed.last(), Some(&format!("--control {flag}")));
+        assert_eq!(keys.guessed.last(), Some(&format!("--control {control}")));
     }
+    let two = CellsInMemory::without_genes(&[("drug", vec!["A", "DMSO", "untreated"])]);
+    let error = resolve(&two, &RequestedKeys::default()).expect_err("two controls");
+    assert!(error.to_string().contains("DMSO, untreated could each mean control"), "{error}");
     let both = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("drug", vec!["B", "C"])]);
     let keys = resolve(&both, &RequestedKeys::default()).expect("the usual column comes first");
     assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
