@@ -73,7 +73,7 @@ pub(crate) struct KeyArgs {
     #[arg(long, value_name = "KEY")]
     pub(in crate::cli) perturbation: Option<String>,
     /// Label of unperturbed cells, also as a part of other labels, from which it is dropped (A+ctrl is A); repeatable; `*`
-    /// matches any text [default: ctrl, control, DMSO or non-targeting]
+    /// matches any text [default: ctrl, control, DMSO, non-targeting, or a control of published screens such as Vehicle]
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) control: Vec<String>,
     /// Column of the dose [default: dose_val, dose or dose_value]

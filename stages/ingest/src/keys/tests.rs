@@ -165,7 +165,7 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
 fn a_column_in_which_no_cell_has_a_label_is_refused_in_words() {
     let table = CellsInMemory::without_genes(&[("condition", Vec::new())]);
     let error = resolve(&table, &RequestedKeys::default()).expect_err("no control").to_string();
-    assert!(error.ends_with("non-targeting; no cell has a label"), "{error}");
+    assert!(error.ends_with("AAVS1; no cell has a label"), "{error}");
 }
 
 #[test]
