@@ -170,7 +170,7 @@ pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
     })
 }
 
-/// What is wrong with the split of a model; nothing if the model's card can't tell.
+/// The damage to a model's split; none if the model's card has no checksum of it.
 fn damage_of_split(path: &Path) -> Option<Error> {
     let card = saved::read_card(path).ok()?;
     match card.split_file(path) {

@@ -66,7 +66,7 @@ pub struct Judgement {
     pub skipped: Vec<Skipped>,
     /// The scale of the comparison.
     pub scale: Scale,
-    /// What was left out, in sentences.
+    /// Rows and genes that were left out, and how numbers are read, in sentences.
     pub notes: Vec<String>,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Truth {
     pub(super) judged: SplitPart,
 }
 
-/// The evaluated groups, and what is known of their cells.
+/// The evaluated groups, with the profiles of their cells.
 pub(super) struct RealGroups {
     /// Indices of the joined groups that are evaluated.
     pub(super) judged: Vec<usize>,

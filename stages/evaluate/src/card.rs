@@ -133,7 +133,7 @@ impl Card {
         read_sealed(path)
     }
 
-    /// What has changed since the card was written, each with the file. Files are looked for where they were, and then
+    /// The changes since the card was written, each with its file. Files are looked for where they were, and then
     /// beside the card, which may have been moved together with them.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl std::fmt::Debug for Evaluator {
     }
 }
 
-/// What is known of real cells.
+/// The profiles and points of real cells.
 #[derive(Debug)]
 pub struct RealProfiles {
     /// The scale of the profiles.

@@ -36,7 +36,7 @@ pub struct PredictionColumns {
     pub dose: Option<String>,
 }
 
-/// What rows are matched with.
+/// The atlas and groups that rows are matched with.
 #[derive(Clone, Copy, Debug)]
 pub struct PredictionTargets<'a> {
     /// The atlas with the real cells.
@@ -213,7 +213,7 @@ fn genes_in_atlas(source: &dyn Source, atlas: &[String]) -> Result<Vec<Option<us
     names.iter().map(place).collect()
 }
 
-/// What a row's labels mean.
+/// The meaning of a row's labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RowLabel {
     /// An evaluated group.
@@ -291,7 +291,7 @@ impl<'a> RowLabels<'a> {
         Ok(Self { targets: *targets, path, columns, has_dose, covariates, groups, known: HashMap::new() })
     }
 
-    /// What a row's labels mean: those at `at` of these columns.
+    /// The meaning of a row's labels, which are at `at` in these columns.
     fn find(&mut self, at: usize, row: usize, texts: &[&StringArray]) -> Result<RowLabel> {
         if let Some(missing) = texts.iter().position(|text| text.is_null(at)) {
             let is_control =

@@ -3,7 +3,7 @@
 //! The negative control is the better of two predictions that show nothing of a condition: no change, and the mean
 //! response. The positive control is a duplicate of the real cells, as good as a second experiment would be: the mean of
 //! one half of them, drawn towards the mean response in each gene as far as the half does not differ from the rest. A
-//! score that does not tell these two apart shows nothing about a model either.
+//! score that does not separate the two shows nothing about a model either.
 //!
 //! Model and controls are scored by the other half of the real cells, so that all three see the same noise.
 

@@ -12,7 +12,7 @@ const SATURATED: f64 = 0.95;
 /// Some conditions, and the mean scores over them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stratum {
-    /// What conditions are divided by: `n_de`, `effect_size` or `saturated`.
+    /// The property that divides conditions: `n_de`, `effect_size` or `saturated`.
     pub by: String,
     /// Which of them these are.
     pub name: String,

@@ -33,7 +33,7 @@ pub struct BaselineScores {
     pub additive_similar: PredictionScores,
     /// Ridge regression.
     pub linear: PredictionScores,
-    /// What the model's own offset says alone, without its network; `None` for a model without one. It does not count as a
+    /// The scores of the model's own offset, without its network; `None` for a model without one. It does not count as a
     /// baseline that the model is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<PredictionScores>,

@@ -1,4 +1,4 @@
-//! What `evaluate` says where the truth is known: nothing where nothing changes, and the same whether a batch that changes
+//! Results of `evaluate` on data whose truth is known: nothing where nothing changes, and the same whether a batch that changes
 //! nothing is named or not.
 
 use perturbine::flows::ingesting::IngestOptions;

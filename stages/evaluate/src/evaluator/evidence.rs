@@ -124,7 +124,7 @@ impl ModelProfiles {
         self
     }
 
-    /// What the offset predicts alone, read in the same way.
+    /// The prediction of the offset alone, read in the same way.
     pub(super) fn offset_anchored_at(&self, source: &MeanProfile) -> Option<Predicted> {
         let condition = self.offset.clone()?;
         let alone = Self { condition, variance: None, points: None, offset: None, ..self.clone() };

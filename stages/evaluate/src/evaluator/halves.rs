@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Baseline, Comparison, Predicted, PredictionScores, ScoreRanges, ScoredGenes};
 
-/// What the halves of the evaluated cells show.
+/// Scores from the two halves of the evaluated cells.
 #[derive(Default)]
 pub(super) struct HalfScores {
     /// The scores of the second half as a prediction of the first.

@@ -107,7 +107,7 @@ impl RowConverter {
     /// The rows of evaluated groups in this range.
     ///
     /// # Errors
-    /// A file that can't be read, or values that are no predictions.
+    /// A file that can't be read, or values that can't be predictions.
     pub fn read(&self, range: std::ops::Range<u64>) -> Result<PredictedRows> {
         let mut converted = PredictedRows::default();
         if range.clone().all(|row| self.predicted.group(row).is_none()) {

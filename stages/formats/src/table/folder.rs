@@ -105,7 +105,7 @@ pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
     genes_table(path, choice).into_iter().filter(|table| !path.is_dir() || !table.starts_with(path)).collect()
 }
 
-/// What mends files whose columns differ.
+/// The hint for files whose columns differ.
 const SAME_COLUMNS: &str = "all files of a folder need the same columns, in the same order";
 
 /// Checks that a file has the columns of the first one, and that those in use are at the same indices, since columns

@@ -145,7 +145,7 @@ impl Reading {
     }
 }
 
-/// What counts are multiplied by, `[cells, 1]`.
+/// The factor that scales each cell's counts, `[cells, 1]`.
 pub(super) fn factor(library: &Tensor, sum: f64) -> Tensor {
     (library.clamp_min(1.0).reciprocal() * sum).to_kind(Kind::Float)
 }

@@ -17,7 +17,7 @@ const SLOPE_DEVIATION: f64 = 0.1;
 /// Genes go together, so that this many count as one.
 const GENES_PER_EVIDENCE: f64 = 10.0;
 
-/// What is known of combinations.
+/// The fitted parts of combinations.
 #[derive(Debug)]
 pub(crate) struct Combinations {
     /// The factor of the sum of effects.
@@ -26,7 +26,7 @@ pub(crate) struct Combinations {
     seen: Vec<SeenCombination>,
 }
 
-/// What one combination has of its own, over contexts.
+/// The part of one combination's change that is its own, over contexts.
 #[derive(Debug)]
 struct SeenCombination {
     parts: Vec<DosedPart>,
@@ -63,7 +63,7 @@ pub(crate) fn fit_slope(process: &mut Process, sums: &Matrix) -> f64 {
     slope
 }
 
-/// What the slope adds to the sums of combinations, `genes × rows`; 0 in other rows.
+/// The contribution of the slope to the sums of combinations, `genes × rows`; 0 in other rows.
 pub(crate) fn beyond_sums(process: &Process, sums: &Matrix, slope: f64) -> Matrix {
     let mut beyond = Matrix::zeros(sums.nrows(), sums.ncols());
     for row in process.shifts.combinations() {
@@ -94,7 +94,7 @@ impl Combinations {
             });
             let between = &process.kernels[kernel.kernel].between;
             let covariances = between.select_rows(&contexts).select_columns(&contexts);
-            // The misfit is what this component estimates, so it is no noise here.
+            // The misfit is what this component estimates, so it does not count as noise here.
             let spectrum = Spectrum::new(&covariances, process.noise(rows, 0.0))?;
             let likelihoods = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, &values))];
             let shares = shares(&likelihoods, &prior.shares, PRIOR_OF_SCALES, 25);

@@ -92,7 +92,7 @@ pub(crate) struct EffectPlace<'a> {
 pub(crate) struct Effects {
     /// In the order of the perturbations.
     pub(crate) of_perturbations: Vec<PerturbationEffect>,
-    /// What combinations have beyond.
+    /// The part of combinations beyond the sums.
     pub(crate) combinations: Combinations,
 }
 

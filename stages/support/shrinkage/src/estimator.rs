@@ -34,7 +34,7 @@ pub struct AdaptiveShrinkage {
 /// A condition in a context.
 #[derive(Clone, Copy, Debug)]
 pub struct ShiftTarget<'a> {
-    /// What is done to the cells, in any order.
+    /// The perturbations and doses, in any order.
     pub parts: &'a [DosedPart],
     /// Index of the context, into [`TrainingSums::controls`]. One without controls, or beyond these, is answered for
     /// as a context of which nothing is known.
@@ -50,7 +50,7 @@ pub struct ShiftEstimate {
     pub unseen: usize,
 }
 
-/// What was fitted to all groups together.
+/// Parameters fitted to all groups together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedParameters {
     /// Variance of each gene within groups, moderated.
@@ -100,7 +100,7 @@ impl AdaptiveShrinkage {
         self.process.shifts.genes()
     }
 
-    /// What was fitted to all groups together.
+    /// Parameters fitted to all groups together.
     #[must_use]
     pub fn parameters(&self) -> FittedParameters {
         let process = &self.process;

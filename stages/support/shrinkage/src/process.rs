@@ -1,4 +1,4 @@
-//! The covariances of rows, and what is known of them so far.
+//! The covariances of rows, and the current estimates.
 
 use schemas::Result;
 
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Process {
     /// The data.
     pub(crate) shifts: Shifts,
-    /// What all perturbations of a context share.
+    /// The response that all perturbations of a context share.
     pub(crate) background: Background,
     /// The kernels between contexts that are tried.
     pub(crate) kernels: Vec<ContextKernel>,
@@ -68,7 +68,7 @@ impl Process {
         Spectrum::new(&self.covariances(perturbation, kernel, rows, rows), noise)
     }
 
-    /// What the background says of a gene of a row: its context's, and for each further part the shared response again.
+    /// The background of a gene of a row: its context's, and for each further part the shared response again.
     pub(crate) fn background(&self, row: usize, gene: usize) -> f64 {
         let at = &self.shifts.rows[row];
         let further = real(at.parts.len() - 1);

@@ -1,4 +1,4 @@
-//! What the estimator knows: sums over the cells of groups.
+//! The input of the estimator: sums over the cells of groups.
 
 use schemas::{Error, Result};
 
@@ -38,7 +38,7 @@ pub struct DosedPart {
 /// The cells of one condition in one context.
 #[derive(Clone, Debug)]
 pub struct ConditionSums<'a> {
-    /// What was done to the cells, in any order: one part, or several for a combination.
+    /// The perturbations and doses, in any order: one part, or several for a combination.
     pub parts: Vec<DosedPart>,
     /// Index of the context, into [`TrainingSums::controls`].
     pub context: usize,
@@ -94,7 +94,7 @@ impl<'a> TrainingSums<'a> {
     /// Checks lengths, numbers and contexts.
     ///
     /// # Errors
-    /// What no estimate can be made from.
+    /// Sums that don't allow an estimate.
     pub(crate) fn check(&self) -> Result<()> {
         if self.genes == 0 {
             return Err(refused("there are no genes", "choose genes"));

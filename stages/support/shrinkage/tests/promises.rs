@@ -1,4 +1,4 @@
-//! What the estimator promises, whatever the data: it finds what is there, says nothing where nothing is, does not
+//! Promises of the estimator, whatever the data: it finds effects that exist, predicts nothing where nothing is, does not
 //! depend on order or units, and answers or refuses everything.
 
 mod support {
@@ -203,7 +203,7 @@ fn what_training_did_not_have_has_an_answer() {
     }
     let [unknown, twice] = [all(&single(50), 0), all(&[single(50), single(51)].concat(), 0)];
     assert_eq!((unknown.unseen, twice.unseen), (1, 2));
-    // What all perturbations share counts once for each part.
+    // The shared response counts once for each part.
     assert!(unknown.shift.iter().zip(&twice.shift).all(|(one, two)| (2.0 * one - two).abs() < 1e-12));
 }
 
