@@ -41,9 +41,9 @@ formats: arrays hdf5 stage storage
 reader: arrays simd stage statistics storage
 encoder: reader stage storage
 batcher: reader simd stage
-offset: statistics torch
+offset: shrinkage statistics torch
 model: device_kernels kernels offset simd stage storage torch
-trainer: device_kernels model offset reader stage statistics storage torch
+trainer: device_kernels model offset reader shrinkage stage statistics storage torch
 predictor: model reader stage statistics storage torch
 sink: hdf5 simd stage storage
 ingest: arrays formats reader stage statistics storage

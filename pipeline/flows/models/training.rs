@@ -328,7 +328,7 @@ fn profiles(
         return Ok(None);
     }
     let counts = model.recon_loss != ReconLoss::Gauss;
-    let sink = SumExpression::new(atlas, Arc::clone(split), groups, &settings.card.vocabulary, counts);
+    let sink = SumExpression::new(atlas, Arc::clone(split), groups, &settings.card.vocabulary, counts, model.offset);
     let training = Arc::clone(split);
     let plans = rows_as_stored(atlas, move |cell| training.part(cell) == SplitPart::Train);
     let run = rows(atlas, plans, resources).run("expression", sink);

@@ -49,6 +49,9 @@ pub enum OffsetChoice {
     /// The same, but shifts are predicted from other covariate combinations by ridge regression on the control
     /// profile, and trained combinations of perturbations have shifts of their own.
     Ridge,
+    /// A posterior mean: shifts of logarithms are shrunk by their noise, gene by gene, towards what contexts, doses and
+    /// combinations share.
+    Shrinkage,
 }
 
 /// The initial inverse dispersion of counts.
@@ -129,7 +132,7 @@ pub struct ModelSettings {
     pub norm_decoder: Norm,
     /// Dropout in the decoder.
     pub dropout_rate_decoder: f64,
-    /// The offset of the decoder's output: `none`, `additive` or `ridge`.
+    /// The offset of the decoder's output: `none`, `additive`, `ridge` or `shrinkage`.
     pub offset: OffsetChoice,
     /// How strongly a shift is shrunk towards its mean over covariate combinations; 0: chosen by leaving out each
     /// one in turn.

@@ -191,13 +191,17 @@ impl Network {
     }
 
     /// Sets values measured on training cells: the offsets, and the initial dispersions.
-    pub fn fill_profiles(&mut self, settings: &Settings, profiles: &OffsetProfiles) {
+    ///
+    /// # Errors
+    /// Profiles from which no offset can be estimated.
+    pub fn fill_profiles(&mut self, settings: &Settings, profiles: &OffsetProfiles) -> Result<()> {
         if let Some(offset) = &mut self.offset {
-            offset.fill(profiles);
+            offset.fill(profiles)?;
         }
         if settings.model.dispersion_start == DispersionStart::Moments {
             self.decoder.start_dispersion(&profiles.dispersion);
         }
+        Ok(())
     }
 
     /// The offset of its decoder, if any.

@@ -1,8 +1,13 @@
 //! Tests of offsets.
 
 use schemas::{conditions::Covariate, config::ModelSettings, vocabulary::TrainedGroup};
+use tch::{Device, Kind};
 
-use super::*;
+use super::{
+    combined::{GaussianProcess, KernelParameters},
+    rule::OffsetRule,
+    *,
+};
 
 const CTRL: u32 = 1;
 const A: u32 = 2;
@@ -148,17 +153,18 @@ fn the_penalty_is_the_one_with_which_each_context_is_told_best_from_the_others()
 fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts() {
     let vocabulary = vocabulary(&[(&[], "x"), (&[(A, 1.0)], "x"), (&[(B, 1.0)], "x")]);
     let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
-    let model = ModelSettings { offset: config::OffsetChoice::Additive, ..ModelSettings::default() };
+    let model = ModelSettings { offset: OffsetChoice::Additive, ..ModelSettings::default() };
     let settings = Settings { model, ..Settings::default() };
     let mut offset = Offset::new(&mut parameters, &settings, 2, &vocabulary).expect("it is asked for");
-    offset.fill(&OffsetProfiles {
+    let filled = offset.fill(&OffsetProfiles {
         genes: 2,
         library: 100.0,
         controls: vec![1.0; 2],
         shifts: vec![1.0, 0.0, 2.0, 1.0],
         noises: vec![0.25, 0.5],
-        dispersion: Vec::new(),
+        ..OffsetProfiles::default()
     });
+    filled.expect("shifts can be weighed");
     let terms = [CovariateTerm::Value(0), CovariateTerm::Nothing];
     assert_eq!(offset.uncertainty(&[(A, 1.0)], &terms).double_value(&[]), 0.0, "it was trained on");
     // The sum of two shifts, (3, 1); a fifth of its square is uncertain.

@@ -1,6 +1,8 @@
 //! Mean expression of the training cells by condition: offsets and dispersions are computed from it, in one
 //! pass.
 
+mod logarithms;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ops::ControlFlow,
@@ -14,11 +16,13 @@ use reader::{
     profiles::ExpressionRows,
     split::{Split, SplitPart},
 };
-use schemas::{batch::Expression, vocabulary::Vocabulary};
+use schemas::{batch::Expression, config::OffsetChoice, vocabulary::Vocabulary};
 use stage::{
     BoxError, Sink,
     cast::{narrow, real},
 };
+
+use self::logarithms::SumLogarithms;
 
 /// Number of controls in a batch that are enough for a comparison within the batch; with fewer, the controls
 /// of all batches are used.
@@ -50,6 +54,8 @@ pub struct SumExpression {
     /// Sums of squares over all cells, per gene.
     squares: Vec<f64>,
     logarithms: (f64, u64),
+    /// Sums of logarithms, for an offset by shrinkage.
+    for_shrinkage: Option<SumLogarithms>,
 }
 
 impl std::fmt::Debug for SumExpression {
@@ -59,10 +65,17 @@ impl std::fmt::Debug for SumExpression {
 }
 
 impl SumExpression {
-    /// Empty sums over the cells of a split that a vocabulary knows: of shares of the library if the model reads
+    /// Empty sums over the cells of a split that a vocabulary knows, for an offset: of shares of the library if the model reads
     /// `counts`, otherwise of the values themselves.
     #[must_use]
-    pub fn new(atlas: &Atlas, split: Arc<Split>, groups: &Groups, vocabulary: &Vocabulary, counts: bool) -> Self {
+    pub fn new(
+        atlas: &Atlas,
+        split: Arc<Split>,
+        groups: &Groups,
+        vocabulary: &Vocabulary,
+        counts: bool,
+        offset: OffsetChoice,
+    ) -> Self {
         let layout = OffsetLayout::from_vocabulary(vocabulary);
         let batch_at = vocabulary.batch_at();
         let (mut slots_of, mut count): (HashMap<GroupRole, Vec<(usize, u32)>>, usize) = (HashMap::new(), 0);
@@ -103,6 +116,7 @@ impl SumExpression {
             inverse: vec![0.0; count],
             squares: vec![0.0; genes],
             logarithms: (0.0, 0),
+            for_shrinkage: (offset == OffsetChoice::Shrinkage).then(|| SumLogarithms::new(count, genes, counts)),
             slots_of,
         }
     }
@@ -138,6 +152,9 @@ impl SumExpression {
             sums[slot * genes + gene] += share;
             squares[gene] += share * share;
         });
+        if let Some(logarithms) = &mut self.for_shrinkage {
+            logarithms.add(rows, &slots, &scales);
+        }
     }
 
     /// The mean of each gene over some slots.
@@ -182,7 +199,19 @@ impl SumExpression {
         }
         let logarithm = |variance: f64| narrow(variance.max(SMALLEST_VARIANCE).ln());
         let dispersion = if self.counts { self.dispersion() } else { within.into_iter().map(logarithm).collect() };
-        OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, noises, dispersion }
+        let mut profiles = OffsetProfiles {
+            genes: self.genes,
+            library,
+            controls: pooled.concat(),
+            shifts,
+            noises,
+            dispersion,
+            shrinkage: None,
+        };
+        if let Some(logarithms) = &self.for_shrinkage {
+            logarithms.measure(&self.layout, &self.slots_of, &self.batches, &mut profiles);
+        }
+        profiles
     }
 
     /// The mean of the controls of a row's batches, weighted by the row's cells in each batch; `None` if a batch

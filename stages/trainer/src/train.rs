@@ -161,7 +161,7 @@ impl Trainer {
             learner.network.fill_embeddings(table, &card.vocabulary);
         }
         if let Some(profiles) = profiles {
-            learner.network.fill_profiles(plan, profiles);
+            learner.network.fill_profiles(plan, profiles)?;
         }
         let engine = engine(&mut learner)?;
         let mut average = Average::new(plan, &learner.network, &card.vocabulary);

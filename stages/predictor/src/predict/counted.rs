@@ -1,12 +1,11 @@
 //! The expected logarithm of a scaled count, and its variance, instead of the logarithm of the expected count.
 //!
-//! For a count x with mean μ and only counting noise (Poisson), and a scale s, E ln(1 + s x) = ∫ (1 − exp(−μ (1 − exp(−s t))))
-//! exp(−t) / t dt over t > 0, which follows from ln(1 + x) = ∫ (1 − exp(−t x)) exp(−t) / t dt. The variance of ln(1 + s x) is a sum
-//! over counts. Divided by ln(1 + s), or its square, both change slowly with s. They are computed once on a grid of ln μ and ln s,
+//! Divided by ln(1 + s), or its square, both change slowly with the scale s. They are computed once on a grid of ln μ and ln s,
 //! and interpolated.
 
 use std::sync::OnceLock;
 
+use statistics::counted_log::{self, LARGE_MEAN};
 use tch::{Device, Kind, Tensor};
 
 /// The smallest ln μ of the grid: below it, the expectation is μ ln(1 + s) up to rounding, and above the grid it
@@ -19,10 +18,6 @@ const STEPS: u32 = 450;
 const LOWEST_SCALE: f64 = -8.0;
 const SCALE_STEP: f64 = 0.125;
 const SCALE_STEPS: u32 = 128;
-/// The integral's points, evenly spaced in ln t up to where exp(−t) vanishes.
-const LARGEST_LOG: f64 = 4.0;
-const POINT_STEP: f64 = 0.2;
-
 /// Expectations on the grid.
 #[derive(Debug)]
 pub(super) struct CountedLog {
@@ -31,9 +26,6 @@ pub(super) struct CountedLog {
     /// The variance of ln(1 + s x), divided by ln(1 + s)², `[scales, means]`.
     variances: Tensor,
 }
-
-/// From this mean on, the variance of the logarithm is that of the count times the square of the slope, to a percent.
-const LARGE_MEAN: f64 = 100.0;
 
 impl CountedLog {
     /// Computes the table, on this device.
@@ -98,35 +90,14 @@ fn step_exp(at: u32) -> f64 {
     (LOWEST + STEP * f64::from(at)).exp()
 }
 
-/// E ln(1 + s x) / ln(1 + s), the integral by the trapezoidal rule in ln t.
+/// E ln(1 + s x) / ln(1 + s).
 fn share_of_largest(mean: f64, scale: f64) -> f64 {
-    // Where the integrand is μ s t up to a part in ten thousand, the rest of the integral is μ s t.
-    let first = (1e-4 / scale.max(mean * scale).max(1.0)).ln();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some two hundred points")]
-    let points = ((LARGEST_LOG - first) / POINT_STEP).ceil() as u32;
-    let at = |point: u32| {
-        let t = (first + POINT_STEP * f64::from(point)).exp();
-        -(mean * (-scale * t).exp_m1()).exp_m1() * (-t).exp()
-    };
-    let sum = at(0) / 2.0 + (1..=points).map(at).sum::<f64>();
-    (sum * POINT_STEP + mean * scale * first.exp()) / scale.ln_1p()
+    counted_log::expectation(mean, scale) / scale.ln_1p()
 }
 
-/// Var ln(1 + s x) / ln(1 + s)², by the sum over counts up to where they are hardly ever larger.
+/// Var ln(1 + s x) / ln(1 + s)².
 fn variance_of_share(mean: f64, scale: f64) -> f64 {
-    if mean > LARGE_MEAN {
-        return mean * (scale / (1.0 + mean * scale) / scale.ln_1p()).powi(2);
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some two hundred counts")]
-    let last = (mean + 12.0 * mean.sqrt() + 20.0) as u32;
-    let (mut chance, mut first, mut second) = ((-mean).exp(), 0.0, 0.0);
-    for count in 1..=last {
-        chance *= mean / f64::from(count);
-        let share = (scale * f64::from(count)).ln_1p() / scale.ln_1p();
-        first += chance * share;
-        second += chance * share * share;
-    }
-    (second - first * first).max(0.0)
+    counted_log::variance(mean, scale) / scale.ln_1p().powi(2)
 }
 
 #[cfg(test)]

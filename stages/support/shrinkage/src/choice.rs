@@ -5,7 +5,6 @@ use schemas::Result;
 use crate::{
     Matrix, evenly_spaced, mean,
     mixture::{Likelihoods, ScalePrior, shares},
-    noise::GeneVariances,
     process::Process,
     shifts::{Exposure, PerturbationRows},
 };
@@ -26,8 +25,9 @@ pub(crate) const PRIOR_OF_SCALES: f64 = 10.0;
 const LIKELIHOOD_WEIGHT: f64 = 60.0;
 /// How much a left-out context counts: as that many independent numbers would.
 const LEFT_OUT_WEIGHT: f64 = 3.0;
-/// Kernels that are kept: at most this many, with at least this weight.
-const MOST_KERNELS: usize = 6;
+/// Kernels between contexts that are kept: at most this many, with at least `SMALLEST_WEIGHT`.
+pub const MOST_KERNELS: usize = 6;
+/// The smallest weight of a kernel that is kept.
 const SMALLEST_WEIGHT: f64 = 0.02;
 
 /// A kernel between contexts and its weight.
@@ -78,19 +78,16 @@ fn relative_shares(likelihoods: &[Likelihoods], shares: &[f64]) -> Matrix {
 ///
 /// # Errors
 /// Numbers that are not finite.
-pub(crate) fn weigh_kernels(
-    process: &Process,
-    prior: &ScalePrior,
-    variances: &GeneVariances,
-) -> Result<Vec<WeighedKernel>> {
+pub(crate) fn weigh_kernels(process: &Process, prior: &ScalePrior) -> Result<Vec<WeighedKernel>> {
     let in_contexts = |rows: &[Exposure]| PerturbationRows::vary(rows, |row| row.context);
     let perturbations = &process.shifts.perturbations;
     let several: Vec<usize> = (0..perturbations.len()).filter(|at| in_contexts(&perturbations[*at].all)).collect();
     if several.is_empty() {
         return Ok(vec![WeighedKernel { kernel: USUAL_KERNEL, weight: 1.0 }]);
     }
-    let mean_variance = mean(variances.variances.iter().copied());
-    let gene_weights: Vec<f64> = variances.variances.iter().map(|variance| variance / mean_variance).collect();
+    let variances = || process.shifts.deviations.iter().map(|deviation| deviation * deviation);
+    let mean_variance = mean(variances());
+    let gene_weights: Vec<f64> = variances().map(|variance| variance / mean_variance).collect();
     let (mut likelihood, mut left_out) = (vec![0.0; process.kernels.len()], LeftOut::new(process.kernels.len()));
     for at in evenly_spaced(several.len(), ENOUGH_FOR_KERNELS) {
         let perturbation = several[at];

@@ -7,9 +7,9 @@ use crate::{
     Matrix,
     choice::{PRIOR_OF_SCALES, WeighedKernel},
     mean,
+    measured::DosedPart,
     mixture::{Likelihoods, ScalePrior, Spectrum, shares},
     process::Process,
-    sums::DosedPart,
 };
 
 /// The standard deviation of the slope around 1.
@@ -103,6 +103,11 @@ impl Combinations {
         };
         let seen = rows.chunk_by(|one, other| parts_of(*one) == parts_of(*other)).map(own).collect::<Result<_>>()?;
         Ok(Self { slope, seen })
+    }
+
+    /// Whether a combination was seen at these doses in some context.
+    pub(crate) fn has_seen(&self, parts: &[DosedPart]) -> bool {
+        self.seen.iter().any(|seen| seen.parts == parts)
     }
 
     /// Adds what a combination has of its own, if it was seen at these doses, on a range of genes in a context.

@@ -1,6 +1,6 @@
 //! How alike contexts respond, by hypothesis: kernels between contexts.
 
-use crate::{Matrix, mean, median, noise::GeneVariances, real, shifts::Shifts};
+use crate::{Matrix, mean, median, real, shifts::Shifts};
 
 /// Shares of a response that a context has of its own, where contexts are equally alike.
 const OWN_OF_EQUALS: [f64; 8] = [0.01, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0];
@@ -74,14 +74,14 @@ impl Similarity {
 
 /// The kernels between contexts that are tried: of equals, and from three contexts on by the likeness of their
 /// controls.
-pub(crate) fn candidates(shifts: &Shifts, variances: &GeneVariances) -> Vec<ContextKernel> {
+pub(crate) fn candidates(shifts: &Shifts) -> Vec<ContextKernel> {
     let contexts = shifts.contexts();
     let equal = Similarity::equal(contexts);
     let mut kernels: Vec<_> = OWN_OF_EQUALS.iter().map(|own| ContextKernel::new(*own, 0.0, 1.0, &equal)).collect();
     if contexts < 3 {
         return kernels;
     }
-    let distances = squared_distances(shifts, variances);
+    let distances = squared_distances(shifts);
     let positive = distances.iter().copied().filter(|distance| *distance > 0.0).collect();
     let typical = median(positive).unwrap_or(1.0);
     let by_distance = LENGTHS.iter().map(|length| Similarity::squared_exponential(&distances, length * typical));
@@ -95,8 +95,8 @@ pub(crate) fn candidates(shifts: &Shifts, variances: &GeneVariances) -> Vec<Cont
 }
 
 /// Squared distances of the contexts' control means, less what their noise adds.
-fn squared_distances(shifts: &Shifts, variances: &GeneVariances) -> Matrix {
-    let total: f64 = variances.variances.iter().sum();
+fn squared_distances(shifts: &Shifts) -> Matrix {
+    let total: f64 = shifts.deviations.iter().map(|deviation| deviation * deviation).sum();
     Matrix::from_fn(shifts.contexts(), shifts.contexts(), |a, b| {
         if a == b {
             return 0.0;

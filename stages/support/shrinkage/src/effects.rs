@@ -8,7 +8,8 @@ use crate::{
     choice::{PRIOR_OF_SCALES, WeighedKernel},
     combinations::{Combinations, beyond_sums, fit_slope},
     joint::first_effects,
-    mixture::{Likelihoods, ScalePrior, shares},
+    mean,
+    mixture::{Likelihoods, PosteriorVariance, ScalePrior, shares},
     process::Process,
     shifts::Exposure,
 };
@@ -21,8 +22,18 @@ const STEP_OF_COMBINED: f64 = 0.5;
 /// The posterior mean of one perturbation's effect under each kernel.
 #[derive(Debug)]
 pub(crate) struct PerturbationEffect {
+    of_kernels: Vec<KernelEffect>,
+}
+
+/// The posterior of one perturbation's effect under one kernel.
+#[derive(Debug)]
+struct KernelEffect {
+    /// The kernel's number, and its weight.
+    kernel: WeighedKernel,
     /// Weights of the rows, `genes × rows`, times the kernel's own.
-    of_kernels: Vec<(usize, Matrix)>,
+    weights: Matrix,
+    /// The variance, averaged over genes by their variances.
+    variance: PosteriorVariance,
 }
 
 impl PerturbationEffect {
@@ -43,8 +54,11 @@ impl PerturbationEffect {
             }
             let genes = [Likelihoods::new(logarithms)];
             let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
-            let weights = spectrum.weights(&prior.scales, rows, &genes[0].responsibilities(&shares));
-            Ok((kernel.kernel, weights * kernel.weight))
+            let responsibilities = genes[0].responsibilities(&shares);
+            let weights = spectrum.weights(&prior.scales, rows, &responsibilities) * kernel.weight;
+            let variances: Vec<f64> = process.shifts.deviations.iter().map(|deviation| deviation.powi(2)).collect();
+            let variance = spectrum.variance(&prior.scales, rows, &responsibilities, &variances);
+            Ok(KernelEffect { kernel: *kernel, weights, variance })
         };
         Ok(Self { of_kernels: kernels.iter().map(of_kernel).collect::<Result<_>>()? })
     }
@@ -53,8 +67,8 @@ impl PerturbationEffect {
     fn at(&self, process: &Process, perturbation: usize, targets: &[Exposure]) -> Matrix {
         let exposures = &process.shifts.perturbations[perturbation].all;
         let mut effect = Matrix::zeros(process.shifts.genes(), targets.len());
-        for (kernel, weights) in &self.of_kernels {
-            effect.gemm(1.0, weights, &process.covariances(perturbation, *kernel, exposures, targets), 1.0);
+        for KernelEffect { kernel, weights, .. } in &self.of_kernels {
+            effect.gemm(1.0, weights, &process.covariances(perturbation, kernel.kernel, exposures, targets), 1.0);
         }
         effect
     }
@@ -62,15 +76,45 @@ impl PerturbationEffect {
     /// Adds `times` the effect on a range of genes at a dose in a context, `None` for one without controls.
     pub(crate) fn add_to(&self, sum: &mut [f64], first_gene: usize, times: f64, place: &EffectPlace) {
         let EffectPlace { process, perturbation, dose, context } = *place;
-        for (kernel, weights) in &self.of_kernels {
+        for KernelEffect { kernel, weights, .. } in &self.of_kernels {
             for (exposure, weights) in process.shifts.perturbations[perturbation].all.iter().zip(weights.column_iter())
             {
-                let alike = process.kernels[*kernel].to(exposure.context, context);
+                let alike = process.kernels[kernel.kernel].to(exposure.context, context);
                 let covariance = times * alike * process.doses.between(perturbation, exposure.dose, dose);
                 let weights = weights.rows(first_gene, sum.len());
                 sum.iter_mut().zip(weights.iter()).for_each(|(sum, weight)| *sum += covariance * weight);
             }
         }
+    }
+}
+
+impl PerturbationEffect {
+    /// The posterior variance of the effect at a place, in units of the genes' variances and averaged over genes by these: within
+    /// kernels, and between them.
+    pub(crate) fn variance(&self, place: &EffectPlace) -> f64 {
+        let EffectPlace { process, perturbation, dose, context } = *place;
+        let rows = &process.shifts.perturbations[perturbation].all;
+        let deviations = &process.shifts.deviations;
+        let total: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
+        let mut mean = vec![0.0; deviations.len()];
+        let (mut within, mut squares) = (0.0, 0.0);
+        for KernelEffect { kernel, weights, variance } in &self.of_kernels {
+            let contexts = &process.kernels[kernel.kernel];
+            let covariance = |row: &Exposure| {
+                contexts.to(row.context, context) * process.doses.between(perturbation, row.dose, dose)
+            };
+            let to_rows = nalgebra::DVector::from_iterator(rows.len(), rows.iter().map(covariance));
+            let own = context.map_or(1.0, |context| contexts.between[(context, context)])
+                * process.doses.between(perturbation, dose, dose);
+            within += kernel.weight * variance.at(own, &to_rows);
+            let of_kernel = weights * &to_rows;
+            for ((mean, of_gene), deviation) in mean.iter_mut().zip(of_kernel.iter()).zip(deviations) {
+                *mean += of_gene;
+                squares += (of_gene * deviation).powi(2) / kernel.weight.max(f64::MIN_POSITIVE);
+            }
+        }
+        let of_mean: f64 = mean.iter().zip(deviations).map(|(mean, deviation)| (mean * deviation).powi(2)).sum();
+        within + (squares - of_mean).max(0.0) / total
     }
 }
 
@@ -147,6 +191,22 @@ impl Effects {
         }
         let combinations = Combinations::new(process, prior, kernels[0], &sums, slope)?;
         Ok(Self { of_perturbations, combinations })
+    }
+}
+
+impl Effects {
+    /// The mean square of the perturbations' effects in a context, each at its first dose there or else anywhere.
+    pub(crate) fn typical_square(&self, process: &Process, context: Option<usize>) -> f64 {
+        let deviations = &process.shifts.deviations;
+        let total: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
+        mean(self.of_perturbations.iter().enumerate().map(|(perturbation, effect)| {
+            let dose = process.shifts.perturbations[perturbation].all[0].dose;
+            let place = EffectPlace { process, perturbation, dose, context };
+            let mut shift = vec![0.0; deviations.len()];
+            effect.add_to(&mut shift, 0, 1.0, &place);
+            let squares = shift.iter().zip(deviations).map(|(shift, deviation)| (shift * deviation).powi(2));
+            squares.sum::<f64>() / total + effect.variance(&place)
+        }))
     }
 }
 

@@ -10,12 +10,12 @@ use crate::{
     contexts::candidates,
     doses::{self, DoseKernel},
     effects::{EffectPlace, Effects},
+    mean,
+    measured::{DosedPart, MeasuredShifts, refused, sorted_parts},
     mixture::ScalePrior,
-    noise::GeneVariances,
     process::Process,
     real,
     shifts::Shifts,
-    sums::{DosedPart, TrainingSums, refused, sorted_parts},
 };
 
 /// Shifts of any condition in any context, estimated from sums of groups.
@@ -24,7 +24,6 @@ use crate::{
 /// fitted, a number for each pair of groups and some twenty per gene for each of at most sixty perturbations besides.
 #[derive(Debug)]
 pub struct AdaptiveShrinkage {
-    variances: GeneVariances,
     process: Process,
     effects: Effects,
     noise_factor: f64,
@@ -36,7 +35,7 @@ pub struct AdaptiveShrinkage {
 pub struct ShiftTarget<'a> {
     /// The perturbations and doses, in any order.
     pub parts: &'a [DosedPart],
-    /// Index of the context, into [`TrainingSums::controls`]. One without controls, or beyond these, is answered for
+    /// Index of the context, into [`MeasuredShifts::controls`]. One without controls, or beyond these, is answered for
     /// as a context of which nothing is known.
     pub context: usize,
 }
@@ -53,8 +52,6 @@ pub struct ShiftEstimate {
 /// Parameters fitted to all groups together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedParameters {
-    /// Variance of each gene within groups, moderated.
-    pub variances: Vec<f64>,
     /// Weights of the kernels between contexts that were kept, descending.
     pub kernel_weights: Vec<f64>,
     /// The half-effect dose of each perturbation seen at several doses, ascending by perturbation.
@@ -70,17 +67,15 @@ pub struct FittedParameters {
 }
 
 impl AdaptiveShrinkage {
-    /// Estimates everything from the sums. Groups of contexts without controls count for the noise only.
+    /// Estimates everything from the measurements.
     ///
     /// # Errors
-    /// Sums that are not finite numbers of all genes, empty groups, doses that are not positive, a condition that is
-    /// twice in a context; no group with two cells; no context with controls and perturbed cells.
-    pub fn fit(training: &TrainingSums) -> Result<Self> {
-        training.check()?;
-        let training = training.in_order()?;
-        let variances = GeneVariances::new(&training)?;
-        let shifts = Shifts::new(&training, &variances)?;
-        let kernels = candidates(&shifts, &variances);
+    /// Means that are not finite numbers of all genes, noise and variances and doses that are not positive, a condition that is
+    /// twice in a context, no context with controls and perturbed cells.
+    pub fn fit(measured: MeasuredShifts) -> Result<Self> {
+        measured.check()?;
+        let shifts = Shifts::new(&measured.in_order()?)?;
+        let kernels = candidates(&shifts);
         let mut prior = ScalePrior::new(&shifts.values, &shifts.noise);
         let background = Background::new(&shifts, &prior, None)?;
         let curves = doses::curves(&shifts, &background);
@@ -88,10 +83,32 @@ impl AdaptiveShrinkage {
         let mut process = Process { shifts, background, kernels, doses, misfit: 0.0 };
         let noise_factor = doses::choose(&mut process, &prior)?;
         choice::fit_scales(&process, &mut prior)?;
-        let weighed = choice::weigh_kernels(&process, &prior, &variances)?;
+        let weighed = choice::weigh_kernels(&process, &prior)?;
         let effects = Effects::fit(&mut process, &prior, &weighed)?;
         let kernel_weights = weighed.iter().map(|kernel| kernel.weight).collect();
-        Ok(Self { variances, process, effects, noise_factor, kernel_weights })
+        Ok(Self { process, effects, noise_factor, kernel_weights })
+    }
+
+    /// The expected squared error of a predicted shift, averaged over genes, in the unit of the values: the posterior variance of the
+    /// parts' effects, with the misfit of a combination that was not seen. A part that training lacks varies as all others do.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict).
+    pub fn variance(&self, target: &ShiftTarget) -> Result<f64> {
+        let parts = sorted_parts(target.parts)?;
+        let process = &self.process;
+        let context = process.shifts.numbers.get(target.context).copied().flatten();
+        let of_part = |part: &DosedPart| {
+            let found = process.shifts.perturbations.binary_search_by_key(&part.perturbation, |of| of.perturbation);
+            let of_known = |perturbation: usize| {
+                let place = EffectPlace { process, perturbation, dose: part.dose, context };
+                self.effects.of_perturbations[perturbation].variance(&place)
+            };
+            found.map_or_else(|_| self.effects.typical_square(process, context), of_known)
+        };
+        let beyond = if parts.len() > 1 && !self.effects.combinations.has_seen(&parts) { process.misfit } else { 0.0 };
+        let in_variances = parts.iter().map(of_part).sum::<f64>() + beyond;
+        Ok(in_variances * mean(process.shifts.deviations.iter().map(|deviation| deviation.powi(2))))
     }
 
     /// Number of genes.
@@ -106,7 +123,6 @@ impl AdaptiveShrinkage {
         let process = &self.process;
         let curves = process.shifts.perturbations.iter().zip(&process.doses.curves);
         FittedParameters {
-            variances: self.variances.variances.clone(),
             kernel_weights: self.kernel_weights.clone(),
             half_effects: curves.filter_map(|(of, curve)| Some((of.perturbation, curve.as_ref()?.half))).collect(),
             own_of_doses: process.doses.own,
@@ -149,7 +165,7 @@ impl AdaptiveShrinkage {
             self.effects.of_perturbations[perturbation].add_to(&mut shift, genes.start, times, &place);
         }
         self.effects.combinations.add_own(&mut shift, genes.start, process, &parts, context);
-        shift.iter_mut().zip(&self.variances.deviations[genes]).for_each(|(shift, deviation)| *shift *= deviation);
+        shift.iter_mut().zip(&process.shifts.deviations[genes]).for_each(|(shift, deviation)| *shift *= deviation);
         if shift.iter().any(|shift| !shift.is_finite()) {
             return Err(Error::Bug("an estimated shift is not finite".into()));
         }

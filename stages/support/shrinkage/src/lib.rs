@@ -1,7 +1,8 @@
 //! The shift that a perturbation causes in a context, estimated from sums of groups of cells.
 //!
 //! All that is known of a group is its number of cells and, gene by gene, the sums of its values and of their squares
-//! ([`TrainingSums`]). [`AdaptiveShrinkage::fit`] estimates everything once; [`AdaptiveShrinkage::predict`] then answers
+//! ([`CellSums`]). Its mean, and the noise of its mean ([`GeneVariances`]), are what the estimator reads
+//! ([`MeasuredShifts`]). [`AdaptiveShrinkage::fit`] estimates everything once; [`AdaptiveShrinkage::predict`] then answers
 //! for any condition in any context, gene range by gene range. It is empirical Bayes throughout:
 //!
 //! | module | what is estimated | method |
@@ -22,18 +23,26 @@
 //! Nothing here is random or global: equal sums in any order give the same estimate.
 //!
 //! ```
-//! use shrinkage::{AdaptiveShrinkage, CellSums, ConditionSums, DosedPart, ShiftTarget, TrainingSums};
+//! use shrinkage::{
+//!     AdaptiveShrinkage, CellSums, DosedPart, GeneVariances, MeasuredControls, MeasuredShift, MeasuredShifts, ShiftTarget,
+//! };
 //!
 //! // A thousand cells of two genes, of variance 1: controls have means 1 and 2, perturbed cells 1 and 4.
 //! let controls = CellSums { cells: 1_000, values: &[1_000.0, 2_000.0], squares: &[1_999.0, 4_999.0] };
 //! let perturbed = CellSums { cells: 1_000, values: &[1_000.0, 4_000.0], squares: &[1_999.0, 16_999.0] };
+//! let variances = GeneVariances::pooled(2, [controls, perturbed].into_iter())?;
 //! let parts = vec![DosedPart { perturbation: 0, dose: 1.0 }];
-//! let training = TrainingSums {
-//!     genes: 2,
-//!     controls: vec![Some(controls)],
-//!     conditions: vec![ConditionSums { parts: parts.clone(), context: 0, cells: perturbed }],
+//! let measured = MeasuredShifts {
+//!     controls: vec![Some(MeasuredControls { mean: vec![1.0, 2.0], noise: variances.noise_of_mean(&controls) })],
+//!     shifts: vec![MeasuredShift {
+//!         parts: parts.clone(),
+//!         context: 0,
+//!         shift: vec![0.0, 2.0],
+//!         noise: variances.noise_of_mean(&perturbed),
+//!     }],
+//!     variances: variances.variances,
 //! };
-//! let estimator = AdaptiveShrinkage::fit(&training)?;
+//! let estimator = AdaptiveShrinkage::fit(measured)?;
 //! let estimate = estimator.predict(&ShiftTarget { parts: &parts, context: 0 }, 0..2)?;
 //! assert!(estimate.shift[0].abs() < 0.02 && (estimate.shift[1] - 2.0).abs() < 0.02);
 //! # Ok::<(), schemas::Error>(())
@@ -48,6 +57,7 @@ mod doses;
 mod effects;
 mod estimator;
 mod joint;
+mod measured;
 mod mixture;
 mod noise;
 mod polygamma;
@@ -56,8 +66,11 @@ mod shifts;
 mod sums;
 
 pub use self::{
+    choice::MOST_KERNELS,
     estimator::{AdaptiveShrinkage, FittedParameters, ShiftEstimate, ShiftTarget},
-    sums::{CellSums, ConditionSums, DosedPart, TrainingSums},
+    measured::{DosedPart, MeasuredControls, MeasuredShift, MeasuredShifts},
+    noise::GeneVariances,
+    sums::CellSums,
 };
 
 /// Column-major: a column has the genes of one row of data, one context or one scale.

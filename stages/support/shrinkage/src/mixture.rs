@@ -119,6 +119,62 @@ impl Spectrum {
     }
 }
 
+/// The posterior variance of an effect, averaged over genes with weights, under one spectrum.
+#[derive(Debug)]
+pub(crate) struct PosteriorVariance {
+    /// The mean prior variance.
+    prior: f64,
+    /// How much each rotated row takes away, less what the scales differ by in their means.
+    explained: Vec<f64>,
+    /// Pᵀ.
+    basis: Matrix,
+}
+
+impl PosteriorVariance {
+    /// The variance at a point whose covariance with itself is `own`, and with the rows `to_rows`.
+    pub(crate) fn at(&self, own: f64, to_rows: &nalgebra::DVector<f64>) -> f64 {
+        let rotated = self.basis.tr_mul(to_rows);
+        let explained: f64 = rotated.iter().zip(&self.explained).map(|(at, explained)| at * at * explained).sum();
+        (self.prior * own - explained).max(0.0)
+    }
+}
+
+impl Spectrum {
+    /// The posterior variance, given each gene's rows (`genes × rows`), responsibilities (`genes × scales`) and weight. Rotated rows
+    /// are independent under every scale; over genes, their products are taken to average out.
+    pub(crate) fn variance(
+        self,
+        scales: &[f64],
+        rows: &Matrix,
+        responsibilities: &Matrix,
+        gene_weights: &[f64],
+    ) -> PosteriorVariance {
+        let weighted = nalgebra::DVector::from_column_slice(gene_weights) / gene_weights.iter().sum::<f64>();
+        let of_scales = responsibilities.tr_mul(&weighted);
+        let shrinkage = Matrix::from_fn(scales.len(), self.values.len(), |scale, row| {
+            scales[scale] / (1.0 + scales[scale] * self.values[row])
+        });
+        let prior = of_scales.iter().zip(scales).map(|(share, scale)| share * scale).sum();
+        let scaled =
+            Matrix::from_fn(scales.len(), self.values.len(), |scale, row| scales[scale] * shrinkage[(scale, row)]);
+        let mut explained = scaled.tr_mul(&of_scales);
+        for (start, count) in blocks(rows.nrows()) {
+            let rotated = rows.rows(start, count) * &self.basis;
+            let responsibilities = responsibilities.rows(start, count);
+            let means = responsibilities * &shrinkage;
+            let squares = responsibilities * shrinkage.component_mul(&shrinkage);
+            for (row, explained) in explained.iter_mut().enumerate() {
+                let of_gene = |gene: usize| {
+                    let between = squares[(gene, row)] - means[(gene, row)].powi(2);
+                    weighted[start + gene] * rotated[(gene, row)].powi(2) * between
+                };
+                *explained -= (0..count).map(of_gene).sum::<f64>();
+            }
+        }
+        PosteriorVariance { prior, explained: explained.as_slice().to_vec(), basis: self.basis }
+    }
+}
+
 /// Ranges of genes, as start and length.
 fn blocks(genes: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..genes).step_by(BLOCK).map(move |start| (start, BLOCK.min(genes - start)))

@@ -4,9 +4,10 @@ use schemas::Result;
 
 use crate::{
     mean,
+    measured::refused,
     polygamma::{digamma, trigamma},
     real,
-    sums::{CellSums, TrainingSums, refused},
+    sums::CellSums,
 };
 
 /// Noise of a mean beyond what its cells show, for groups differ by more than their cells.
@@ -15,41 +16,39 @@ const INFLATION: f64 = 1.1;
 const POOLED_CELLS: f64 = 20.0;
 
 /// The variance of each gene within groups.
-#[derive(Debug)]
-pub(crate) struct GeneVariances {
+#[derive(Clone, Debug)]
+pub struct GeneVariances {
     /// Moderated variances, pooled over groups.
-    pub(crate) variances: Vec<f64>,
-    /// Their square roots.
-    pub(crate) deviations: Vec<f64>,
+    pub variances: Vec<f64>,
 }
 
 impl GeneVariances {
-    /// Pools the groups, those of contexts without controls too.
+    /// Pools groups, those of contexts without controls too.
     ///
     /// # Errors
-    /// No group with two cells, or no gene that varies.
-    pub(crate) fn new(training: &TrainingSums) -> Result<Self> {
-        let freedom: f64 = training.groups().map(|cells| cells.count() - 1.0).sum();
+    /// Sums that are not finite numbers of all genes, empty groups, no group with two cells, or no gene that varies.
+    pub fn pooled<'a>(genes: usize, groups: impl Iterator<Item = CellSums<'a>>) -> Result<Self> {
+        let (mut freedom, mut pooled) = (0.0, vec![0.0; genes]);
+        for cells in groups {
+            cells.check(genes)?;
+            freedom += cells.count() - 1.0;
+            pooled.iter_mut().enumerate().for_each(|(gene, sum)| *sum += cells.scatter(gene));
+        }
         if freedom < 1.0 {
             let hint = "give several cells of at least one group as one, for example the controls";
             return Err(refused("no group has two cells, so their noise is unknown", hint));
-        }
-        let mut pooled = vec![0.0; training.genes];
-        for cells in training.groups() {
-            pooled.iter_mut().enumerate().for_each(|(gene, sum)| *sum += cells.scatter(gene));
         }
         pooled.iter_mut().for_each(|sum| *sum = (*sum / freedom).max(0.0));
         if pooled.iter().all(|variance| *variance == 0.0) {
             return Err(refused("no gene varies within a group", "give values of single cells, or of wells"));
         }
-        let variances = moderated(&pooled, freedom);
-        let deviations = variances.iter().map(|variance| variance.sqrt()).collect();
-        Ok(Self { variances, deviations })
+        Ok(Self { variances: moderated(&pooled, freedom) })
     }
 
     /// The noise of a group's mean in units of the variances, the same for all genes: its cells' mean square deviation,
     /// as of `POOLED_CELLS` more cells that vary as all do.
-    pub(crate) fn of_mean(&self, cells: &CellSums) -> f64 {
+    #[must_use]
+    pub fn noise_of_mean(&self, cells: &CellSums) -> f64 {
         let scatter = mean(self.variances.iter().enumerate().map(|(gene, variance)| cells.scatter(gene) / variance));
         INFLATION * (scatter.max(0.0) + POOLED_CELLS) / (cells.count() - 1.0 + POOLED_CELLS) / cells.count()
     }

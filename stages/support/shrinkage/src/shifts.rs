@@ -6,8 +6,7 @@ use schemas::Result;
 
 use crate::{
     Matrix,
-    noise::GeneVariances,
-    sums::{ConditionSums, DosedPart, TrainingSums, refused},
+    measured::{DosedPart, MeasuredControls, MeasuredShift, MeasuredShifts, refused},
 };
 
 /// A group of perturbed cells in a context with controls.
@@ -71,6 +70,8 @@ pub(crate) struct Shifts {
     pub(crate) control_noise: Vec<f64>,
     /// The perturbations, ascending.
     pub(crate) perturbations: Vec<PerturbationRows>,
+    /// Deviation of each gene within groups, in the unit of the values.
+    pub(crate) deviations: Vec<f64>,
 }
 
 impl Shifts {
@@ -78,37 +79,30 @@ impl Shifts {
     ///
     /// # Errors
     /// No group in a context with controls.
-    pub(crate) fn new(training: &TrainingSums, variances: &GeneVariances) -> Result<Self> {
+    pub(crate) fn new(measured: &MeasuredShifts) -> Result<Self> {
+        let genes = measured.variances.len();
         let mut known = 0..;
-        let numbers: Vec<_> = training.controls.iter().map(|cells| cells.as_ref().and_then(|_| known.next())).collect();
-        let controls: Vec<_> = training.controls.iter().flatten().collect();
-        let control_means = Matrix::from_fn(training.genes, controls.len(), |gene, context| {
-            controls[context].values[gene] / controls[context].count()
-        });
-
-        let groups: Vec<(ShiftRow, &ConditionSums)> = training
-            .conditions
-            .iter()
-            .filter_map(|condition| {
-                let context = numbers[condition.context]?;
-                Some((ShiftRow { parts: condition.parts.clone(), context }, condition))
-            })
-            .collect();
-        if groups.is_empty() {
+        let numbers: Vec<_> = measured.controls.iter().map(|cells| cells.as_ref().and_then(|_| known.next())).collect();
+        let controls: Vec<&MeasuredControls> = measured.controls.iter().flatten().collect();
+        let shifts = measured.shifts.iter().filter_map(|shift| Some((numbers[shift.context]?, shift)));
+        let (contexts, shifts): (Vec<usize>, Vec<&MeasuredShift>) = shifts.unzip();
+        if shifts.is_empty() {
             let message = "no context has both controls and perturbed cells";
             return Err(refused(message, "give controls of the same contexts"));
         }
-
-        let values = Matrix::from_fn(training.genes, groups.len(), |gene, row| {
-            let (at, condition) = &groups[row];
-            let change = condition.cells.values[gene] / condition.cells.count() - control_means[(gene, at.context)];
-            change / variances.deviations[gene]
-        });
-        let noise = groups.iter().map(|(_, condition)| variances.of_mean(&condition.cells)).collect();
-        let control_noise = controls.into_iter().map(|cells| variances.of_mean(cells)).collect();
-        let rows: Vec<ShiftRow> = groups.into_iter().map(|(row, _)| row).collect();
-        let perturbations = by_perturbation(&rows);
-        Ok(Self { rows, values, noise, numbers, controls: control_means, control_noise, perturbations })
+        let deviations: Vec<f64> = measured.variances.iter().map(|variance| variance.sqrt()).collect();
+        let parts = shifts.iter().map(|shift| shift.parts.clone());
+        let rows: Vec<ShiftRow> = parts.zip(contexts).map(|(parts, context)| ShiftRow { parts, context }).collect();
+        Ok(Self {
+            values: Matrix::from_fn(genes, rows.len(), |gene, row| shifts[row].shift[gene] / deviations[gene]),
+            noise: shifts.iter().map(|shift| shift.noise).collect(),
+            controls: Matrix::from_fn(genes, controls.len(), |gene, context| controls[context].mean[gene]),
+            control_noise: controls.iter().map(|controls| controls.noise).collect(),
+            perturbations: by_perturbation(&rows),
+            rows,
+            numbers,
+            deviations,
+        })
     }
 
     /// Number of genes.

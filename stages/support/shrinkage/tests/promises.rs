@@ -13,7 +13,7 @@ use self::support::drawn::{Drawn, at_dose, root_mean_square, single};
 const GENES: usize = 60;
 
 fn fitted(drawn: &Drawn) -> AdaptiveShrinkage {
-    AdaptiveShrinkage::fit(&drawn.sums()).expect("the sums are sound")
+    AdaptiveShrinkage::fit(drawn.measurements().expect("the sums are sound")).expect("the shifts are sound")
 }
 
 fn shift(estimator: &AdaptiveShrinkage, parts: &[DosedPart], context: usize) -> Vec<f64> {
@@ -141,10 +141,10 @@ fn the_order_of_genes_and_of_groups_does_not_matter() {
     let turned = |gene: usize| (gene * 7 + 3) % GENES;
     let (plain, permuted) = (mixed(|gene| gene), mixed(turned));
     let (one, other) = (fitted(&plain), fitted(&permuted));
-    let mut reversed = plain.sums();
-    reversed.conditions.reverse();
-    reversed.conditions.iter_mut().for_each(|condition| condition.parts.reverse());
-    let reversed = AdaptiveShrinkage::fit(&reversed).expect("the sums are sound");
+    let mut reversed = plain.measurements().expect("the sums are sound");
+    reversed.shifts.reverse();
+    reversed.shifts.iter_mut().for_each(|shift| shift.parts.reverse());
+    let reversed = AdaptiveShrinkage::fit(reversed).expect("the sums are sound");
     for (parts, context) in asked() {
         let expected = shift(&one, &parts, context);
         let found = shift(&other, &parts, context);
@@ -182,13 +182,13 @@ fn a_range_of_genes_has_the_shifts_that_all_genes_have() {
 #[test]
 fn what_training_did_not_have_has_an_answer() {
     let drawn = mixed(|gene| gene);
-    let mut sums = drawn.sums();
-    // A context without controls, whose groups count for the noise only.
-    sums.controls.push(None);
-    let mut foreign = sums.conditions[0].clone();
+    let mut measured = drawn.measurements().expect("the sums are sound");
+    // A context without controls, whose shifts are left out.
+    measured.controls.push(None);
+    let mut foreign = measured.shifts[0].clone();
     foreign.context = 3;
-    sums.conditions.push(foreign);
-    let estimator = AdaptiveShrinkage::fit(&sums).expect("the sums are sound");
+    measured.shifts.push(foreign);
+    let estimator = AdaptiveShrinkage::fit(measured).expect("the sums are sound");
     let all = |parts: &[DosedPart], context| {
         estimator.predict(&ShiftTarget { parts, context }, 0..GENES).expect("it is answered")
     };
@@ -214,7 +214,7 @@ fn what_cannot_be_estimated_is_refused() {
     let refused = |change: Change| {
         let mut drawn = mixed(|gene| gene);
         change(&mut drawn);
-        AdaptiveShrinkage::fit(&drawn.sums()).expect_err("it is refused").to_string()
+        drawn.measurements().and_then(AdaptiveShrinkage::fit).expect_err("it is refused").to_string()
     };
     let cases: [(&str, Change); 7] = [
         ("no cells", &|drawn| drawn.groups[3].cells = 0),

@@ -17,6 +17,7 @@ pub mod axes;
 pub mod blocks;
 pub mod bootstrap;
 pub mod compared;
+pub mod counted_log;
 pub mod dependence;
 pub mod differential;
 pub mod differential_table;

@@ -26,6 +26,12 @@ impl BatchControls {
         Some(Self { batches, parts, all, ratio })
     }
 
+    /// The sums over all controls.
+    #[must_use]
+    pub fn moments(&self) -> &Moments {
+        &self.all
+    }
+
     /// The profile of all controls.
     #[must_use]
     pub fn all(&self) -> MeanProfile {

@@ -95,6 +95,18 @@ impl Moments {
         self.cells
     }
 
+    /// The sum of each gene's values.
+    #[must_use]
+    pub fn sums(&self) -> &[f64] {
+        &self.sums
+    }
+
+    /// The sum of each gene's squared values.
+    #[must_use]
+    pub fn squares(&self) -> &[f64] {
+        &self.squares
+    }
+
     /// The mean of each gene; NaN without cells.
     #[must_use]
     pub fn mean(&self) -> Vec<f64> {

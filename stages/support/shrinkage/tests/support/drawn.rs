@@ -1,6 +1,7 @@
 //! Sums of groups of cells that are drawn from normal distributions, always the same.
 
-use shrinkage::{CellSums, ConditionSums, DosedPart, TrainingSums};
+use schemas::Result;
+use shrinkage::{CellSums, DosedPart, GeneVariances, MeasuredControls, MeasuredShift, MeasuredShifts};
 
 /// A perturbation at dose 1.
 pub(crate) fn single(perturbation: u32) -> Vec<DosedPart> {
@@ -93,19 +94,17 @@ impl Drawn {
         mean(false).into_iter().zip(mean(true)).map(|(perturbed, control)| perturbed - control).collect()
     }
 
-    /// The sums, for the estimator.
-    pub(crate) fn sums(&self) -> TrainingSums<'_> {
-        let mut controls = vec![None; self.contexts];
-        let mut conditions = Vec::new();
-        for group in &self.groups {
-            let cells = CellSums { cells: group.cells, values: &group.values, squares: &group.squares };
-            if group.parts.is_empty() {
-                controls[group.context] = Some(cells);
-            } else {
-                conditions.push(ConditionSums { parts: group.parts.clone(), context: group.context, cells });
-            }
-        }
-        TrainingSums { genes: self.order.len(), controls, conditions }
+    /// The measured shifts, for the estimator.
+    ///
+    /// # Errors
+    /// Sums that say nothing of the noise.
+    pub(crate) fn measurements(&self) -> Result<MeasuredShifts> {
+        let groups = self.groups.iter().map(|group| MeasuredGroup {
+            parts: &group.parts,
+            context: group.context,
+            cells: CellSums { cells: group.cells, values: &group.values, squares: &group.squares },
+        });
+        measured(self.order.len(), self.contexts, &groups.collect::<Vec<_>>())
     }
 
     /// A standard normal number, by the sum of twelve uniform ones.
@@ -116,4 +115,42 @@ impl Drawn {
         };
         (0..12).map(|_| uniform(&mut self.state)).sum::<f64>() - 6.0
     }
+}
+
+/// A group of cells; controls have no parts.
+pub(crate) struct MeasuredGroup<'a> {
+    /// Its parts.
+    pub(crate) parts: &'a [DosedPart],
+    /// Its context.
+    pub(crate) context: usize,
+    /// Its sums.
+    pub(crate) cells: CellSums<'a>,
+}
+
+/// The measured shifts of groups.
+///
+/// # Errors
+/// Sums that say nothing of the noise.
+pub(crate) fn measured(genes: usize, contexts: usize, groups: &[MeasuredGroup]) -> Result<MeasuredShifts> {
+    let variances = GeneVariances::pooled(genes, groups.iter().map(|group| group.cells))?;
+    let mean = |group: &MeasuredGroup| -> Vec<f64> {
+        group.cells.values.iter().map(|sum| sum / group.cells.cells as f64).collect()
+    };
+    let mut controls = vec![None; contexts];
+    for group in groups.iter().filter(|group| group.parts.is_empty()) {
+        let noise = variances.noise_of_mean(&group.cells);
+        controls[group.context] = Some(MeasuredControls { mean: mean(group), noise });
+    }
+    let perturbed = groups.iter().filter(|group| !group.parts.is_empty());
+    let shift = |group: &MeasuredGroup| {
+        let own = mean(group);
+        let shift = match &controls[group.context] {
+            Some(controls) => own.iter().zip(&controls.mean).map(|(own, control)| own - control).collect(),
+            None => own,
+        };
+        let noise = variances.noise_of_mean(&group.cells);
+        MeasuredShift { parts: group.parts.to_vec(), context: group.context, shift, noise }
+    };
+    let shifts = perturbed.map(shift).collect();
+    Ok(MeasuredShifts { variances: variances.variances, controls, shifts })
 }
