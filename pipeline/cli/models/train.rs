@@ -11,7 +11,10 @@ use stages::{
     model::saved::files,
     reader::split::Split,
     storage::disk::refuse_existing,
-    trainer::train::{EpochReport, OnEpoch},
+    trainer::{
+        counterfactual::SMALLEST_SHARE,
+        train::{EpochReport, OnEpoch},
+    },
 };
 use tch::Device;
 
@@ -61,6 +64,7 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
         "model": trained.folder.display().to_string(),
         "device": device,
         "slow_stage": report.slow_stage(),
+        "network_share": trained.share,
     });
     if let Some(bytes) = devices::peak_bytes(on)? {
         result["peak_device_bytes"] = bytes.into();
@@ -69,8 +73,12 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
         let best = card.best.map_or("the last epoch's weights are kept".to_owned(), |best| {
             format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, best.monitor.name(), best.value)
         });
+        let adds = match trained.share {
+            Some(share) if share <= SMALLEST_SHARE => "\nthe network adds nothing measurable beyond the offset here",
+            _ => "",
+        };
         format!(
-            "trained {} epochs at {:.0} cells/s; {best}; model in {} (peak memory {})",
+            "trained {} epochs at {:.0} cells/s; {best}; model in {} (peak memory {}){adds}",
             card.epochs,
             trained.cells_per_second,
             trained.folder.display(),

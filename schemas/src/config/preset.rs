@@ -65,7 +65,7 @@ fn residual() -> Settings {
             n_layers_decoder: 1,
             norm_decoder: Norm::Layer,
             dropout_rate_decoder: 0.0,
-            offset: OffsetChoice::Ridge,
+            offset: OffsetChoice::Shrinkage,
             output_deviation: 1e-3,
             perturbations_from_zero: true,
             dispersion_start: DispersionStart::Moments,

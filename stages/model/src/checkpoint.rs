@@ -48,6 +48,9 @@ pub struct TrainingProgress {
     pub sums: BTreeMap<String, (f64, u64)>,
     /// The best epoch so far.
     pub best: Option<BestEpoch>,
+    /// The share of the perturbations' latent terms that its weights keep, if it was looked for.
+    #[serde(default)]
+    pub share: Option<f64>,
     /// Validations since the best epoch.
     pub stale: u32,
     /// Lines written to `history.jsonl`.

@@ -127,7 +127,15 @@ impl Offset {
                 let level = level + weighted.shift(parts, &target);
                 if self.counts { level.expm1().maximum(&weighted.smallest()).log() } else { level }
             }
-            ShiftSource::Shrunken(shrunken) => shrunken.shifted(&level, parts, &target, self.counts),
+            ShiftSource::Shrunken(shrunken) => shrunken.shifted(&level, parts, &target),
+        }
+    }
+
+    /// The change by the offset of cells' ln(1 + 10,000 x / Σx), `[1, genes]`; `None` if it was estimated on another scale.
+    pub fn log_shift(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Option<Tensor> {
+        match &self.estimate {
+            ShiftSource::Shrunken(shrunken) if self.counts => Some(shrunken.shift(parts, &self.target(terms))),
+            _ => None,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::cell::OnceCell;
 
-use schemas::{Error, Result, numbers::to_i64};
+use schemas::{
+    Error, Result,
+    numbers::{bounded, to_i64},
+};
 use shrinkage::{AdaptiveShrinkage, DosedPart, MeasuredControls, MeasuredShift, MeasuredShifts, ShiftTarget};
 use tch::{Device, Kind, Tensor};
 use torch::{memory::on_device, parameters::Parameters};
@@ -129,32 +132,33 @@ impl ShrunkenShifts {
         Ok(MeasuredShifts { variances: numbers(&self.variances)?, controls, shifts })
     }
 
-    /// A control profile `[1, genes]` after the shift of parts at doses, as an offset of the decoder's output.
-    pub(super) fn shifted(&self, level: &Tensor, parts: &[(u32, f64)], target: &TargetContext, counts: bool) -> Tensor {
-        let fitted = self.fitted();
+    /// The shift of parts at doses, `[1, genes]`: 0 for control.
+    pub(super) fn shift(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
+        on_device(&self.estimate(parts, target), self.shifts.device()).to_kind(self.shifts.kind()).unsqueeze(0)
+    }
+
+    fn estimate(&self, parts: &[(u32, f64)], target: &TargetContext) -> Vec<f64> {
         let parts = dosed(parts);
-        let mut values: Vec<f64> = numbers(level).unwrap_or_default();
-        let shift = fitted.estimator.as_ref().filter(|_| !parts.is_empty()).and_then(|estimator| {
+        let shift = self.fitted().estimator.as_ref().filter(|_| !parts.is_empty()).and_then(|estimator| {
             let asked = ShiftTarget { parts: &parts, context: target.own.unwrap_or(usize::MAX) };
             estimator.predict(&asked, 0..estimator.genes()).inspect_err(|error| tracing::error!("{error}")).ok()
         });
-        if counts {
-            values.iter_mut().for_each(|value| *value = value.exp_m1().max(fitted.smallest));
-        }
-        match (shift, counts, &fitted.shares) {
-            (Some(estimate), true, Some(shares)) => {
-                for (value, shift) in values.iter_mut().zip(estimate.shift) {
-                    let moved = shares.expected(*value / fitted.library) + shift;
-                    *value = (fitted.library * shares.share(moved)).max(fitted.smallest);
-                }
-            }
-            (Some(estimate), false, _) => {
-                values.iter_mut().zip(estimate.shift).for_each(|(value, shift)| *value += shift);
-            }
-            _ => {}
-        }
-        if counts {
-            values.iter_mut().for_each(|value| *value = value.ln());
+        shift.map_or_else(|| vec![0.0; bounded(self.shifts.size()[1])], |estimate| estimate.shift)
+    }
+
+    /// A control profile `[1, genes]` after the shift of parts at doses, as an offset of the decoder's output.
+    pub(super) fn shifted(&self, level: &Tensor, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
+        let fitted = self.fitted();
+        let shift = self.estimate(parts, target);
+        let Some(shares) = &fitted.shares else {
+            return level + on_device(&shift, level.device()).to_kind(level.kind()).unsqueeze(0);
+        };
+        let mut values: Vec<f64> = numbers(level).unwrap_or_default();
+        for (value, shift) in values.iter_mut().zip(shift) {
+            let count = value.exp_m1().max(fitted.smallest);
+            let moved = shares.expected(count / fitted.library) + shift;
+            let count = if shift == 0.0 { count } else { (fitted.library * shares.share(moved)).max(fitted.smallest) };
+            *value = count.ln();
         }
         on_device(&values, level.device()).to_kind(level.kind()).unsqueeze(0)
     }

@@ -171,6 +171,67 @@ fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts(
     close(offset.uncertainty(&[(A, 1.0), (B, 1.0)], &terms).double_value(&[]).powi(2), 0.2 * 5.0 + 0.25 + 0.5);
 }
 
+/// An offset by shrinkage of a perturbation in two contexts with 100 controls and 100 perturbed cells each, of which one gene of three
+/// is shifted by 1 in both, and of 40 more genes that nothing shifts.
+fn shrunken(loss: ReconLoss) -> Offset {
+    let genes = 43;
+    let vocabulary = vocabulary(&[(&[], "x"), (&[(A, 1.0)], "x"), (&[], "y"), (&[(A, 1.0)], "y"), (&[], "z")]);
+    let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
+    let model = ModelSettings { offset: OffsetChoice::Shrinkage, recon_loss: loss, ..ModelSettings::default() };
+    let settings = Settings { model, ..Settings::default() };
+    let mut offset = Offset::new(&mut parameters, &settings, 43, &vocabulary).expect("it is asked for");
+    let shift = (0..genes).map(|gene| if gene == 0 { 1.0 } else { 0.01 * (gene as f32 % 5.0 - 2.0) });
+    let shifts: Vec<f32> = shift.collect::<Vec<_>>().repeat(2);
+    let libraries = if loss == ReconLoss::Gauss { vec![0.0; LIBRARIES] } else { vec![1_000.0; LIBRARIES] };
+    let filled = offset.fill(&OffsetProfiles {
+        genes,
+        library: 1_000.0,
+        controls: vec![1.0; 3 * genes],
+        shifts,
+        noises: vec![0.01; 2],
+        shrinkage: Some(ShrinkageProfiles {
+            controls: vec![1.0; 3 * genes],
+            control_noises: vec![0.01; 3],
+            variances: vec![0.04; genes],
+            libraries,
+        }),
+        ..OffsetProfiles::default()
+    });
+    filled.expect("they are sound");
+    offset
+}
+
+#[test]
+fn a_shift_is_kept_where_it_is_far_beyond_noise_and_all_but_vanishes_where_it_is_not() {
+    let offset = shrunken(ReconLoss::Gauss);
+    let terms = |context| [CovariateTerm::Value(context), CovariateTerm::Nothing];
+    let of = |parts: &[(u32, f64)], context| Vec::<f64>::try_from(offset.of_terms(parts, &terms(context)).view([-1]));
+    for context in [0, 1, 2] {
+        let control = of(&[(CTRL, 1.0)], context).expect("it has numbers");
+        assert!(control.iter().all(|value| (value - 1.0).abs() < 1e-9), "{control:?}");
+        let shifted = of(&[(A, 1.0)], context).expect("it has numbers");
+        assert!((1.8..2.05).contains(&shifted[0]), "context {context}: {}", shifted[0]);
+        assert!(shifted[1..].iter().all(|value| (value - 1.0).abs() < 0.01), "{shifted:?}");
+    }
+    let error = |parts: &[(u32, f64)], context| offset.uncertainty(parts, &terms(context)).double_value(&[]);
+    assert_eq!(error(&[(CTRL, 1.0)], 0), 0.0);
+    assert!(error(&[(A, 1.0)], 0) < error(&[(A, 1.0)], 2), "less is known of a context without the perturbation");
+    assert!(error(&[(A, 1.0)], 2) < error(&[(B, 1.0)], 2), "and less still of a perturbation without cells");
+}
+
+#[test]
+fn counts_start_where_their_expected_logarithm_is_shifted_by_the_estimate() {
+    let offset = shrunken(ReconLoss::Nb);
+    let terms = [CovariateTerm::Value(0), CovariateTerm::Nothing];
+    let means = |parts| Vec::<f64>::try_from(offset.of_terms(parts, &terms).exp().view([-1])).expect("it has numbers");
+    let (control, shifted) = (means(&[(CTRL, 1.0)]), means(&[(A, 1.0)]));
+    let shift = offset.log_shift(&[(A, 1.0)], &terms).expect("it is of counts").double_value(&[0, 0]);
+    let expected = |mean: f64| statistics::counted_log::expectation(mean, 10.0);
+    close((control[0] - 1.0_f64.exp_m1()).abs(), 0.0);
+    let change = expected(shifted[0]) - expected(control[0]);
+    assert!((change - shift).abs() < 1e-3 && shift > 0.8, "{change} is not {shift}");
+}
+
 #[test]
 fn the_dose_of_half_an_effect_is_found_from_three_doses() {
     let groups: [(&[(u32, f64)], &str); 3] = [(&[(DRUG, 0.1)], "x"), (&[(DRUG, 0.3)], "x"), (&[(DRUG, 1.0)], "x")];

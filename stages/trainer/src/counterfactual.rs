@@ -24,7 +24,7 @@ const MOST_CONTROLS: i64 = 256;
 /// Minimum number of `valid` cells for measuring a change.
 const FEWEST_CELLS: u64 = 5;
 /// Embeddings are not shrunk below this share, so that they keep their directions.
-const SMALLEST_SHARE: f64 = 0.01;
+pub const SMALLEST_SHARE: f64 = 0.01;
 
 /// Predictions from the `valid` controls of every covariate combination.
 #[derive(Debug)]
@@ -216,16 +216,29 @@ impl CounterfactualContext {
     }
 }
 
-/// The factor that brings the predicted changes closest to the real ones.
+/// The factor that brings the predicted changes closest to the real ones; the smallest if it brings them no closer than chance would.
 fn best_share(changes: &[Change]) -> Option<f64> {
-    let (mut along, mut square) = (0.0, 0.0);
+    let mut products = Vec::with_capacity(changes.len());
     for change in changes {
         let silent = change.silent.as_ref()?;
         let part = &change.whole - silent;
-        along += (&part * (&change.real - silent)).sum(Kind::Double).double_value(&[]);
-        square += part.square().sum(Kind::Double).double_value(&[]);
+        let along = (&part * (&change.real - silent)).sum(Kind::Double).double_value(&[]);
+        products.push((along, part.square().sum(Kind::Double).double_value(&[])));
     }
-    (square > 0.0).then(|| (along / square).clamp(SMALLEST_SHARE, 1.0))
+    let along: f64 = products.iter().map(|(along, _)| along).sum();
+    let square: f64 = products.iter().map(|(_, square)| square).sum();
+    let share = (square > 0.0).then(|| (along / square).min(1.0))?;
+    let gains: Vec<f64> = products.iter().map(|(along, square)| share * (2.0 * along - share * square)).collect();
+    Some(if is_measurable(&gains) { share.max(SMALLEST_SHARE) } else { SMALLEST_SHARE })
+}
+
+/// Whether gains are above 0 on average, by twice their standard error.
+fn is_measurable(gains: &[f64]) -> bool {
+    #[expect(clippy::cast_precision_loss, reason = "few conditions")]
+    let count = gains.len() as f64;
+    let mean = gains.iter().sum::<f64>() / count;
+    let squares: f64 = gains.iter().map(|gain| (gain - mean).powi(2)).sum();
+    gains.len() > 1 && mean > 2.0 * (squares / (count - 1.0) / count).sqrt()
 }
 
 fn covariate_codes(atlas: &Atlas, vocabulary: &Vocabulary, codes: &[u32], device: Device) -> Option<Vec<Tensor>> {
@@ -256,7 +269,8 @@ mod tests {
         // In addition to 0.4 of the predicted change, the real change has an orthogonal part.
         let far = change([0.4, 1.0, 7.0], [1.0, 1.0, 0.0], Some([0.0, 1.0, 0.0]));
         let near = change([1.0, 0.2, -3.0], [1.0, 0.5, 2.0], Some([1.0, 0.0, 2.0]));
-        let changes = [far, near];
+        let again = change([0.4, 1.0, 7.0], [1.0, 1.0, 0.0], Some([0.0, 1.0, 0.0]));
+        let changes = [far, near, again];
         let share = best_share(&changes).expect("there is a way to go");
         assert!((share - 0.4).abs() < 1e-12, "{share}");
         let error = |share: f64| -> f64 {
@@ -269,9 +283,12 @@ mod tests {
 
     #[test]
     fn nothing_is_blown_up_turned_round_or_lost() {
-        let share = |real| best_share(&[change(real, [1.0, 0.0, 0.0], Some([0.0; 3]))]);
-        assert_eq!(share([3.0, 0.0, 0.0]), Some(1.0));
-        assert_eq!(share([-3.0, 0.0, 0.0]), Some(SMALLEST_SHARE));
+        let share = |real: [[f64; 3]; 3]| best_share(&real.map(|real| change(real, [1.0, 0.0, 0.0], Some([0.0; 3]))));
+        assert_eq!(share([3.0, 2.5, 3.5].map(|real| [real, 0.0, 0.0])), Some(1.0));
+        assert_eq!(share([-3.0, -2.5, -3.5].map(|real| [real, 0.0, 0.0])), Some(SMALLEST_SHARE));
+        assert_eq!(share([3.0, -1.0, -0.5].map(|real| [real, 0.0, 0.0])), Some(SMALLEST_SHARE), "it may be chance");
+        let one = change([3.0, 0.0, 0.0], [1.0, 0.0, 0.0], Some([0.0; 3]));
+        assert_eq!(best_share(&[one]), Some(SMALLEST_SHARE), "one condition shows nothing");
         assert_eq!(best_share(&[change([1.0; 3], [2.0; 3], None)]), None, "it was not looked for");
         assert_eq!(best_share(&[change([1.0; 3], [2.0; 3], Some([2.0; 3]))]), None, "perturbations add nothing");
         assert_eq!(best_share(&[]), None);

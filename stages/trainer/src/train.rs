@@ -46,7 +46,10 @@ use storage::disk::{DiskFile, check_room, write_atomically};
 use tch::{Device, Kind, Tensor};
 
 use self::{steps::engine, sums::LossTotals, times::RunClocks};
-use crate::validation::{Validation, ValidationScores};
+use crate::{
+    counterfactual::SMALLEST_SHARE,
+    validation::{Validation, ValidationScores},
+};
 
 /// The inputs of a training run besides its data.
 #[derive(Debug)]
@@ -90,6 +93,9 @@ pub struct TrainingResult {
     pub waited_for_data: f64,
     /// Share of the time spent writing checkpoints and history.
     pub waited_for_disk: f64,
+    /// The share of the perturbations' latent terms that the model keeps, if it was looked for; [`SMALLEST_SHARE`] where the network
+    /// adds nothing measurable to the offset.
+    pub share: Option<f64>,
 }
 
 /// A callback for every epoch.
@@ -170,6 +176,7 @@ impl Trainer {
             updates: 0,
             sums: BTreeMap::new(),
             best: None,
+            share: None,
             stale: 0,
             history_lines: 0,
             trained: (0, 0.0),
@@ -279,6 +286,7 @@ impl Trainer {
             self.progress.best = Some(BestEpoch { epoch, monitor, value });
             self.progress.stale = 0;
             let mut weights = self.network().parameters.snapshot()?;
+            self.progress.share = scores.share;
             if let Some(share) = scores.share {
                 self.learner.network.shrink_perturbations(&mut weights, share);
             }
@@ -352,7 +360,14 @@ impl Sink for Trainer {
         self.progress.ended = true;
         self.checkpoint()?;
         let TrainerSettings { plan, card, folder, .. } = &self.settings;
-        let weights = if self.best.is_empty() { self.network().parameters.snapshot()? } else { self.best };
+        let mut weights =
+            if self.best.is_empty() { self.network().parameters.snapshot()? } else { std::mem::take(&mut self.best) };
+        let mut share = self.progress.share;
+        if plan.train.shrink_perturbations && share.is_none() && self.network().offset().is_some() {
+            // No `valid` cells bear out what the network adds.
+            self.network().shrink_perturbations(&mut weights, SMALLEST_SHARE);
+            share = Some(SMALLEST_SHARE);
+        }
         let card = ModelCard { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
         let card = saved::write(folder, &weights, plan, card)?;
         let (cells, seconds) = self.progress.trained;
@@ -364,6 +379,7 @@ impl Sink for Trainer {
             cells_per_second: cells as f64 / seconds.max(1e-9),
             waited_for_data,
             waited_for_disk,
+            share,
         })
     }
 

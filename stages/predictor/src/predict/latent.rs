@@ -18,6 +18,8 @@ pub(super) struct TargetLatentTerms {
     pub(super) batch: Option<Tensor>,
     /// The offset of the decoder's output, `[1, genes]`, for a network with offsets.
     pub(super) offset: Option<Tensor>,
+    /// The change by the offset of a cell's ln(1 + 10,000 x / Σx), `[1, genes]`, if it was estimated there.
+    pub(super) log_shift: Option<Tensor>,
 }
 
 impl TargetLatentTerms {
@@ -32,12 +34,14 @@ impl TargetLatentTerms {
             }
         }
         let offset = network.offset().map(|offset| offset.of_terms(&target.parts, &target.terms));
-        Self { without_batch, batch, offset }
+        let log_shift = network.offset().and_then(|offset| offset.log_shift(&target.parts, &target.terms));
+        Self { without_batch, batch, offset, log_shift }
     }
 
     /// The same with only the offset changed: the latent terms are those of `control`.
     pub(super) fn of_offset_alone(network: &Network, control: &Target, target: &Target) -> Self {
-        Self { offset: Self::new(network, target).offset, ..Self::new(network, control) }
+        let Self { offset, log_shift, .. } = Self::new(network, target);
+        Self { offset, log_shift, ..Self::new(network, control) }
     }
 
     /// A shallow copy.
@@ -47,6 +51,7 @@ impl TargetLatentTerms {
             without_batch: self.without_batch.shallow_clone(),
             batch: again(&self.batch),
             offset: again(&self.offset),
+            log_shift: again(&self.log_shift),
         }
     }
 

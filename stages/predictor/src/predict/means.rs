@@ -12,6 +12,7 @@ use model::{
 use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Stage};
+use statistics::scale::TARGET_SUM;
 use tch::{Device, Kind, Tensor};
 use torch::{CudaStream, host_copy::to_host};
 
@@ -19,6 +20,7 @@ use super::{
     Reading,
     counted::CountedLog,
     latent::{TargetLatentTerms, TrainedLatents, basal},
+    logarithms::CellsAsControl,
     to_vec,
 };
 use crate::{
@@ -204,6 +206,11 @@ impl UnfinishedMeans {
                 return;
             }
         }
+        let logarithms = |means: &Tensor| reading.expected(counted, means, library);
+        let control = self.added.first().filter(|_| reading.readout == Readout::CountedLog1pScaled(TARGET_SUM));
+        let as_control = control.map(|control| CellsAsControl { network, basal, library, control, logarithms });
+        let unmoved =
+            as_control.as_ref().filter(|cells| cells.control.log_shift.is_some()).map(CellsAsControl::unmoved);
         for (row, added) in (0_i64..).zip(&self.added) {
             let (latent, offset) = (basal + added.all(), added.offset.as_ref());
             let (mut first, mut second) = (self.first.get(row), self.second.get(row));
@@ -212,10 +219,18 @@ impl UnfinishedMeans {
             {
                 continue;
             }
+            let moved = as_control.as_ref().zip(unmoved.as_ref());
+            let moved = moved.and_then(|(cells, unmoved)| Some(unmoved + cells.change(added)?));
+            let mut add = |x: &Tensor| {
+                first += over_cells(x);
+                second += over_cells(&x.square());
+            };
+            if let Some(moved) = moved.as_ref().filter(|_| !reading.noise) {
+                add(moved);
+                continue;
+            }
             let output = network.decode(&latent, offset, library, Mode::Eval);
-            let x = reading.expected(counted, &output.mean(), library);
-            first += over_cells(&x);
-            second += over_cells(&x.square());
+            add(&moved.unwrap_or_else(|| logarithms(&output.mean())));
             if reading.readout == Readout::Expected && has_expected_sums(&output) {
                 continue;
             }

@@ -8,6 +8,7 @@ mod cells;
 mod counted;
 mod embed;
 mod latent;
+mod logarithms;
 mod means;
 mod names;
 mod point_sets;

@@ -8,12 +8,12 @@ use schemas::numbers::to_i64;
 use stage::{BoxError, Stage};
 use statistics::{
     axes::{Axes, CellScale},
-    scale::Anchor,
+    scale::{Anchor, TARGET_SUM},
 };
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{counted::CountedLog, latent::TargetLatentTerms, reading::factor, to_vec};
+use super::{counted::CountedLog, latent::TargetLatentTerms, logarithms::CellsAsControl, reading::factor, to_vec};
 use crate::query::Job;
 
 /// Cells of one target, projected.
@@ -89,25 +89,26 @@ impl Stage for PredictPointSets {
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let cells = network.cells(&batch.expression)?;
         let basal = network.encode(&cells, Mode::Eval);
-        let mut unmoved: Option<Tensor> = None;
-        for (at, target) in self.jobs[job].targets.iter().enumerate() {
-            if at == 0 && self.anchor == Anchor::Raw {
-                continue;
-            }
-            let added = TargetLatentTerms::new(network, target);
-            let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
-            let predicted = match (self.anchor, &unmoved) {
-                (Anchor::Raw, _) => {
-                    let drawn = sample(&output);
+        let added: Vec<_> =
+            self.jobs[job].targets.iter().map(|target| TargetLatentTerms::new(network, target)).collect();
+        let Some(control) = added.first() else { return Ok(()) };
+        let (library, logarithms) = (&cells.library, |means: &Tensor| self.expected(means, &cells.library));
+        let as_control = CellsAsControl { network, basal: &basal, library, control, logarithms };
+        let real = || on_scale(&cells.dense(), library, self.scale);
+        let anchored = (self.anchor == Anchor::Anchored).then(|| (real(), as_control.unmoved()));
+        for (at, added) in added.iter().enumerate().skip(1) {
+            let decoded = || network.decode(&(&basal + added.all()), added.offset.as_ref(), library, Mode::Eval);
+            let predicted = match &anchored {
+                None => {
+                    let drawn = sample(&decoded());
                     let sums = drawn.sum_dim_intlist([1_i64].as_slice(), true, kind);
                     on_scale(&drawn, &sums, self.scale)
                 }
-                (Anchor::Anchored, None) => {
-                    let real = on_scale(&cells.dense(), &cells.library, self.scale);
-                    unmoved = Some(real - self.expected(&output.mean(), &cells.library));
-                    continue;
+                Some((real, unmoved)) => {
+                    let shifted =
+                        (self.scale == CellScale::Scaled(TARGET_SUM)).then(|| as_control.change(added)).flatten();
+                    real + shifted.unwrap_or_else(|| self.expected(&decoded().mean(), library) - unmoved)
                 }
-                (Anchor::Anchored, Some(unmoved)) => self.expected(&output.mean(), &cells.library) + unmoved,
             };
             emit(TargetCells { job, target: at, points: to_vec(&predicted.matmul(&self.loadings))? });
         }

@@ -6,6 +6,7 @@ use schemas::Result;
 use crate::{
     Matrix, mean, median,
     mixture::{Likelihoods, ScalePrior, Spectrum, shares},
+    real,
     shifts::Shifts,
 };
 
@@ -13,8 +14,10 @@ use crate::{
 const ENOUGH_GROUPS: usize = 5;
 /// The covariance of the shared responses of two contexts, where one has variance 1 with itself.
 const ACROSS_CONTEXTS: f64 = 0.7;
-/// How many genes' worth of evidence speaks for no shared response.
-const PRIOR_STRENGTH: f64 = 10.0;
+/// How many genes' worth of evidence speaks for a shared response of this few genes: noise that all rows of a context seem to share
+/// would be predicted for every condition, twice for pairs.
+const PRIOR_STRENGTH: f64 = 30.0;
+const SHARE_OF_GENES: f64 = 0.01;
 /// Once effects are known, the noise of a mean is that of its rows, somewhat inflated, with part of how much they
 /// differ.
 const INFLATION: f64 = 1.3;
@@ -67,7 +70,11 @@ impl Background {
         });
         let spectrum = Spectrum::new(&kernel, noise)?;
         let likelihoods = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, &means))];
-        let shares = shares(&likelihoods, &prior.ignorant, PRIOR_STRENGTH, 25);
+        let of_scales = |scale: usize| {
+            if scale == 0 { 1.0 - SHARE_OF_GENES } else { SHARE_OF_GENES / real(prior.scales.len() - 1) }
+        };
+        let expected: Vec<f64> = (0..prior.scales.len()).map(of_scales).collect();
+        let shares = shares(&likelihoods, &expected, PRIOR_STRENGTH, 25);
         let weights = spectrum.weights(&prior.scales, &means, &likelihoods[0].responsibilities(&shares));
         let to_known = Matrix::from_fn(contexts.len(), shifts.contexts(), |at, other| covariance(contexts[at], other));
         background.shared = &weights * to_known;
