@@ -9,6 +9,7 @@ mod inspect;
 pub(crate) mod models;
 pub(crate) mod show;
 pub(crate) mod signals;
+mod splits;
 
 use std::{path::Path, thread, time::Duration};
 
@@ -61,7 +62,7 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
             allocator::give_back(allocator::FreedMemory::All);
             data::ingest(*args, &context)
         }
-        Command::Split(args) => data::split(args, &context),
+        Command::Split(args) => splits::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
         Command::Verify(args) => data::verify(&args, &context),
         Command::Model(command) => command.run(&context),
