@@ -6,24 +6,13 @@ pub(super) mod size;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use perturbine::{Resources, Result, Stop};
 use stages::reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
 pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
-use super::models::ModelCommand;
-
-/// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
-#[derive(Debug, Parser)]
-#[command(name = "perturbine", version, max_term_width = 100)]
-pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) global: GlobalArgs,
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
 
 #[derive(Args, Debug)]
 pub(crate) struct GlobalArgs {
@@ -69,22 +58,6 @@ impl GlobalArgs {
             AccessArg::Read => Access::Read,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Simulate a realistic atlas with known ground truth
-    Simulate(SimulateArgs),
-    /// Convert files to an atlas
-    Ingest(Box<IngestArgs>),
-    /// Choose the cells to train on, to validate on and to hold out
-    Split(SplitArgs),
-    /// Show what is in an atlas, a data file or a model
-    Inspect(InspectArgs),
-    /// Check every checksum
-    Verify(VerifyArgs),
-    #[command(flatten)]
-    Model(ModelCommand),
 }
 
 /// Where interactions come from.

@@ -2,6 +2,7 @@
 
 mod allocator;
 pub(crate) mod args;
+pub(crate) mod command;
 mod data;
 pub(crate) mod events;
 mod inspect;
@@ -17,7 +18,7 @@ use perturbine::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, trace
 use stages::{reader::atlas::Access, storage::disk::PathLock};
 
 use self::{
-    args::{Cli, Command},
+    command::{Cli, Command},
     models::caught,
     show::{OutputStyle, say},
 };

@@ -212,7 +212,7 @@ fn a_second_process_with_the_same_output_is_asked_to_try_again() {
     );
     let in_training = || {
         let folds = fs::read_dir(home.path("c")).into_iter().flatten().flatten();
-        folds.into_iter().any(|fold| fold.path().join("seed-0/checkpoint").exists())
+        folds.into_iter().any(|fold| fold.path().join("seed-1/checkpoint").exists())
     };
     let lines: [(&str, u32, &str, &dyn Fn() -> bool); 5] = [
         (&crossval, 100, "c/fold-", &in_training),

@@ -2,7 +2,6 @@
 //! nothing is named or not.
 
 use perturbine::flows::ingesting::IngestOptions;
-use serde_json::Value;
 use stages::ingest::keys::RequestedKeys;
 
 use super::{CELLS, number, screen};

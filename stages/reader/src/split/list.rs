@@ -15,7 +15,7 @@ use storage::{
     sealed::{read_sealed, sealed},
 };
 
-use super::{Split, stored::names_in};
+use super::Split;
 use crate::atlas::{Atlas, Damage};
 
 /// The content of the file. A flipped bit in the name of its checksum would make an unknown field of that.
@@ -119,4 +119,16 @@ fn read(atlas: &Path) -> Result<Option<BTreeSet<String>>> {
         Err(Error::Missing { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The names of the splits that have a file, sorted.
+pub(super) fn names_in(atlas: &Path) -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Vec::new() };
+    let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = file_names
+        .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
 }

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Split, SplitPart,
     label_hashes::{changed_label, label_hashes},
-    list::SplitList,
+    list::{SplitList, names_in},
     part_named,
 };
 use crate::atlas::Atlas;
@@ -305,17 +305,6 @@ impl SplitMetadata {
         let labels = labels.map_err(|error| Error::damaged(path, format!("its metadata `{LABELS}`: {error}")))?;
         Ok(Self { checksum: get(CHECKSUM), atlas: get(ATLAS), column: get(COLUMN), labels })
     }
-}
-
-pub(super) fn names_in(atlas: &Path) -> Vec<String> {
-    let Ok(folder) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Vec::new() };
-    let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = file_names
-        .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    names.sort();
-    names
 }
 
 /// Whether the name of every cell is its number, as AnnData writes it, or `cell` with its number, which is
