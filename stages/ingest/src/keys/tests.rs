@@ -64,7 +64,7 @@ fn a_column_that_seems_to_hold_doses_is_read_or_named() {
     );
     assert!(found[1].contains("--dose conc reads it"), "{found:?}");
     assert_eq!(decided(&[text.clone(), numbers.clone()], Some("conc")), Vec::<String>::new());
-    assert_eq!(decided(&[text.clone()], Some("")), Vec::<String>::new());
+    assert_eq!(decided(std::slice::from_ref(&text), Some("")), Vec::<String>::new());
     assert_eq!(decided(&[text, ("dose_value", vec!["1", "0"])], None), Vec::<String>::new());
 }
 

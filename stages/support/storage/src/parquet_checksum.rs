@@ -20,7 +20,7 @@ pub(crate) const KEY: &str = "perturbine.file_checksum";
 pub(crate) const BLANK: &str = "0000000000000000";
 /// Bytes between key and digits: the type of the next field, and its length.
 const BETWEEN: usize = 2;
-/// Bytes at a file's end among which the key is looked for: metadata follow the row groups, and this is the last of them.
+/// Bytes at a file's end among which the key is looked for: metadata follow the row groups, and those of our tables are short.
 const TAIL: u64 = 1 << 16;
 
 /// Replaces the blank digits of a complete file by its checksum.
