@@ -189,7 +189,7 @@ impl<'a> Resolver<'a> {
     /// Adds a named condition, in every context that matches the requested covariates. With `--from`, these
     /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
-        let ParsedSelector { condition, dose, covariates: requested } = selector.named(&self.atlas)?;
+        let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas)?;
         let requested: Vec<(usize, String)> =
             requested.into_iter().map(|(at, value)| (at, self.as_stored(at, value))).collect();
         let condition = condition.ok_or_else(|| {
