@@ -13,7 +13,7 @@ use schemas::error::ExitCode as Code;
 use stages::storage::parquet_read::is_decoding;
 
 use crate::cli::{
-    args::{Cli, Command},
+    command::{Cli, Command},
     models::{exit_where_device_is_lost, is_device_failure},
     show::say,
 };

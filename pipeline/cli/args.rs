@@ -6,24 +6,13 @@ pub(super) mod size;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use perturbine::{Resources, Result, Stop};
 use stages::reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
 pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
-use super::models::ModelCommand;
-
-/// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
-#[derive(Debug, Parser)]
-#[command(name = "perturbine", version, max_term_width = 100)]
-pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) global: GlobalArgs,
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
 
 #[derive(Args, Debug)]
 pub(crate) struct GlobalArgs {
@@ -36,7 +25,8 @@ pub(crate) struct GlobalArgs {
     /// Print more detail; repeat for more
     #[arg(short, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Worker threads of each parallel stage [default: all cores]
+    /// Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits of a training
+    /// depend [default: all cores]
     #[arg(long, global = true)]
     threads: Option<NonZeroUsize>,
     /// Memory for data waiting between stages, as in 512MiB or 2GiB
@@ -68,22 +58,6 @@ impl GlobalArgs {
             AccessArg::Read => Access::Read,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Simulate a realistic atlas with known ground truth
-    Simulate(SimulateArgs),
-    /// Convert files to an atlas
-    Ingest(Box<IngestArgs>),
-    /// Choose the cells to train on, to validate on and to hold out
-    Split(SplitArgs),
-    /// Show what is in an atlas, a data file or a model
-    Inspect(InspectArgs),
-    /// Check every checksum
-    Verify(VerifyArgs),
-    #[command(flatten)]
-    Model(ModelCommand),
 }
 
 /// Where interactions come from.
@@ -188,13 +162,16 @@ pub(crate) struct SplitArgs {
     /// The atlas
     pub(super) atlas: PathBuf,
     /// The split's name, of letters, digits, - and _
-    #[arg(long)]
-    pub(super) name: String,
+    #[arg(long, required_unless_present = "remove")]
+    pub(super) name: Option<String>,
+    /// Remove the split of this name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "force", "hold_out", "scheme", "from_obs", "valid", "reference", "seed"])]
+    pub(super) remove: Option<String>,
     /// Replace a split of this name
     #[arg(long)]
     pub(super) force: bool,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces in double
-    /// quotes, as in 'cell_type="T, naive"'
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces, and keys
+    /// with commas or =, in double quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...", conflicts_with_all = ["scheme", "from_obs"])]
     pub(super) hold_out: Vec<String>,
     /// How to draw held-out cells: random:F, leave-out:KEY, combos:F or perturbations:F

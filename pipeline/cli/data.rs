@@ -1,14 +1,15 @@
-//! Commands about data: simulate, ingest, split, verify.
+//! Commands about data: simulate, ingest, verify.
 
 use std::{path::Path, sync::Arc};
 
 use perturbine::{
-    Atlas, Error, Result,
+    Error, Result,
     flows::ingesting::{self, IngestOptions, OnCells},
 };
 use schemas::{
-    atlas::{Codec, Selection, files},
+    atlas::{Codec, Selection},
     error::ExitCode,
+    quoting::listed,
 };
 use serde_json::json;
 use stages::{
@@ -23,11 +24,7 @@ use stages::{
         census::{OnBadValues, ValuesAs},
         keys::RequestedKeys,
     },
-    reader::{
-        atlas::Damage,
-        groups::Selector,
-        split::{Scheme, Split, SplitPart, SplitShares},
-    },
+    reader::atlas::Damage,
     simulate::{Interactions, SimulateSettings, Simulator},
     sink::layout::is_named,
 };
@@ -35,8 +32,7 @@ use stages::{
 use super::{
     CommandContext,
     args::{
-        ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, SplitArgs, ValuesArg,
-        VerifyArgs,
+        ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
     models::verified,
     show::bytes,
@@ -147,23 +143,15 @@ pub(super) fn ingest_source(
     Ok(ingested.manifest)
 }
 
-/// Whether a folder is an atlas (even one that has lost its manifest) rather than a folder of data.
-pub(super) fn is_atlas(path: &Path) -> bool {
-    [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
-        || path.extension().is_some_and(|extension| extension == "atlas")
-}
-
 impl KeyArgs {
     pub(super) fn options(&self) -> IngestOptions {
-        let covariates =
-            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         IngestOptions {
             keys: RequestedKeys {
                 perturbation: self.perturbation.clone(),
                 no_perturbation: false,
                 controls: self.control.clone(),
                 dose: self.dose.clone(),
-                covariates: self.covariates.as_ref().map(covariates),
+                covariates: self.covariates.as_deref().map(listed),
                 batch: self.batch.clone(),
                 delimiter: self.delimiter.clone(),
             },
@@ -195,68 +183,6 @@ impl KeyArgs {
     pub(super) fn selection(&self) -> Selection {
         Selection { filters: self.filter.clone(), drop_labels: self.drop_label.clone(), min_cells: self.min_cells }
     }
-}
-
-pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
-    if args.atlas.is_file() {
-        let message = format!("{} is a file, but a split is part of an atlas", args.atlas.display());
-        let beside = args.atlas.with_extension("atlas");
-        let hint = match beside.exists() {
-            true => format!("name the atlas: {}", beside.display()),
-            false => format!("make one first: perturbine ingest {} --out {}", args.atlas.display(), beside.display()),
-        };
-        return Err(Error::usage(message, hint));
-    }
-    // A command that rebuilds the atlas next to a data file holds the same lock.
-    let _lock = context.lock(&args.atlas)?;
-    let atlas = context.open(&args.atlas)?;
-    Split::check_new_name(&atlas, &args.name, args.force)?;
-    let shares = SplitShares { valid: args.valid, reference: args.reference };
-    let split = match (&args.from_obs, &args.scheme) {
-        (Some(column), _) => {
-            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, &atlas.name_in_atlas(column)?)?;
-            if said_test {
-                context.show.note("cells labelled `test` become valid, as in the original");
-            }
-            split
-        }
-        (None, Some(scheme)) => Split::make(&atlas, &args.name, &Scheme::parse(scheme)?, shares, args.seed)?,
-        (None, None) => held_out(&atlas, &args.name, &args.hold_out, shares, args.seed)?,
-    };
-    let path = split.write(&atlas)?;
-    let result = json!({ "name": args.name, "file": path.display().to_string(), "cells": counts(&split) });
-    context.show.result(&result, || {
-        let counts = counts(&split);
-        format!(
-            "{}: {} train, {} valid, {} ood, {} reference controls",
-            args.name, counts["train"], counts["valid"], counts["ood"], counts["reference"]
-        )
-    })
-}
-
-/// A split that holds out the cells of the selectors, or nothing.
-pub(super) fn held_out(
-    atlas: &Atlas,
-    name: &str,
-    selectors: &[String],
-    shares: SplitShares,
-    seed: u64,
-) -> Result<Split> {
-    let scheme = match selectors {
-        [] => Scheme::Nothing,
-        selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
-    };
-    Split::make(atlas, name, &scheme, shares, seed)
-}
-
-pub(super) fn counts(split: &Split) -> serde_json::Value {
-    let count = |part| split.counts()[&part];
-    json!({
-        "train": count(SplitPart::Train),
-        "valid": count(SplitPart::Valid),
-        "ood": count(SplitPart::Ood),
-        "reference": count(SplitPart::Reference),
-    })
 }
 
 pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use perturbine::{Atlas, Error, Result};
 use polars::prelude::{Column, DataFrame};
 use schemas::{
+    atlas::files,
     conditions::{CONTROL, ConditionTable, Covariate},
     ids::ConditionId,
 };
@@ -14,12 +15,7 @@ use stages::{
     reader::{group_statistics::summaries, groups::Groups, split::Split},
 };
 
-use super::{
-    CommandContext,
-    args::InspectArgs,
-    data::{counts, is_atlas},
-    models::inspected,
-};
+use super::{CommandContext, args::InspectArgs, models::inspected, splits::counts};
 
 /// Maximum number of conditions, and of groups of cells, in the text; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
@@ -47,6 +43,12 @@ fn value_of(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
         return atlas_value(&context.open(path)?);
     }
     file_value(args, context)
+}
+
+/// Whether a folder is an atlas (even one that has lost its manifest) rather than a folder of data.
+pub(super) fn is_atlas(path: &Path) -> bool {
+    [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
+        || path.extension().is_some_and(|extension| extension == "atlas")
 }
 
 /// An atlas as JSON.
@@ -88,7 +90,7 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 
 /// The statistics of an atlas's groups, without the per-gene numbers.
 fn statistics_value(path: &Path, context: &CommandContext) -> Result<Value> {
-    let groups = match path.join(schemas::atlas::files::MANIFEST).exists() {
+    let groups = match path.join(files::MANIFEST).exists() {
         true => summaries(&context.open(path)?, SHOWN_GENES)?,
         false => return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas")),
     };

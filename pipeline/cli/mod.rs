@@ -2,6 +2,7 @@
 
 mod allocator;
 pub(crate) mod args;
+pub(crate) mod command;
 mod data;
 pub(crate) mod events;
 mod inspect;
@@ -9,6 +10,7 @@ mod inspect;
 pub(crate) mod models;
 pub(crate) mod show;
 pub(crate) mod signals;
+mod splits;
 
 use std::{path::Path, thread, time::Duration};
 
@@ -16,7 +18,7 @@ use perturbine::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, trace
 use stages::{reader::atlas::Access, storage::disk::PathLock};
 
 use self::{
-    args::{Cli, Command},
+    command::{Cli, Command},
     models::caught,
     show::{OutputStyle, say},
 };
@@ -61,7 +63,7 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
             allocator::give_back(allocator::FreedMemory::All);
             data::ingest(*args, &context)
         }
-        Command::Split(args) => data::split(args, &context),
+        Command::Split(args) => splits::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
         Command::Verify(args) => data::verify(&args, &context),
         Command::Model(command) => command.run(&context),

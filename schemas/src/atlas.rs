@@ -17,6 +17,7 @@
 //! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: one row per condition |
 //! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: one row per group of cells; absent if there are too many groups |
 //! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells are for training, validation, or held out; not part of the atlas's checksum |
+//! | `splits.json` | names of the splits, which have to be there; sealed, and not part of the atlas's checksum |
 //!
 //! *Cells* are numbered in source order; *rows* are numbered in matrix order. They are the same unless the
 //! matrix is shuffled ([`Manifest::order`]).
@@ -88,9 +89,13 @@ pub mod files {
     pub const STATISTICS: &str = "statistics.parquet";
     /// Folder of the splits.
     pub const SPLITS: &str = "splits";
+    /// Names of the splits that have to be there.
+    pub const SPLIT_LIST: &str = "splits.json";
     /// Every entry of an atlas's folder.
-    pub const ALL: [&str; 13] =
-        [MANIFEST, MATRIX, BLOCKS, LABELS, MEMBERS, CHUNKS, ROWS, ORDER, CELLS, GENES, CONDITIONS, STATISTICS, SPLITS];
+    pub const ALL: [&str; 14] = [
+        MANIFEST, MATRIX, BLOCKS, LABELS, MEMBERS, CHUNKS, ROWS, ORDER, CELLS, GENES, CONDITIONS, STATISTICS, SPLITS,
+        SPLIT_LIST,
+    ];
 }
 
 /// The kind of the values.

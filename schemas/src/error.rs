@@ -75,6 +75,12 @@ pub enum Error {
         /// Free bytes.
         free: u64,
     },
+    /// An output that another process is writing at the moment.
+    #[error("another process is writing {}", path.display())]
+    Busy {
+        /// The output.
+        path: PathBuf,
+    },
     /// The run was stopped on request, and can be resumed.
     #[error("stopped on request")]
     Stopped {
@@ -130,7 +136,7 @@ pub enum ExitCode {
     CantCreate = 73,
     /// An input or output error, or a GPU that failed.
     Io = 74,
-    /// Stopped by a signal, with a state that can be resumed.
+    /// Stopped by a signal, with a state that can be resumed, or kept out by another process that writes the same output.
     Stopped = 75,
 }
 
@@ -179,7 +185,7 @@ impl Error {
             Self::Io { source, .. } if is_out_of_space(source) => ExitCode::NoSpace,
             Self::Io { action: "create", .. } => ExitCode::CantCreate,
             Self::Io { .. } | Self::Device { .. } => ExitCode::Io,
-            Self::Stopped { .. } => ExitCode::Stopped,
+            Self::Stopped { .. } | Self::Busy { .. } => ExitCode::Stopped,
             Self::Bug(_) => ExitCode::Bug,
         }
     }
@@ -208,6 +214,7 @@ impl Error {
                 "raise the file-size limit (`ulimit -f`), or write to a file system that allows larger files".into()
             }
             Self::Io { .. } => return None,
+            Self::Busy { .. } => "try again later, or choose another name".into(),
             Self::Stopped { resume } => resume.clone(),
             Self::Diverged { .. } => {
                 "lower train.lr, or set train.gradient_clip_value; the last good checkpoint is kept".into()

@@ -8,7 +8,7 @@
 //! 4. [`batch`]: rows for a model; [`vocabulary`]: a model's names and codes, [`embedding_table`], [`gene_selection`];
 //! 5. [`arrow`]: input and output tables;
 //! 6. [`config`]: settings; [`error`]: errors;
-//! 7. [`notation`]: values in another notation; [`numbers`]: conversions between integer types.
+//! 7. [`notation`]: values in another notation; [`quoting`]: names and values in quotes; [`numbers`]: conversions between integer types.
 
 pub mod arrow;
 pub mod atlas;
@@ -23,6 +23,7 @@ pub mod gene_selection;
 pub mod ids;
 pub mod notation;
 pub mod numbers;
+pub mod quoting;
 pub mod vocabulary;
 
 pub use bytes::ByteSize;

@@ -25,7 +25,8 @@ use stages::{
     encoder::{label_encoder::LabelEncoder, vocabulary::from_training_cells},
     reader::{
         atlas::{Access, Atlas},
-        groups::{Groups, Selector},
+        groups::Groups,
+        selector::Selector,
         split::{Scheme, Split, SplitPart, SplitShares},
     },
 };

@@ -57,6 +57,31 @@ fn cells_without_a_name_are_called_by_their_place() {
     assert_eq!(crate::support::parquet::texts(&split, "cell"), ["a", "cell1", "c", "cell3"]);
 }
 
+/// The JSON of a command whose arguments hold blanks.
+#[track_caller]
+fn json(home: &Home, arguments: &[&str]) -> serde_json::Value {
+    let ran = home.command("--json").args(arguments).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+#[test]
+fn names_of_columns_with_separators_are_quoted() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "batch", "a,b=c", |row, _| ["x", "y, z", "q", "q"][row % 4].into());
+    });
+    let column = "\"a,b=c\"";
+    let covariates = format!("cell_type, {column}");
+    let filter = format!("{column}!=q");
+    json(&home, &["ingest", "s.h5ad", "--out", "s.atlas", "--covariates", &covariates, "--filter", &filter]);
+    let held_out = format!("{column}=\"y, z\"");
+    let split = json(&home, &["split", "s.atlas", "--name", "n", "--hold-out", &held_out]);
+    assert_eq!(split["cells"]["ood"], 25, "{split}");
+    let ran = home.command("split s.atlas --name m --hold-out").arg("a,b=c=x").output().unwrap();
+    says(&String::from_utf8_lossy(&ran.stderr), &["`a` in `a,b=c=x` is not key=value", "double quotes"]);
+}
+
 #[test]
 fn values_of_covariates_that_look_missing_have_a_warning() {
     let home = Home::new();

@@ -31,6 +31,50 @@ fn a_split_that_is_spoilt_is_damage_of_its_atlas() {
 }
 
 #[test]
+fn every_bit_of_a_split_and_of_the_list_of_splits_is_covered() {
+    let home = Home::with_atlas();
+    home.json("split s.atlas --name s --scheme random:0.5");
+    let atlas = stages::reader::atlas::Atlas::open(home.path("s.atlas")).unwrap();
+    for file in ["splits/s.parquet", "splits.json"] {
+        let path = home.path("s.atlas").join(file);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            fs::write(&path, flipped).unwrap();
+            let files: Vec<String> = atlas.verify().unwrap().into_iter().map(|damage| damage.file).collect();
+            assert_eq!(files, [file], "byte {at}");
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(atlas.verify().unwrap(), []);
+}
+
+#[test]
+fn a_split_that_is_lost_is_damage_unless_it_was_removed() {
+    let home = Home::with_atlas();
+    for name in ["a", "b"] {
+        home.json(&format!("split s.atlas --name {name} --scheme random:0.5"));
+    }
+    // An atlas of an older version, which has no list, starts one with the splits that it has.
+    fs::remove_file(home.path("s.atlas/splits.json")).unwrap();
+    assert_eq!(verified(&home, "s.atlas"), (0, Vec::new()));
+    home.json("split s.atlas --name c --scheme random:0.5");
+    fs::remove_file(home.path("s.atlas/splits/a.parquet")).unwrap();
+    let (code, damages) = verified(&home, "s.atlas");
+    assert_eq!((code, damages.len()), (65, 1), "{damages:?}");
+    assert_eq!(damages[0]["file"], "splits/a.parquet");
+    assert!(damages[0]["what"].as_str().unwrap().contains("split s.atlas --remove a"), "{damages:?}");
+    home.json("split s.atlas --remove a");
+    home.json("split s.atlas --remove b");
+    assert_eq!(verified(&home, "s.atlas"), (0, Vec::new()));
+    assert_eq!(home.json("inspect s.atlas")["splits"].as_object().unwrap().keys().collect::<Vec<_>>(), ["c"]);
+    says(&home.refused(65, "split s.atlas --remove a"), &["unknown split `a`", "c"]);
+    fs::remove_dir_all(home.path("s.atlas/splits")).unwrap();
+    assert_eq!(verified(&home, "s.atlas").1.len(), 1, "a folder of splits that is lost");
+}
+
+#[test]
 fn files_that_changed_under_an_atlas_are_no_reason_not_to_judge_the_rest() {
     let home = Home::new();
     h5ad(&home, "a.h5ad", |_| {});

@@ -184,8 +184,8 @@ fn of_two_writers_the_second_is_told_of_the_first() {
     let mut first = slow(&home, "ingest s.h5ad --out a.atlas", 200);
     waits_for(&mut first, "an atlas in the making", || hidden(&home, ".a.atlas.tmp-"));
     let second = home.run("ingest s.h5ad --out a.atlas");
-    assert_eq!(second.code, 2, "{}", second.stderr);
-    says(&second.stderr, &["another process is writing a.atlas", "wait until it has finished"]);
+    assert_eq!(second.code, 75, "{}", second.stderr);
+    says(&second.stderr, &["another process is writing a.atlas", "try again later"]);
     assert!(first.try_wait().unwrap().is_none(), "the first goes on");
     first.kill().unwrap();
     first.wait().unwrap();
@@ -195,10 +195,42 @@ fn of_two_writers_the_second_is_told_of_the_first() {
     let line = format!("train s.atlas --out m --epochs 500 --set train.early_stopping_patience=0 {TINY}");
     let mut first = slow(&home, &line, 20);
     waits_for(&mut first, "a checkpoint", || home.path("m/checkpoint/000001-000000000").exists());
-    let second = home.run(&format!("{line} --resume"));
-    assert_eq!(second.code, 2, "{}", second.stderr);
-    says(&second.stderr, &["another process is writing into m"]);
+    for second in [&line, &format!("{line} --resume")] {
+        let second = home.run(second);
+        assert_eq!(second.code, 75, "{}", second.stderr);
+        says(&second.stderr, &["another process is writing m", "try again later"]);
+    }
     stopped(first, "-TERM", "the first training");
+    says(&home.refused(2, &line), &["m already exists"]);
+}
+
+#[test]
+fn a_second_process_with_the_same_output_is_asked_to_try_again() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    let crossval = format!(
+        "crossval s.atlas --scheme random:0.5 --out c --epochs 500 --set train.early_stopping_patience=0 {TINY}"
+    );
+    let in_training = || {
+        let folds = fs::read_dir(home.path("c")).into_iter().flatten().flatten();
+        folds.into_iter().any(|fold| fold.path().join("seed-1/checkpoint").exists())
+    };
+    let lines: [(&str, u32, &str, &dyn Fn() -> bool); 5] = [
+        (&crossval, 100, "c/fold-", &in_training),
+        ("predict m s.atlas --out p --to all", 3000, "p", &|| hidden(&home, ".p.tmp-")),
+        ("predict m s.atlas --out p.parquet --to all", 3000, "p.parquet", &|| hidden(&home, ".p.parquet.tmp-")),
+        ("embed m s.atlas --out e.parquet", 3000, "e.parquet", &|| hidden(&home, ".e.parquet.tmp-")),
+        // libhdf5 writes it, which is not slowed down.
+        ("simulate --cells 100000 --genes 1000 --out x.h5ad", 1, "x.h5ad", &|| hidden(&home, ".x.h5ad.tmp-")),
+    ];
+    for (line, milliseconds, output, begun) in lines {
+        let mut first = slow(&home, line, milliseconds);
+        waits_for(&mut first, output, begun);
+        let second = home.run(line);
+        assert_eq!(second.code, 75, "{line}: {}", second.stderr);
+        says(&second.stderr, &[&format!("another process is writing {output}"), "try again later"]);
+        first.kill().unwrap();
+        first.wait().unwrap();
+    }
 }
 
 #[test]

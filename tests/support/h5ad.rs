@@ -1,6 +1,6 @@
 //! Small `.h5ad` files whose cells a test has changed.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use schemas::chunk::{Chunk, CsrRows};
@@ -13,16 +13,21 @@ pub fn h5ad(home: &Home, name: &str, change: impl FnOnce(&mut Chunk)) {
     let simulator = simulator(100, true);
     let mut chunk = simulator.chunk(0..100).unwrap();
     change(&mut chunk);
-    let schema = chunk.obs.schema();
-    let columns =
-        schema.fields().iter().skip(1).map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category });
-    let columns: Vec<H5adColumn> = columns.collect();
     let path = home.path(name);
     if path.exists() {
         fs::remove_file(&path).unwrap();
     }
-    let mut writer = H5adWriter::create(&path, simulator.genes(), &columns, H5adWriteOptions::default()).unwrap();
-    writer.append(&chunk).unwrap();
+    write_h5ad(&path, simulator.genes(), &chunk);
+}
+
+/// Writes cells to a new `.h5ad`, with every column of `obs` as a category.
+pub fn write_h5ad(path: &Path, genes: &[String], chunk: &Chunk) {
+    let schema = chunk.obs.schema();
+    let columns = schema.fields().iter().skip(1);
+    let columns: Vec<H5adColumn> =
+        columns.map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category }).collect();
+    let mut writer = H5adWriter::create(path, genes, &columns, H5adWriteOptions::default()).unwrap();
+    writer.append(chunk).unwrap();
     writer.finish().unwrap();
 }
 

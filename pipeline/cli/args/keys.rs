@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use perturbine::Stop;
+use schemas::quoting::listed;
 use stages::formats::format::{Choice, ListStart};
 
 /// Which matrix of a file or folder of cells
@@ -46,10 +47,8 @@ impl ChoiceArgs {
     /// one, if it exists.
     pub(in crate::cli) fn choice(&self, stop: &Stop) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
-        let columns =
-            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         Choice {
-            obs_columns: self.obs_columns.as_ref().map(columns),
+            obs_columns: self.obs_columns.as_deref().map(listed),
             genes_table: self.genes_table.clone(),
             list_start: match self.list_start {
                 ListStartArg::Auto => ListStart::Auto,
@@ -79,7 +78,8 @@ pub(crate) struct KeyArgs {
     /// Column of the dose [default: dose_val, dose or dose_value]
     #[arg(long, value_name = "KEY")]
     pub(in crate::cli) dose: Option<String>,
-    /// Covariate columns, separated by commas; empty for none [default: cell_type or cell_line]
+    /// Covariate columns, separated by commas, a name with commas in double quotes; empty for none [default: cell_type or
+    /// cell_line]
     #[arg(long, value_name = "a,b")]
     pub(in crate::cli) covariates: Option<String>,
     /// Column of the batch, which is also a covariate
@@ -91,7 +91,7 @@ pub(crate) struct KeyArgs {
     #[command(flatten)]
     pub(in crate::cli) choice: ChoiceArgs,
     /// Keep only cells with this value in a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeatable; `nan` matches
-    /// missing values
+    /// missing values; put a column's name with = in double quotes
     #[arg(long, value_name = "key=value")]
     pub(in crate::cli) filter: Vec<String>,
     /// Leave out cells with this perturbation label, as in unassigned; repeatable; `*` matches any text, `nan` missing labels

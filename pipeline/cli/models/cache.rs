@@ -10,7 +10,10 @@ use std::{
 };
 
 use perturbine::{Atlas, Error, Result, flows::ingesting::IngestOptions};
-use schemas::atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files};
+use schemas::{
+    atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files},
+    quoting::listed,
+};
 use serde::{Deserialize, Serialize};
 use stages::{
     formats::{
@@ -25,7 +28,8 @@ use stages::{
 use crate::cli::{
     CommandContext,
     args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
-    data::{ingest_source, is_atlas},
+    data::ingest_source,
+    inspect::is_atlas,
 };
 
 /// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.
@@ -347,8 +351,9 @@ impl KeyArgs {
         let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
         let covariates: BTreeSet<&str> = names.filter(|name| Some(*name) != keys.batch.as_deref()).collect();
         let other_covariates = |list: &String| {
-            let requested = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-            requested.filter(|name| Some(*name) != keys.batch.as_deref()).collect::<BTreeSet<_>>() != covariates
+            let requested = listed(list);
+            let requested = requested.iter().map(String::as_str).filter(|name| Some(*name) != keys.batch.as_deref());
+            requested.collect::<BTreeSet<_>>() != covariates
         };
         let other_values = match self.values {
             ValuesArg::Auto => false,

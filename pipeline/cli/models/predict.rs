@@ -10,13 +10,13 @@ use perturbine::{
         predicting::{Library, OutputScale, PredictedGenes, PredictionForm, Terms, own_split},
     },
     memory::PeakMemory,
-    schemas::{conditions::CONTROL, numbers::to_usize},
+    schemas::{conditions::CONTROL, numbers::to_usize, quoting::listed},
 };
 use serde_json::json;
 use stages::{
     predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     reader::{
-        groups::Selector,
+        selector::Selector,
         split::{Split, SplitPart},
     },
     sink::Published,
@@ -167,7 +167,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
             OnUnseenArg::Skip => OnUnseen::Skip,
             OnUnseenArg::Embedding => OnUnseen::Embedding,
         },
-        matching: args.matching.as_deref().map(names),
+        matching: args.matching.as_deref().map(listed),
         no_control: match args.no_control {
             OnNoControlArg::Error => OnNoControl::Error,
             OnNoControlArg::Skip => OnNoControl::Skip,
@@ -238,10 +238,6 @@ pub(super) fn seen_by(
             Ok(atlas)
         }
     }
-}
-
-fn names(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn terms(args: &TermsArgs) -> Result<Terms> {

@@ -7,7 +7,7 @@ use perturbine::{
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
     evaluate::frame::draw,
-    reader::groups::Selector,
+    reader::selector::Selector,
     sink::layout::check_name,
     storage::{
         disk::{StagedFile, refuse_existing},

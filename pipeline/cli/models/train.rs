@@ -150,7 +150,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Comm
         Some(name) => Split::read(atlas, name),
         None => {
             let name = if args.hold_out.is_empty() { "random" } else { "hold-out" };
-            crate::cli::data::held_out(atlas, name, &args.hold_out, split_shares(settings), settings.seed)
+            crate::cli::splits::held_out(atlas, name, &args.hold_out, split_shares(settings), settings.seed)
         }
     }
 }

@@ -14,7 +14,7 @@ use stages::{
         predict::TargetMeans,
         query::{Job, OnNoControl, OnUnseen, Query, Request, Skipped},
     },
-    reader::{atlas::Atlas, groups::Selector},
+    reader::{atlas::Atlas, selector::Selector},
     trainer::gene_choice::ChosenGenes,
 };
 

@@ -210,13 +210,15 @@ impl Training {
     /// Refuses a folder with other content.
     ///
     /// # Errors
-    /// A file, or a folder with files of another run.
+    /// A file, or a folder with files of another run, or into which another process is training.
     pub fn check_folder(&self, resume: bool) -> Result<()> {
         let folder = &self.settings.folder;
         if folder.is_file() {
             return Err(Error::usage(format!("{} is a file", folder.display()), "give --out the name of a folder"));
         }
         if !resume && folder.exists() && folder.read_dir().map_err(Error::io("read", folder))?.next().is_some() {
+            // While another process trains there, a later attempt may find the model complete.
+            FolderLock::take(folder)?;
             let begun = folder.join(files::CHECKPOINTS).exists() && !folder.join(files::CARD).exists();
             let hint = match begun {
                 true => "resume it with --resume, remove the folder, or choose another name",

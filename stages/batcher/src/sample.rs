@@ -119,11 +119,7 @@ impl Sampler {
     fn paired(atlas: &Atlas, keys: &[String], is_chosen: CellPredicate) -> Result<Self> {
         let members = Members::open(atlas)?;
         let covariates = &atlas.manifest().covariates;
-        let place = |key: &String| {
-            let at = covariates.iter().position(|covariate| covariate.name == *key);
-            at.ok_or_else(|| Error::unknown("covariate", key, covariates.iter().map(|known| known.name.as_str())))
-        };
-        let keys: Vec<usize> = keys.iter().map(place).collect::<Result<_>>()?;
+        let keys: Vec<usize> = keys.iter().map(|key| atlas.covariate_named(key)).collect::<Result<_>>()?;
         let (mut values, mut pools) = (CodeTable::default(), Vec::new());
         for kind in members.kinds().iter().filter(|kind| kind.condition() == CONTROL) {
             let pool = values.find_or_add(&shared(&kind.codes, &keys));

@@ -12,13 +12,13 @@ use arrow::{
     compute::filter_record_batch,
 };
 use formats::source::{Source, column_index, name_in_atlas, obs_column};
-use reader::groups::unquoted;
 use schemas::{
     Error, Result,
     atlas::Selection,
     conditions::CONTROL,
     ids::ConditionId,
     notation::{Meaning, meaning},
+    quoting::{length_until, unquoted},
 };
 
 use super::{
@@ -90,13 +90,11 @@ pub fn cell_filter(
 fn columns(source: &dyn Source, conditions: &[String], keys: &ResolvedKeys) -> Result<BTreeMap<String, ColumnFilter>> {
     let mut columns: BTreeMap<String, ColumnFilter> = BTreeMap::new();
     for text in conditions {
-        let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'";
-        let (key, value, ruled_out) = match (text.split_once("!="), text.split_once('=')) {
-            (Some((key, value)), _) => (key, value, true),
-            (None, Some((key, value))) => (key, value, false),
-            (None, None) => return Err(Error::usage(format!("`{text}` is not key=value"), hint)),
-        };
-        let values = columns.entry(name_in_atlas(source, key.trim())?).or_default();
+        let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'; put a key with = in double quotes";
+        let (key, value) = text.split_at(length_until(text, &['=']));
+        let value = value.strip_prefix('=').ok_or_else(|| Error::usage(format!("`{text}` is not key=value"), hint))?;
+        let (key, ruled_out) = key.strip_suffix('!').map_or((key, false), |key| (key, true));
+        let values = columns.entry(name_in_atlas(source, &unquoted(key.trim()))?).or_default();
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
         list.insert(unquoted(value.trim()));
     }

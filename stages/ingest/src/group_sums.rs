@@ -1,7 +1,7 @@
 //! Sums over each group's cells, per gene, in a table on disk: there may be more groups and genes than fit
 //! into memory.
 
-use std::{collections::HashMap, path::PathBuf, sync::LazyLock};
+use std::{collections::HashMap, ops::Range, path::PathBuf, sync::LazyLock};
 
 use reader::records::RowRecord;
 use schemas::{
@@ -16,8 +16,10 @@ const MOST_BYTES: u64 = 4 << 30;
 const FEWEST_STORED: u64 = 16 << 20;
 /// Bytes stored per gene of a group: mean, variance and mean count.
 const STORED_BYTES: u64 = 12;
-/// The table grows in steps of about this many bytes.
-const SEGMENT_BYTES: usize = 16 << 20;
+/// Bytes of the table at first.
+const FIRST_BYTES: usize = 1 << 18;
+/// The table doubles, until it grows in steps of about this many bytes.
+const STEP_BYTES: usize = 16 << 20;
 
 /// Sums per gene: values, their squares, log(1 + value) and its square.
 ///
@@ -62,6 +64,14 @@ impl GroupCells {
     }
 }
 
+/// A part of the table.
+#[derive(Debug)]
+struct Segment {
+    /// Its groups, by their indices.
+    groups: Range<usize>,
+    sums: MappedTable,
+}
+
 /// The sums of all groups.
 #[derive(Debug)]
 pub struct GroupSums {
@@ -76,7 +86,7 @@ pub struct GroupSums {
     by_codes: HashMap<Vec<u32>, usize>,
     /// The group of the previous row: the cells of a group are often consecutive in files.
     last: usize,
-    segments: Vec<MappedTable>,
+    segments: Vec<Segment>,
     given_up: bool,
 }
 
@@ -160,12 +170,12 @@ impl GroupSums {
     #[must_use]
     pub fn sums(&self, group: usize) -> &[GeneValueSums] {
         let (segment, start) = self.place(group);
-        &self.segments[segment].slice()[start..start + self.genes]
+        &self.segments[segment].sums.slice()[start..start + self.genes]
     }
 
     fn sums_mut(&mut self, group: usize) -> &mut [GeneValueSums] {
         let (segment, start) = self.place(group);
-        &mut self.segments[segment].slice_mut()[start..start + self.genes]
+        &mut self.segments[segment].sums.slice_mut()[start..start + self.genes]
     }
 
     /// Merges groups, so that from now on there is one group per condition.
@@ -207,9 +217,13 @@ impl GroupSums {
             self.given_up = true;
             return Ok(None);
         }
-        if self.segments.len() * self.groups_of_segment() <= group {
+        if self.segments.last().is_none_or(|last| last.groups.end == group) {
             let path = self.folder.join(format!("statistics-{}.tmp", self.segments.len()));
-            self.segments.push(MappedTable::create_unnamed(&path, (self.groups_of_segment() * self.genes) as u64 * 4)?);
+            let row_bytes = self.genes * size_of::<GeneValueSums>();
+            let step = (group * row_bytes).clamp(FIRST_BYTES, STEP_BYTES);
+            let groups = group..group + (step / row_bytes.max(1)).max(1);
+            let sums = MappedTable::create_unnamed(&path, (groups.len() * self.genes) as u64 * 4)?;
+            self.segments.push(Segment { groups, sums });
         }
         self.by_codes.insert(codes.to_vec(), group);
         self.groups.push(GroupCells {
@@ -224,14 +238,10 @@ impl GroupSums {
         Ok(Some(group))
     }
 
-    fn groups_of_segment(&self) -> usize {
-        (SEGMENT_BYTES / (self.genes * size_of::<GeneValueSums>()).max(1)).max(1)
-    }
-
     /// The segment of a group, and where its genes start in it.
     fn place(&self, group: usize) -> (usize, usize) {
-        let groups = self.groups_of_segment();
-        (group / groups, group % groups * self.genes)
+        let segment = self.segments.partition_point(|segment| segment.groups.end <= group);
+        (segment, (group - self.segments[segment].groups.start) * self.genes)
     }
 }
 
@@ -316,6 +326,21 @@ mod tests {
         assert!(near(&sums.sums(0)[1], [9.0, 53.0, log, log_squares]));
         assert!(near(&sums.sums(0)[3], added_by(300.0)));
         assert!(near(&sums.sums(1)[0], added_by(0.5)) && near(&sums.sums(1)[1], [0.0; 4]));
+    }
+
+    #[test]
+    fn the_table_is_as_small_as_its_groups() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut sums = GroupSums::new(home.path().into(), 1000, u64::MAX);
+        let mut records = RowRecords::new(GeneWidth::U16);
+        records.push(&[7], &[3.0], RowValues::detect(&[3.0]));
+        for group in 0..2000_u32 {
+            sums.add(&[group], records.record(0), GeneWidth::U16).expect("a disk with room");
+            let bytes: usize = sums.segments.iter().map(|segment| segment.sums.slice::<u8>().len()).sum();
+            let used = (group as usize + 1) * 32_000;
+            assert!(bytes <= FIRST_BYTES.max(2 * used) && bytes <= used + STEP_BYTES, "{bytes} for {group}");
+        }
+        assert!((0..2000).all(|group| sums.sums(group)[7][0].to_bits() == 3_f64.to_bits()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! differ are an error that lists them.
 
 mod notes;
+mod unread_doses;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use arrow::{array::AsArray, datatypes::DataType};
 use formats::source::{Source, name_in_atlas, obs_column};
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
-use self::notes::notes;
+use self::{notes::notes, unread_doses::unread_doses};
 use super::label::LabelColumns;
 
 const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"];
@@ -126,6 +127,9 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     if let Some(column) = &perturbation {
         let labels = PerturbationLabels::read(source, column, &rules)?;
         rules.controls = labels.controls(&requested.controls, &mut guessed)?;
+        if dose.is_none() && !no_dose {
+            decided.extend(unread_doses(source, &DOSE_HABITS)?);
+        }
         decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
     }
     Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })

@@ -14,7 +14,7 @@ mod target;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU64, path::Path};
 
-use reader::groups::Selector;
+use reader::selector::Selector;
 use schemas::{Error, Result};
 use serde::Serialize;
 

@@ -10,8 +10,8 @@ use schemas::{
     Error, Result,
     arrow::place_of_column,
     atlas::{Manifest, files},
-    ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
-    numbers::{bounded, to_usize},
+    ids::{CellIndex, ConditionId, RowIndex},
+    numbers::to_usize,
 };
 
 mod backed;
@@ -23,14 +23,13 @@ mod shuffled;
 mod tables;
 
 use storage::{
-    disk::checksum_of,
     mmap,
     parquet_read::{self, Batches, Undecodable},
 };
 
 pub use self::{block_storage::Access, genes::some_of, manifest::read_manifest};
 use self::{block_storage::BlockStorage, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
-use crate::{gene_subset::GeneSubset, split::Split};
+use crate::gene_subset::GeneSubset;
 
 /// An open atlas with all of its genes or some; clones share it.
 #[derive(Clone, Debug)]
@@ -188,44 +187,6 @@ impl Atlas {
         self.0.matrix.check_map()
     }
 
-    /// Checks every file, every block and every split.
-    ///
-    /// # Errors
-    /// A disk that can't be read.
-    pub fn verify(&self) -> Result<Vec<Damage>> {
-        let mut damages = Vec::new();
-        for (name, entry) in &self.0.manifest.files {
-            if entry.checksum.is_some() && checksum_of(&self.path().join(name))? != *entry {
-                damages.push(Damage {
-                    file: name.clone(),
-                    block: None,
-                    what: "its checksum does not match the manifest".into(),
-                });
-            }
-        }
-        for block in 0..self.0.manifest.blocks() {
-            let index = BlockIndex(bounded(block));
-            match self.block(index) {
-                Ok(_) => {}
-                Err(Error::Damaged { what, .. }) => {
-                    damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
-                }
-                // The matrix is in a file outside the atlas.
-                Err(Error::Data { place, message, .. }) => {
-                    damages.push(Damage { file: place, block: Some(block), what: message });
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        for name in Split::names(self) {
-            if let Err(error) = Split::read(self, &name) {
-                let file = format!("{}/{name}.parquet", files::SPLITS);
-                damages.push(Damage { file, block: None, what: error.to_string() });
-            }
-        }
-        Ok(damages)
-    }
-
     /// Reads the annotations of the cells, batch by batch; only the given columns, in file order.
     ///
     /// # Errors
@@ -258,6 +219,19 @@ impl Atlas {
         let known = || schema.fields().iter().map(|field| field.name().as_str());
         let place = place_of_column(&schema, name).ok_or_else(|| Error::unknown("obs column", name, known()))?;
         Ok(schema.field(place).name().clone())
+    }
+
+    /// The index of the covariate that has this name in the atlas or, if none has, in its file.
+    ///
+    /// # Errors
+    /// A name that no covariate has.
+    pub fn covariate_named(&self, name: &str) -> Result<usize> {
+        let covariates = &self.manifest().covariates;
+        let place = |name: &str| covariates.iter().position(|covariate| covariate.name == name);
+        let known = || covariates.iter().map(|covariate| covariate.name.as_str());
+        place(name)
+            .or_else(|| place(&self.name_in_atlas(name).ok()?))
+            .ok_or_else(|| Error::unknown("covariate", name, known()))
     }
 
     /// Opens a table of the atlas at its beginning; it is checked on first use.

@@ -2,8 +2,8 @@
 //!
 //! [`atlas::Atlas`] opens one. A [`block`] is rows that are stored together; compressed blocks are unpacked
 //! into the [`block_cache`], and [`read_ahead`] prefetches blocks. A [`split`] assigns cells to training,
-//! validation and evaluation; [`groups`] are cells that share condition and covariates, [`members`] lists
-//! their cells, [`profiles`] and [`group_statistics`] have their means. A [`gene_subset`] restricts rows to
+//! validation and evaluation; [`groups`] are cells that share condition and covariates, a [`selector`]
+//! chooses some by name, [`members`] lists their cells, [`profiles`] and [`group_statistics`] have their means. A [`gene_subset`] restricts rows to
 //! the genes of a model.
 //!
 //! ```no_run
@@ -30,4 +30,6 @@ pub mod profiles;
 pub mod read_ahead;
 pub mod records;
 pub mod row_layout;
+pub mod selector;
 pub mod split;
+mod verify;

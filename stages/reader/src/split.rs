@@ -2,6 +2,7 @@
 
 mod folds;
 mod label_hashes;
+mod list;
 mod reference;
 mod stored;
 
@@ -19,7 +20,7 @@ use schemas::{
 };
 
 pub use self::{folds::Folds, stored::training_cells};
-use crate::{atlas::Atlas, groups::Selector};
+use crate::{atlas::Atlas, selector::Selector};
 
 /// The role of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -290,7 +291,7 @@ fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<
             })
         }
         Scheme::LeaveOut(key) => {
-            let at = covariate_named(atlas, key)?;
+            let at = atlas.covariate_named(key)?;
             let left_out = random.random_range(0..atlas.manifest().covariates[at].values.len().max(1));
             Box::new(move |cell| atlas.condition(cell) != CONTROL && atlas.covariates(cell)[at] as usize == left_out)
         }
@@ -306,13 +307,6 @@ fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<
             Box::new(move |cell| held[atlas.condition(cell).index()])
         }
     })
-}
-
-/// The index of a covariate.
-fn covariate_named(atlas: &Atlas, key: &str) -> Result<usize> {
-    let covariates = &atlas.manifest().covariates;
-    let at = covariates.iter().position(|covariate| covariate.name == *key);
-    at.ok_or_else(|| Error::unknown("covariate", key, covariates.iter().map(|covariate| covariate.name.as_str())))
 }
 
 /// The combinations of two or more perturbations.

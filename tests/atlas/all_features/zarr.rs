@@ -21,7 +21,7 @@ use stages::formats::{
 };
 
 use crate::support::{
-    Home,
+    Home, TINY,
     h5ad::{h5ad, set_column},
     says, simulator,
     zarr::{Layout, Matrix, Packing, write},
@@ -307,6 +307,19 @@ fn a_flag_that_names_a_column_means_that_of_the_file() {
     assert_eq!(atlas["splits"]["cell"]["ood"], 50);
     assert_eq!(home.json("split s.atlas --name again --from-obs cell")["cells"]["ood"], 50);
     assert_eq!(home.json("ingest s.store --out few.atlas --filter cell=ood")["cells"], 50);
+    for (name, scheme) in
+        [("own", "--hold-out cell=ood"), ("renamed", "--hold-out obs_cell=ood"), ("drawn", "--scheme leave-out:cell")]
+    {
+        let split = home.json(&format!("split s.atlas --name {name} {scheme}"));
+        assert!(split["cells"]["ood"].as_u64().is_some_and(|cells| name == "drawn" || cells == 50), "{name}: {split}");
+    }
+    says(&home.refused(2, "split s.atlas --name both --hold-out cell=ood,obs_cell=ood"), &["`obs_cell` appears twice"]);
+    home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
+    let rows = |name: &str| {
+        home.json(&format!("predict m s.atlas --out {name} --to condition=G00034,{name}=ood --match {name}"))["rows"]
+            .clone()
+    };
+    assert_eq!(rows("cell"), rows("obs_cell"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use stages::evaluate::{Baseline, PredictionScores};
 
+use super::number;
 use crate::support::{
     Home, TINY,
     h5ad::{h5ad, set_column},
@@ -18,10 +19,6 @@ fn home() -> Home {
 
 fn conditions(evaluation: &Value) -> &Vec<Value> {
     evaluation["conditions"].as_array().unwrap()
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]

@@ -2,15 +2,10 @@
 //! nothing is named or not.
 
 use perturbine::flows::ingesting::IngestOptions;
-use serde_json::Value;
-use stages::{
-    ingest::keys::RequestedKeys,
-    simulate::{SimulateSettings, Simulator},
-};
+use stages::ingest::keys::RequestedKeys;
 
+use super::{CELLS, number, screen};
 use crate::support::{Home, TINY, h5ad::set_column, ingest_chunk};
-
-const CELLS: u64 = 1600;
 
 /// The default preset with a small network.
 const RESIDUAL: &str = "--set model.n_latent=8 --set model.n_hidden_encoder=16 --set model.n_hidden_decoder=16 --batch-size 64 \
@@ -25,16 +20,7 @@ fn drawn(cell: usize, of: usize) -> usize {
 
 /// Cells whose condition is their own, or drawn at random.
 fn atlas(home: &Home, name: &str, at_random: bool, batch: Option<&str>) {
-    let settings = SimulateSettings {
-        cells: CELLS,
-        genes: 300,
-        conditions: 6,
-        combos: 2,
-        cell_types: 2,
-        density: 0.3,
-        ..SimulateSettings::default()
-    };
-    let simulator = Simulator::new(settings).unwrap();
+    let simulator = screen(300);
     let mut chunk = simulator.chunk(0..CELLS).unwrap();
     if at_random {
         let labels = ["ctrl", "ctrl", "ctrl", "A", "B", "C", "D"];
@@ -48,10 +34,6 @@ fn atlas(home: &Home, name: &str, at_random: bool, batch: Option<&str>) {
         ..RequestedKeys::default()
     };
     ingest_chunk(&chunk, simulator.genes(), &home.path(name), &IngestOptions { keys, ..IngestOptions::default() });
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]

@@ -9,18 +9,18 @@ use schemas::{
     ids::CellIndex,
 };
 use serde_json::Value;
-use stages::{
-    hdf5::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
-    reader::{
-        atlas::Atlas,
-        split::{Split, SplitPart},
-    },
-    simulate::{SimulateSettings, Simulator},
+use stages::reader::{
+    atlas::Atlas,
+    split::{Split, SplitPart},
 };
 
-use crate::support::{Home, TINY, h5ad::set_column, says};
+use super::{CELLS, number, screen};
+use crate::support::{
+    Home, TINY,
+    h5ad::{set_column, write_h5ad},
+    says,
+};
 
-const CELLS: u64 = 1600;
 const GENES: u32 = 200;
 
 /// The atlas `a.atlas` with a split `s` that holds out two conditions in one cell type, and the held-out cells.
@@ -33,16 +33,7 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        let settings = SimulateSettings {
-            cells: CELLS,
-            genes: GENES,
-            conditions: 6,
-            combos: 2,
-            cell_types: 2,
-            density: 0.3,
-            ..SimulateSettings::default()
-        };
-        let simulator = Simulator::new(settings).unwrap();
+        let simulator = screen(GENES);
         let screen = Self {
             home: Home::new(),
             genes: simulator.genes().to_vec(),
@@ -73,14 +64,7 @@ impl Screen {
     }
 
     fn write(&self, name: &str, chunk: &Chunk) {
-        let schema = chunk.obs.schema();
-        let columns = schema.fields().iter().skip(1);
-        let columns: Vec<H5adColumn> =
-            columns.map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category }).collect();
-        let path = self.home.path(name);
-        let mut writer = H5adWriter::create(&path, &self.genes, &columns, H5adWriteOptions::default()).unwrap();
-        writer.append(chunk).unwrap();
-        writer.finish().unwrap();
+        write_h5ad(&self.home.path(name), &self.genes, chunk);
     }
 
     /// These rows, each with the values of another one.
@@ -116,10 +100,6 @@ impl Screen {
     fn judged(&self, line: &str) -> Value {
         self.home.json(&format!("judge {line} --truth a.atlas"))
     }
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub(crate) struct TrainArgs {
     /// A split of the atlas [default: 15% random cells for validation, none held out]
     #[arg(long, value_name = "NAME", conflicts_with = "hold_out")]
     pub(in crate::cli) split: Option<String>,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces in double
-    /// quotes, as in 'cell_type="T, naive"'
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces, and keys
+    /// with commas or =, in double quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...")]
     pub(in crate::cli) hold_out: Vec<String>,
     #[command(flatten)]
@@ -171,7 +171,8 @@ pub(crate) struct TermsArgs {
     /// tables, those with the largest predicted change
     #[arg(long, value_name = "N")]
     pub(in crate::cli) top: Option<NonZeroUsize>,
-    /// Library size of predicted cells: that of the source cell, the median of the source cells, or a number
+    /// Library size of predicted cells, in counts of the model's genes: that of the source cell, a number, or the median over the
+    /// source cells of all predictions (of 16,384, evenly spread, where there are more)
     #[arg(long, value_name = "source|median|N", default_value = "source")]
     pub(in crate::cli) library: String,
     /// Scale of the predicted numbers [default: the model's own, counts or values]

@@ -7,6 +7,7 @@ use perturbine::{
     Error, Result,
     flows::publishing::{PredictionFormat, WriteOptions},
 };
+use schemas::quoting::listed;
 use stages::sink::{FileOptions, OutputPrecision, Shard, layout::is_named};
 
 use super::PredictArgs;
@@ -21,7 +22,7 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
     /// Columns whose values become folders, as in condition=A%2BB/: condition, dose or covariates, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     partition_by: Vec<String>,
     /// Real control cells to add to an .h5ad of cells
     #[arg(long, value_enum, default_value = "none")]
@@ -83,7 +84,10 @@ impl WriteArgs {
         };
         Ok(WriteOptions {
             format,
-            files: FileOptions { precision, partition_by: self.partition_by.clone() },
+            files: FileOptions {
+                precision,
+                partition_by: self.partition_by.iter().flat_map(|list| listed(list)).collect(),
+            },
             shard: self.shard.as_deref().map(Shard::parse).transpose()?,
             max_bytes: self.max_bytes.as_deref().map(parse_size).transpose()?.map(|bytes| bytes as u64),
             file_bytes: parse_size(&self.file_size)?.max(1) as u64,

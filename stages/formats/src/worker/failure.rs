@@ -47,7 +47,8 @@ impl From<&Error> for Failure {
             },
             Error::NoRoom { path, needed, free } => Self::NoRoom { path: shown(path), needed: *needed, free: *free },
             // Readers of files don't have these errors.
-            Error::Stopped { .. }
+            Error::Busy { .. }
+            | Error::Stopped { .. }
             | Error::Diverged { .. }
             | Error::DeviceMemory { .. }
             | Error::Device { .. }

@@ -46,6 +46,29 @@ fn columns_and_controls_of_published_screens_are_guessed_where_the_usual_ones_ar
 }
 
 #[test]
+fn a_column_that_seems_to_hold_doses_is_read_or_named() {
+    let decided = |columns: &[(&str, Vec<&str>)], dose: Option<&str>| {
+        let table = CellsInMemory::without_genes(&[&[("drug", vec!["A", "DMSO"])][..], columns].concat());
+        resolve(&table, &RequestedKeys { dose: dose.map(str::to_owned), ..RequestedKeys::default() })
+            .expect("a table")
+            .decided
+    };
+    let text = ("drugname_drugconc", vec!["[('A', 0.05, 'uM')]", "[('DMSO', 0.0, 'uM')]"]);
+    let numbers = ("conc", vec!["0.05", "0"]);
+    let others = [("dose_unit", vec!["uM", "uM"]), ("concordance", vec!["1", "2"])];
+    let found = decided(&[text.clone(), numbers.clone(), others[0].clone(), others[1].clone()], None);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains("`drugname_drugconc` seems to hold doses") && found[0].contains("not numbers"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("--dose conc reads it"), "{found:?}");
+    assert_eq!(decided(&[text.clone(), numbers.clone()], Some("conc")), Vec::<String>::new());
+    assert_eq!(decided(std::slice::from_ref(&text), Some("")), Vec::<String>::new());
+    assert_eq!(decided(&[text, ("dose_value", vec!["1", "0"])], None), Vec::<String>::new());
+}
+
+#[test]
 fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
     let differ = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
     let error = resolve(&differ, &RequestedKeys::default()).expect_err("ambiguous");

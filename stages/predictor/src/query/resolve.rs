@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use model::saved::ModelCard;
 use reader::{
     atlas::Atlas,
-    groups::{Group, Groups, ParsedSelector, Selector},
+    groups::{Group, Groups},
+    selector::{ParsedSelector, Selector},
     split::SplitPart,
 };
 use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, vocabulary::CovariateTerm};
@@ -84,7 +85,10 @@ impl<'a> Resolver<'a> {
         if let Some(matching) = &query.matching {
             let place = |name: &String| {
                 let known = || covariates.iter().map(|covariate| covariate.name.as_str());
-                known().position(|known| known == name).ok_or_else(|| Error::unknown("covariate", name, known()))
+                let place = |name: &str| known().position(|known| known == name);
+                place(name)
+                    .or_else(|| place(&self.atlas.name_in_atlas(name).ok()?))
+                    .ok_or_else(|| Error::unknown("covariate", name, known()))
             };
             self.contexts.matching = matching.iter().map(place).collect::<Result<_>>()?;
         }
@@ -185,7 +189,7 @@ impl<'a> Resolver<'a> {
     /// Adds a named condition, in every context that matches the requested covariates. With `--from`, these
     /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
-        let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas.manifest())?;
+        let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas)?;
         let requested: Vec<(usize, String)> =
             requested.into_iter().map(|(at, value)| (at, self.as_stored(at, value))).collect();
         let condition = condition.ok_or_else(|| {

@@ -11,7 +11,7 @@ use schemas::{
     numbers::to_usize,
 };
 
-use super::{Scheme, Split, SplitShares, combinations_of_several, covariate_named, of_each};
+use super::{Scheme, Split, SplitShares, combinations_of_several, of_each};
 use crate::atlas::Atlas;
 
 /// The hint that lists the schemes for folds.
@@ -60,7 +60,7 @@ impl Folds {
             Scheme::HoldOut(_) | Scheme::Nothing => {
                 return Err(Error::usage(format!("`{scheme}` makes no folds"), HINT));
             }
-            Scheme::LeaveOut(key) => values(atlas, covariate_named(atlas, key)?),
+            Scheme::LeaveOut(key) => values(atlas, atlas.covariate_named(key)?),
             Scheme::Combinations(share) => {
                 let folds = dealt(combinations_of_several(table), count(scheme, *share)?, &mut random);
                 let held = folds.iter().map(|fold| {

@@ -1,4 +1,4 @@
-//! Splits on disk: one row per cell, with a checksum of the content of the rows.
+//! Splits on disk: one row per cell, with a checksum of the file in its metadata.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,8 @@ use std::{
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use schemas::{Error, Result, arrow::splits_schema, atlas::files};
 use storage::{
-    disk::{StagedFile, create_folders, hex},
+    disk::{StagedFile, create_folders, hex, remove_all},
+    parquet_checksum,
     parquet_file::ParquetFile,
     parquet_read::{self, Batches, Undecodable},
 };
@@ -19,11 +20,12 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Split, SplitPart,
     label_hashes::{changed_label, label_hashes},
+    list::{SplitList, names_in},
     part_named,
 };
 use crate::atlas::Atlas;
 
-/// The metadata key of a split's checksum.
+/// The metadata key of the checksum of the rows, which older versions wrote.
 const CHECKSUM: &str = "perturbine.checksum";
 /// The metadata key of the checksum of the atlas whose cells it names.
 const ATLAS: &str = "perturbine.atlas";
@@ -74,8 +76,13 @@ impl Split {
     /// A split as its file has it, and the checksum of the atlas for which it was written.
     fn read_checked(name: &str, path: &Path) -> Result<(Self, Option<String>)> {
         let bad = |what: String| Error::damaged(path, what);
+        let has_checksum = parquet_checksum::check(path)?;
         let not_parquet = |error: Undecodable| bad(error.to_string());
         let SplitMetadata { checksum, atlas: of_atlas, column, .. } = SplitMetadata::read(path)?;
+        // Splits of older versions have a checksum of their rows, those of other programs none.
+        if !has_checksum && of_atlas.is_some() && checksum.is_none() {
+            return Err(bad("it has lost its checksum".into()));
+        }
         let file = File::open(path).map_err(Error::io("open", path))?;
         let builder = parquet_read::parquet(file).map_err(not_parquet)?;
         let (mut parts, mut names) = (Vec::new(), Xxh3::new());
@@ -96,7 +103,6 @@ impl Split {
             }
         }
         let split = Self { name: name.to_owned(), parts, column };
-        // Splits written by other programs have no checksum.
         if checksum.is_some_and(|checksum| {
             checksum != split.checksum(of_atlas.as_deref().map(|atlas| (atlas, names.digest())))
         }) {
@@ -146,7 +152,7 @@ impl Split {
         Ok(taken)
     }
 
-    /// The checksum of the parts of the cells, of the atlas and a hash of its cells' names, and of the column.
+    /// The checksum of older versions: of the parts of the cells, of the atlas and a hash of its cells' names, and of the column.
     fn checksum(&self, cells: Option<(&str, u64)>) -> String {
         let mut hash = Xxh3::new();
         for part in &self.parts {
@@ -189,9 +195,30 @@ impl Split {
     /// A full or broken disk.
     pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
         let path = path_of(atlas, &self.name)?;
-        let folder = atlas.path().join(files::SPLITS);
-        create_folders(&folder)?;
+        create_folders(&atlas.path().join(files::SPLITS))?;
+        let list = SplitList::lock(atlas.path())?;
         self.write_to(atlas, &path)?;
+        list.add(&self.name)?;
+        Ok(path)
+    }
+
+    /// Removes a split from its atlas.
+    ///
+    /// # Errors
+    /// A name that no split has, a full or broken disk.
+    pub fn remove(atlas: &Atlas, name: &str) -> Result<PathBuf> {
+        let path = path_of(atlas, name)?;
+        let unknown = || Error::unknown("split", name, Self::names(atlas).iter().map(String::as_str));
+        if !path.parent().is_some_and(Path::exists) {
+            return Err(unknown());
+        }
+        // The list comes first: a file that it does not have is no damage.
+        let was_listed = SplitList::lock(atlas.path())?.remove(name)?;
+        match path.exists() {
+            true => remove_all(&path)?,
+            false if was_listed => {}
+            false => return Err(unknown()),
+        }
         Ok(path)
     }
 
@@ -202,8 +229,7 @@ impl Split {
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;
-        let of_atlas = &atlas.manifest().checksum;
-        file.set_metadata(ATLAS, of_atlas.clone());
+        file.set_metadata(ATLAS, atlas.manifest().checksum.clone());
         if let Some(column) = &self.column {
             file.set_metadata(COLUMN, column.clone());
         }
@@ -211,7 +237,7 @@ impl Split {
             LABELS,
             serde_json::to_string(&label_hashes(atlas)).map_err(|error| Error::Bug(error.to_string()))?,
         );
-        let (mut row, mut hash) = (0, Xxh3::new());
+        let mut row = 0;
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
             let parts = &self.parts[row..row + batch.num_rows()];
@@ -219,7 +245,6 @@ impl Split {
             let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
             // Atlases of older versions may have cells without a name.
             let names: StringArray = names_of(&batch, path)?.map(Some).collect();
-            names.iter().flatten().for_each(|name| add_name(&mut hash, name));
             let names: Arc<dyn Array> = Arc::new(names);
             row += batch.num_rows();
             file.write(
@@ -227,8 +252,7 @@ impl Split {
                     .map_err(|error| Error::Bug(error.to_string()))?,
             )?;
         }
-        file.set_metadata(CHECKSUM, self.checksum(Some((of_atlas, hash.digest()))));
-        file.finish()?;
+        file.finish_with_checksum()?;
         staged.commit()
     }
 }
@@ -281,17 +305,6 @@ impl SplitMetadata {
         let labels = labels.map_err(|error| Error::damaged(path, format!("its metadata `{LABELS}`: {error}")))?;
         Ok(Self { checksum: get(CHECKSUM), atlas: get(ATLAS), column: get(COLUMN), labels })
     }
-}
-
-fn names_in(atlas: &Path) -> Vec<String> {
-    let Ok(folder) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Vec::new() };
-    let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = file_names
-        .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    names.sort();
-    names
 }
 
 /// Whether the name of every cell is its number, as AnnData writes it, or `cell` with its number, which is

@@ -18,7 +18,7 @@
 //! needs no more memory than a few times the file's size.
 //!
 //! ```text
-//! superblock ─► walk ─► header ─► attribute, space, datatype, fill, filters, layout ─► chunks ─► btree1, btree2, arrays
+//! superblock ─► objects ─► header ─► attribute, space, datatype, fill, filters, layout ─► chunks ─► btree1, btree2, arrays
 //!                 ▲        └────► links ─► btree1, local_heap, btree2, fractal
 //!                 └────────────────┘
 //! ```
@@ -39,6 +39,7 @@ mod header;
 mod layout;
 mod links;
 mod local_heap;
+mod objects;
 mod space;
 mod superblock;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use std::{
 
 use schemas::{Error, Result};
 
+pub(crate) use self::file::add_to_hash;
 pub use self::file::checksum_of_file;
 pub use self::{
     below::files_below,
@@ -82,7 +83,7 @@ impl StagedFolder {
         let lock = Lock::take(&staged)?;
         let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
         if lock::clear_leftovers(target, &folder.staged)? {
-            return Err(lock::another_writes(target));
+            return Err(Error::Busy { path: target.to_path_buf() });
         }
         Ok(folder)
     }
@@ -171,7 +172,7 @@ impl StagedFile {
     pub fn create(target: &Path) -> Result<Self> {
         refuse_existing(target)?;
         match Self::begin(target, false)? {
-            (_, true) => Err(lock::another_writes(target)),
+            (_, true) => Err(Error::Busy { path: target.to_path_buf() }),
             (file, false) => Ok(file),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! All writing of the workspace goes through [`disk`]: a file is written under a hidden name next to its
 //! target, locked by its writer, and renamed when it is complete. [`sealed`] adds a checksum to JSON,
+//! [`parquet_checksum`] to a table;
 //! [`mmap`] maps files and survives their truncation, [`parquet_file`] writes tables, and [`parquet_read`]
 //! reads them and turns a decoder's panic into an error about the file.
 //!
@@ -17,6 +18,7 @@
 
 pub mod disk;
 pub mod mmap;
+pub mod parquet_checksum;
 pub mod parquet_file;
 pub mod parquet_read;
 pub mod sealed;

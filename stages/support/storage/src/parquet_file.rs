@@ -21,7 +21,7 @@ use parquet::{
 };
 use schemas::{Error, Result, arrow::conditions_schema, conditions::ConditionTable, ids::ConditionId};
 
-use crate::disk::DiskFile;
+use crate::{disk::DiskFile, parquet_checksum};
 
 /// Bytes of encoded values after which a row group is closed.
 const ROW_GROUP_BYTES: usize = 32 << 20;
@@ -99,6 +99,18 @@ impl ParquetFile {
     pub fn finish(mut self) -> Result<()> {
         // `into_inner` would report a full disk as a different kind of error.
         self.writer.finish().map_err(|error| written(self.writer.inner().path(), error))?;
+        self.writer.inner().sync()
+    }
+
+    /// Does the same as [`ParquetFile::finish`], and puts a checksum of the whole file into its metadata, which
+    /// [`parquet_checksum::check`] compares.
+    ///
+    /// # Errors
+    /// A full or broken disk.
+    pub fn finish_with_checksum(mut self) -> Result<()> {
+        self.set_metadata(parquet_checksum::KEY, parquet_checksum::BLANK.to_owned());
+        self.writer.finish().map_err(|error| written(self.writer.inner().path(), error))?;
+        parquet_checksum::fill_in(self.writer.inner_mut())?;
         self.writer.inner().sync()
     }
 }

@@ -32,6 +32,16 @@ type BeginCaptureFunction = unsafe extern "C" fn(*mut Opaque, *mut Opaque) -> c_
 type GraphFunction = unsafe extern "C" fn(*mut Opaque) -> c_int;
 // SAFETY: as above.
 type FreeGraphFunction = unsafe extern "C" fn(*mut Opaque);
+// SAFETY: as above.
+type LoadModuleFunction = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
+// SAFETY: as above.
+type FindKernelFunction = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
+// SAFETY: as above.
+type SharedMemoryFunction = unsafe extern "C" fn(*mut Opaque, c_int, c_int) -> c_int;
+// SAFETY: as above.
+type LaunchFunction = unsafe extern "C" fn(*mut Opaque, c_int, u32, u32, u32, u32, *const c_void) -> c_int;
+// SAFETY: as above.
+type DescribeDeviceFunction = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
 
 /// The functions of `shim/cuda.cpp`.
 #[derive(Debug)]
@@ -43,7 +53,11 @@ pub(crate) struct CudaFunctions {
     pub(crate) end: GraphFunction,
     pub(crate) replay: GraphFunction,
     pub(crate) free: FreeGraphFunction,
-    pub(crate) kernels: KernelFunctions,
+    pub(crate) device_properties: DescribeDeviceFunction,
+    pub(crate) load_kernels: LoadModuleFunction,
+    pub(crate) kernel: FindKernelFunction,
+    pub(crate) share_memory: SharedMemoryFunction,
+    pub(crate) launch: LaunchFunction,
     /// The library of these functions, which keeps it loaded.
     _library: Library,
 }
@@ -78,7 +92,11 @@ impl CudaFunctions {
                 end: *library.get(b"perturbine_graph_end\0")?,
                 replay: *library.get(b"perturbine_graph_replay\0")?,
                 free: *library.get(b"perturbine_graph_free\0")?,
-                kernels: KernelFunctions::load(&library)?,
+                device_properties: *library.get(b"perturbine_device_properties\0")?,
+                load_kernels: *library.get(b"perturbine_kernels\0")?,
+                kernel: *library.get(b"perturbine_kernel\0")?,
+                share_memory: *library.get(b"perturbine_kernel_shared\0")?,
+                launch: *library.get(b"perturbine_kernel_launch\0")?,
                 _library: library,
             })
         }
@@ -89,43 +107,6 @@ impl CudaFunctions {
             0 => Ok(()),
             // SAFETY: the text is this thread's, ends with a zero, and lasts until the next function fails.
             _ => Err(refused(unsafe { CStr::from_ptr((self.error)()) })),
-        }
-    }
-}
-
-// SAFETY: each call of these explains why it is sound.
-type LoadModuleFunction = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
-// SAFETY: as above.
-type FindKernelFunction = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
-// SAFETY: as above.
-type SharedMemoryFunction = unsafe extern "C" fn(*mut Opaque, c_int, c_int) -> c_int;
-// SAFETY: as above.
-type LaunchFunction = unsafe extern "C" fn(*mut Opaque, c_int, u32, u32, u32, u32, *const c_void) -> c_int;
-// SAFETY: as above.
-type DescribeDeviceFunction = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
-
-/// The functions of `shim/cuda.cpp` for kernels.
-#[derive(Debug)]
-pub(crate) struct KernelFunctions {
-    pub(crate) properties: DescribeDeviceFunction,
-    pub(crate) load: LoadModuleFunction,
-    pub(crate) kernel: FindKernelFunction,
-    pub(crate) shared: SharedMemoryFunction,
-    pub(crate) launch: LaunchFunction,
-}
-
-impl KernelFunctions {
-    /// Looks the functions up in the library, which has to stay loaded as long as they are used.
-    pub(crate) fn load(library: &Library) -> Result<Self, libloading::Error> {
-        // SAFETY: the functions are of the types that the library declares.
-        unsafe {
-            Ok(Self {
-                properties: *library.get(b"perturbine_device_properties\0")?,
-                load: *library.get(b"perturbine_kernels\0")?,
-                kernel: *library.get(b"perturbine_kernel\0")?,
-                shared: *library.get(b"perturbine_kernel_shared\0")?,
-                launch: *library.get(b"perturbine_kernel_launch\0")?,
-            })
         }
     }
 }

@@ -26,7 +26,7 @@ use schemas::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    cuda_library::{CudaFunctions, KernelFunctions},
+    cuda_library::CudaFunctions,
     shim::{Opaque, int},
 };
 
@@ -287,20 +287,20 @@ impl Module {
         let refused = |error: Error| error.to_string();
         let mut properties = [0; 3];
         // SAFETY: three numbers are written, and there is room for three.
-        let status = unsafe { (functions.kernels.properties)(int(device), properties.as_mut_ptr()) };
+        let status = unsafe { (functions.device_properties)(int(device), properties.as_mut_ptr()) };
         functions.done(status).map_err(refused)?;
         let [major, minor, multiprocessors] = properties;
         let code = code_for([major, minor])?;
         let mut library = ptr::null_mut();
         // SAFETY: the code is a complete cubin, or text that ends with a zero, and is never moved.
-        let status = unsafe { (functions.kernels.load)(int(device), code.as_ptr().cast(), &mut library) };
+        let status = unsafe { (functions.load_kernels)(int(device), code.as_ptr().cast(), &mut library) };
         functions.done(status).map_err(refused)?;
         let mut kernels = BTreeMap::new();
         for name in host_kernels().keys() {
             let text = CString::new(*name).map_err(|error| error.to_string())?;
             let mut kernel = ptr::null_mut();
             // SAFETY: the library was loaded, and the text ends with a zero.
-            let status = unsafe { (functions.kernels.kernel)(library, text.as_ptr(), &mut kernel) };
+            let status = unsafe { (functions.kernel)(library, text.as_ptr(), &mut kernel) };
             functions.done(status).map_err(|error| format!("the kernel `{name}` is missing ({error})"))?;
             kernels.insert(*name, DeviceKernel(kernel));
         }
@@ -316,13 +316,13 @@ impl Module {
         threads: u32,
         shared_bytes: u32,
     ) -> Result<()> {
-        let (device, KernelFunctions { shared, launch, .. }) = (int(self.device), &self.functions.kernels);
+        let (device, CudaFunctions { share_memory, launch, .. }) = (int(self.device), self.functions);
         let kernel = self.kernels.get(name).ok_or_else(|| Error::Bug(format!("the kernel `{name}` was not loaded")))?;
         let refused = |error: Error| Error::Bug(format!("the kernel `{name}`: {error}"));
         if shared_bytes > SHARED_BYTES {
             let bytes = c_int::try_from(shared_bytes).unwrap_or(c_int::MAX);
             // SAFETY: the kernel was loaded permanently.
-            self.functions.done(unsafe { shared(kernel.0, device, bytes) }).map_err(refused)?;
+            self.functions.done(unsafe { share_memory(kernel.0, device, bytes) }).map_err(refused)?;
         }
         let argument = ptr::from_ref(arguments).cast();
         // SAFETY: the kernel was loaded permanently; the struct is as large as the kernel's, and copied by the call;

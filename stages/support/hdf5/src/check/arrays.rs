@@ -4,7 +4,6 @@ use schemas::numbers::to_usize;
 
 use super::{
     bytes::{CheckResult, Fields, FileSection, StructureError},
-    chunks,
     walk::{StructureKind, Walk},
 };
 
@@ -33,7 +32,7 @@ impl ChunkElements {
     fn check(self, walk: &mut Walk<'_>, fields: &mut Fields<'_>, count: u64) -> CheckResult<()> {
         for _ in 0..count {
             walk.step(fields.at())?;
-            chunks::place(walk, fields, self.chunk_bytes, self.size_bytes)?;
+            place(walk, fields, self.chunk_bytes, self.size_bytes)?;
         }
         Ok(())
     }
@@ -253,5 +252,28 @@ impl ExtensibleArrayParameters {
         frame(&mut fields, b"EADB", self.elements.client(), Some(self.array))?;
         fields.skip(self.offset_bytes)?;
         if is_paged { Ok(()) } else { self.elements.check(walk, &mut fields, elements) }
+    }
+}
+
+/// Checks where a chunk is, as the indexes of later versions store it; the rest of its entry is not read.
+pub(super) fn place(
+    walk: &mut Walk<'_>,
+    fields: &mut Fields<'_>,
+    chunk_bytes: u64,
+    filtered: Option<usize>,
+) -> CheckResult<()> {
+    let at = fields.at();
+    let address = fields.address()?;
+    let bytes = match filtered {
+        None => chunk_bytes,
+        Some(width) => {
+            let bytes = fields.number(width)?;
+            fields.skip(4)?;
+            bytes
+        }
+    };
+    match address {
+        None => Ok(()),
+        Some(address) => walk.image.inside(address, bytes, at),
     }
 }

@@ -5,7 +5,7 @@ use super::{
     arrays,
     btree1::{self, ChunkShape},
     btree2,
-    bytes::{CheckResult, Fields, StructureError},
+    bytes::{CheckResult, StructureError},
     datatype::Datatype,
     filters::FilterId,
     layout::{ChunkIndex, DataLayout},
@@ -114,31 +114,8 @@ fn indexed(
                 Some(size) => (btree2::FILTERED_CHUNKS, widths.address + size + 4 + 8 * rank),
             };
             btree2::records(walk, address, kind, bytes, at, &mut |walk, record| {
-                place(walk, record, chunk.bytes, filtered)
+                arrays::place(walk, record, chunk.bytes, filtered)
             })
         }
-    }
-}
-
-/// Checks where a chunk is, as the indexes of later versions store it; the rest of its entry is not read.
-pub(super) fn place(
-    walk: &mut Walk<'_>,
-    fields: &mut Fields<'_>,
-    chunk_bytes: u64,
-    filtered: Option<usize>,
-) -> CheckResult<()> {
-    let at = fields.at();
-    let address = fields.address()?;
-    let bytes = match filtered {
-        None => chunk_bytes,
-        Some(width) => {
-            let bytes = fields.number(width)?;
-            fields.skip(4)?;
-            bytes
-        }
-    };
-    match address {
-        None => Ok(()),
-        Some(address) => walk.image.inside(address, bytes, at),
     }
 }

@@ -167,3 +167,40 @@ fn parse(
     }
     Ok(())
 }
+
+impl Walk<'_> {
+    /// The body of a message, which may be in the header of another object.
+    pub(super) fn resolve(&mut self, message: &HeaderMessage) -> CheckResult<FileSection> {
+        match message.shared {
+            false => Ok(message.block.clone()),
+            true => self.shared(message.kind, message.block.fields()),
+        }
+    }
+
+    /// The body of the shared message that a reference leads to (specification, IV.A.2, on shared messages).
+    pub(super) fn shared(&mut self, kind: u16, mut fields: Fields<'_>) -> CheckResult<FileSection> {
+        let at = fields.at();
+        let version = fields.version(1..=3, "a shared message")?;
+        let place = fields.u8()?;
+        match (version, place) {
+            (1, _) => fields.skip(6 + fields.widths().length)?,
+            (3, 1) => return Err(StructureError::unread(at, "messages that objects share")),
+            (3, 2) | (2, _) => {}
+            _ => return Err(StructureError::damaged(at, format!("a shared message of kind {place}"))),
+        }
+        let address = fields.some_address()?;
+        if let Some(block) = self.shared.get(&(address, kind)) {
+            return Ok(block.clone());
+        }
+        self.enter(address, b"(its type)", at)?;
+        let found = read_quietly(self, address)?.into_iter().find(|message| message.kind == kind);
+        match found {
+            Some(HeaderMessage { shared: false, block, .. }) => {
+                self.shared.insert((address, kind), block.clone());
+                Ok(block)
+            }
+            Some(_) => Err(StructureError::damaged(at, "a shared message that is shared itself")),
+            None => Err(StructureError::damaged(at, format!("the message shared from {address} does not exist"))),
+        }
+    }
+}

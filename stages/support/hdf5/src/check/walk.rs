@@ -1,21 +1,11 @@
-//! The walk over the objects of a file, and its record of what it has seen.
+//! The record of a walk over the objects of a file: what it has seen, and what is still to be checked.
 
 use std::{
     collections::HashMap,
     fmt::{self, Display, Formatter},
 };
 
-use super::{
-    attribute,
-    bytes::{CheckResult, Fields, FileSection, Image, Nodes, StructureError},
-    chunks,
-    datatype::{self, Datatype},
-    fill, filters,
-    global_heap::Collection,
-    header::{self, HeaderMessage},
-    layout, links,
-    space::Dataspace,
-};
+use super::bytes::{CheckResult, FileSection, Image, Nodes, StructureError};
 
 /// Maximum number of structures in a file: each object, node, block and value of variable length counts as
 /// one.
@@ -68,9 +58,10 @@ pub(super) struct Walk<'a> {
     pub(super) image: &'a Image<'a>,
     pub(super) nodes: Nodes,
     kinds: HashMap<u64, StructureKind>,
-    pub(super) collections: HashMap<u64, Collection>,
+    /// Position and length of each value, by index, of the collections of the global heap that were read, by address.
+    pub(super) collections: HashMap<u64, HashMap<u16, (u64, u64)>>,
     /// Bodies of shared messages, by position and kind.
-    shared: HashMap<(u64, u16), FileSection>,
+    pub(super) shared: HashMap<(u64, u16), FileSection>,
     /// Every object reached so far.
     objects: Vec<Object>,
     /// Indices of the objects still to check.
@@ -113,21 +104,10 @@ impl<'a> Walk<'a> {
         names.join("/")
     }
 
-    /// Checks every reachable object.
-    ///
-    /// # Errors
-    /// The first flaw; [`object`](Self::object) then returns where it is.
-    pub(super) fn run(&mut self) -> CheckResult<()> {
-        if let Some(extension) = self.image.extension {
-            self.kinds.insert(extension, StructureKind::Object);
-            self.look_at_extension(extension)?;
-        }
-        self.enter(self.image.root, b"", self.image.base)?;
-        while let Some(object) = self.queue.pop() {
-            self.current = Some(object);
-            self.look_at(self.objects[object].address)?;
-        }
-        Ok(())
+    /// The address of the next object to check; `None` after the last one.
+    pub(super) fn next_object(&mut self) -> Option<u64> {
+        self.current = Some(self.queue.pop()?);
+        self.current.map(|object| self.objects[object].address)
     }
 
     /// Counts a structure.
@@ -182,119 +162,10 @@ impl<'a> Walk<'a> {
         self.objects.push(Object { address, parent: self.current, name, depth });
         Ok(())
     }
-
-    fn look_at(&mut self, address: u64) -> CheckResult<()> {
-        let messages = header::read(self, address)?;
-        let mut dataset = DatasetMessages::default();
-        for message in &messages {
-            match message.kind {
-                header::DATASPACE => keep(&mut dataset.space, Dataspace::parse(&self.resolve(message)?)?),
-                header::DATATYPE => keep(&mut dataset.datatype, datatype::read(&self.resolve(message)?)?),
-                header::FILL_OLD => keep(&mut dataset.fill, fill::old(&self.resolve(message)?)?),
-                header::FILL => keep(&mut dataset.fill, fill::new(&self.resolve(message)?)?),
-                header::FILTERS => keep(&mut dataset.filters, filters::read(&self.resolve(message)?)?),
-                header::LAYOUT => keep(&mut dataset.layout, (message.block.at, layout::read(&message.block)?)),
-                header::EXTERNAL_FILES => {
-                    return Err(StructureError::unread(message.block.at, "values in other files"));
-                }
-                header::LINK_INFO => links::dense(self, &message.block)?,
-                header::LINK => links::link(self, message.block.fields())?,
-                header::SYMBOL_TABLE => links::symbol_table(self, &message.block)?,
-                header::ATTRIBUTE => attribute::check(self, message.block.fields())?,
-                header::ATTRIBUTE_INFO => attribute::dense(self, &message.block)?,
-                _ => {}
-            }
-        }
-        let Some((at, layout)) = dataset.layout else { return Ok(()) };
-        let (Some(datatype), Some(space)) = (&dataset.datatype, &dataset.space) else {
-            return Err(StructureError::damaged(at, "values without a type or without dimensions"));
-        };
-        if let Some(Some((at, size))) = dataset.fill.as_ref()
-            && *size != u64::from(datatype.size)
-        {
-            return Err(StructureError::damaged(
-                *at,
-                format!("a fill value of {size} bytes among values of {}", datatype.size),
-            ));
-        }
-        let filters = dataset.filters.unwrap_or_default();
-        chunks::check(self, at, &layout, datatype, space, &filters)
-    }
-
-    /// Checks a superblock's extension, which gives node sizes and other data that belong to no object.
-    fn look_at_extension(&mut self, address: u64) -> CheckResult<()> {
-        for message in header::read(self, address)? {
-            let at = message.block.at;
-            match message.kind {
-                header::TREE_K => {
-                    let mut fields = message.block.fields();
-                    fields.version(0..=0, "sizes of nodes")?;
-                    let [chunks, symbol_nodes, symbols] = [fields.u16()?, fields.u16()?, fields.u16()?];
-                    let nodes = Nodes::of_halves([symbols, symbol_nodes, chunks]);
-                    self.nodes = nodes.ok_or_else(|| StructureError::damaged(at, "nodes without room"))?;
-                }
-                header::SHARED_TABLE => return Err(StructureError::unread(at, "messages that objects share")),
-                header::DRIVER => return Err(StructureError::unread(at, "a driver, as files of several parts have")),
-                header::CACHE_IMAGE => return Err(StructureError::unread(at, "an image of the metadata cache")),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The body of a message, which may be in the header of another object.
-    pub(super) fn resolve(&mut self, message: &HeaderMessage) -> CheckResult<FileSection> {
-        match message.shared {
-            false => Ok(message.block.clone()),
-            true => self.shared(message.kind, message.block.fields()),
-        }
-    }
-
-    /// The body of the shared message that a reference leads to (specification, IV.A.2, on shared messages).
-    pub(super) fn shared(&mut self, kind: u16, mut fields: Fields<'_>) -> CheckResult<FileSection> {
-        let at = fields.at();
-        let version = fields.version(1..=3, "a shared message")?;
-        let place = fields.u8()?;
-        match (version, place) {
-            (1, _) => fields.skip(6 + fields.widths().length)?,
-            (3, 1) => return Err(StructureError::unread(at, "messages that objects share")),
-            (3, 2) | (2, _) => {}
-            _ => return Err(StructureError::damaged(at, format!("a shared message of kind {place}"))),
-        }
-        let address = fields.some_address()?;
-        if let Some(block) = self.shared.get(&(address, kind)) {
-            return Ok(block.clone());
-        }
-        self.enter(address, b"(its type)", at)?;
-        let found = header::read_quietly(self, address)?.into_iter().find(|message| message.kind == kind);
-        match found {
-            Some(HeaderMessage { shared: false, block, .. }) => {
-                self.shared.insert((address, kind), block.clone());
-                Ok(block)
-            }
-            Some(_) => Err(StructureError::damaged(at, "a shared message that is shared itself")),
-            None => Err(StructureError::damaged(at, format!("the message shared from {address} does not exist"))),
-        }
-    }
 }
 
 /// A name for error messages: of limited length, and without characters that move a terminal's cursor.
 pub(super) fn printable(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(&name[..name.len().min(KEPT_OF_NAME)]);
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
-}
-
-/// The messages that make an object a dataset; libhdf5 uses the first of each kind.
-#[derive(Debug, Default)]
-struct DatasetMessages {
-    space: Option<Dataspace>,
-    datatype: Option<Datatype>,
-    /// Position and length of the fill value; the inner `None` means that the message defines no value.
-    fill: Option<Option<(u64, u64)>>,
-    filters: Option<Vec<filters::FilterId>>,
-    layout: Option<(u64, layout::DataLayout)>,
-}
-
-fn keep<T>(part: &mut Option<T>, found: T) {
-    part.get_or_insert(found);
 }

@@ -242,19 +242,25 @@ pub fn checksum_of(path: &Path) -> Result<FileEntry> {
 ///
 /// # Errors
 /// A file that can't be read.
-pub fn checksum_of_file(mut file: &File, path: &Path) -> Result<FileEntry> {
-    let (mut hash, mut bytes) = (Xxh3::new(), 0);
-    let mut buffer = vec![0; 1 << 20];
+pub fn checksum_of_file(file: &File, path: &Path) -> Result<FileEntry> {
+    let mut hash = Xxh3::new();
+    let bytes = add_to_hash(&mut hash, file).map_err(Error::io("read", path))?;
+    Ok(FileEntry { bytes, checksum: Some(hex(hash.digest())) })
+}
+
+/// Adds all bytes of a reader to a hash, and returns their number.
+pub(crate) fn add_to_hash(hash: &mut Xxh3, mut reader: impl io::Read) -> io::Result<u64> {
+    let (mut buffer, mut bytes) = (vec![0; 1 << 20], 0);
     loop {
-        let read = match io::Read::read(&mut file, &mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            read => read.map_err(Error::io("read", path))?,
-        };
-        if read == 0 {
-            return Ok(FileEntry { bytes, checksum: Some(hex(hash.digest())) });
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        hash.update(&buffer[..read]);
-        bytes += read as u64;
     }
 }
 

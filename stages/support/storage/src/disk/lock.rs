@@ -59,11 +59,23 @@ impl FolderLock {
     /// Another process that holds the lock.
     pub fn take(folder: &Path) -> Result<Self> {
         match Lock::take(folder)? {
-            Lock::Anothers => Err(Error::usage(
-                format!("another process is writing into {}", folder.display()),
-                "wait until it has finished, or choose another name",
-            )),
+            Lock::Anothers => Err(Error::Busy { path: folder.to_path_buf() }),
             lock => Ok(Self { _lock: lock }),
+        }
+    }
+
+    /// Locks a folder once nobody else holds its lock: for work of milliseconds.
+    ///
+    /// # Errors
+    /// A folder that does not exist, or a broken disk.
+    pub fn wait(folder: &Path) -> Result<Self> {
+        let file = File::open(folder).map_err(Error::io("open", folder))?;
+        loop {
+            match flock(&file, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                // A file system without locks keeps nobody out.
+                taken => return Ok(Self { _lock: taken.map_or(Lock::Nobodys, |()| Lock::Taken { _held: file }) }),
+            }
         }
     }
 }
@@ -161,11 +173,6 @@ pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
         }
     }
     Ok(at_work)
-}
-
-pub(super) fn another_writes(target: &Path) -> Error {
-    let message = format!("another process is writing {}", target.display());
-    Error::usage(message, "wait until it has finished, or choose another name")
 }
 
 /// Files and folders next to `target` that are or were being written, to become it.

@@ -1,0 +1,80 @@
+//! `split`: writes a split into an atlas, or removes one.
+
+use perturbine::{Atlas, Error, Result};
+use serde_json::json;
+use stages::reader::{
+    selector::Selector,
+    split::{Scheme, Split, SplitPart, SplitShares},
+};
+
+use super::{CommandContext, args::SplitArgs};
+
+pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
+    if args.atlas.is_file() {
+        let message = format!("{} is a file, but a split is part of an atlas", args.atlas.display());
+        let beside = args.atlas.with_extension("atlas");
+        let hint = match beside.exists() {
+            true => format!("name the atlas: {}", beside.display()),
+            false => format!("make one first: perturbine ingest {} --out {}", args.atlas.display(), beside.display()),
+        };
+        return Err(Error::usage(message, hint));
+    }
+    // A command that rebuilds the atlas next to a data file holds the same lock.
+    let _lock = context.lock(&args.atlas)?;
+    let atlas = context.open(&args.atlas)?;
+    let Some(name) = &args.name else {
+        return remove_split(&atlas, args.remove.as_deref().unwrap_or_default(), context);
+    };
+    Split::check_new_name(&atlas, name, args.force)?;
+    let shares = SplitShares { valid: args.valid, reference: args.reference };
+    let split = match (&args.from_obs, &args.scheme) {
+        (Some(column), _) => {
+            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), name, &atlas.name_in_atlas(column)?)?;
+            if said_test {
+                context.show.note("cells labelled `test` become valid, as in the original");
+            }
+            split
+        }
+        (None, Some(scheme)) => Split::make(&atlas, name, &Scheme::parse(scheme)?, shares, args.seed)?,
+        (None, None) => held_out(&atlas, name, &args.hold_out, shares, args.seed)?,
+    };
+    let path = split.write(&atlas)?;
+    let result = json!({ "name": name, "file": path.display().to_string(), "cells": counts(&split) });
+    context.show.result(&result, || {
+        let counts = counts(&split);
+        format!(
+            "{name}: {} train, {} valid, {} ood, {} reference controls",
+            counts["train"], counts["valid"], counts["ood"], counts["reference"]
+        )
+    })
+}
+
+fn remove_split(atlas: &Atlas, name: &str, context: &CommandContext) -> Result<()> {
+    let path = Split::remove(atlas, name)?.display().to_string();
+    context.show.result(&json!({ "removed": path }), || format!("{path}: removed"))
+}
+
+/// A split that holds out the cells of the selectors, or nothing.
+pub(super) fn held_out(
+    atlas: &Atlas,
+    name: &str,
+    selectors: &[String],
+    shares: SplitShares,
+    seed: u64,
+) -> Result<Split> {
+    let scheme = match selectors {
+        [] => Scheme::Nothing,
+        selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
+    };
+    Split::make(atlas, name, &scheme, shares, seed)
+}
+
+pub(super) fn counts(split: &Split) -> serde_json::Value {
+    let count = |part| split.counts()[&part];
+    json!({
+        "train": count(SplitPart::Train),
+        "valid": count(SplitPart::Valid),
+        "ood": count(SplitPart::Ood),
+        "reference": count(SplitPart::Reference),
+    })
+}
