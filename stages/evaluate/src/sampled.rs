@@ -62,6 +62,17 @@ impl SampledCells {
         self.cells.iter().filter(move |(_, other)| *other == group).map(|(cell, _)| *cell)
     }
 
+    /// Number of chosen cells of each of this many groups.
+    ///
+    /// # Panics
+    /// If a cell is of a group beyond the last one.
+    #[must_use]
+    pub fn counts(&self, groups: usize) -> Vec<u64> {
+        let mut counts = vec![0; groups];
+        self.cells.iter().for_each(|(_, group)| counts[*group] += 1);
+        counts
+    }
+
     /// Number of chosen cells.
     #[must_use]
     pub fn count(&self) -> usize {
