@@ -82,7 +82,7 @@ bench-predict-peers: build
 	@python3 scripts/bench_prediction.py $(RELEASE)/perturbine
 
 bench-judge: build
-	@python3 scripts/bench_judge.py $(RELEASE)/perturbine
+	@$(or $(PYTHON),python3) scripts/bench_judge.py $(RELEASE)/perturbine
 
 bench-memory: build
 	@python3 scripts/bench_memory.py $(RELEASE)/perturbine

@@ -7,7 +7,8 @@ usage: bench_judge.py PERTURBINE [FOLDER]     (the built command line; a folder 
 them not 0, as log-normalised CSR in .h5ad: real cells, and predicted cells whose effects are half right. `perturbine judge` computes all
 of its scores. cell-eval computes Pearson's correlation, errors and discrimination (`scores`), and with CELL_EVAL_FULL=1 also its
 whole profile `full`, which tests every gene; CELL_EVAL_PYTHON is a Python that has it. ROUNDS says how often each runs, CONDITIONS how
-many conditions there are. Memory is the most of what is resident, and of that the anonymous part.
+many conditions there are, and JUDGE_FLAGS are flags of `judge`. With LARGE=1, there are 2,000,000 cells of 2,000 genes, one in twenty not 0,
+as counts. Memory is the most of what is resident, and of that the anonymous part.
 
 Needs numpy and h5py.
 """
@@ -26,7 +27,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-CONDITIONS, CELLS, CONTROLS, GENES = int(os.environ.get("CONDITIONS", "500")), 100, 5_000, 5_000
+LARGE = bool(os.environ.get("LARGE"))
+CONDITIONS, CELLS, CONTROLS, GENES = (1_000, 1_900, 100_000, 2_000) if LARGE else (500, 100, 5_000, 5_000)
+CONDITIONS = int(os.environ.get("CONDITIONS", CONDITIONS))
 CELL_EVAL = """
 import logging, sys
 from cell_eval import MetricsEvaluator
@@ -41,27 +44,38 @@ print({name: value for name, value in found.items() if name != "statistic"}, fil
 """
 
 
+def counts_of(random, mean, count):
+    """Negative binomial counts [count, genes] around the mean of each gene; of a large matrix, each count falls to a random cell."""
+    depth = random.lognormal(0.0, 0.3, count)
+    if not LARGE:
+        return random.poisson(random.gamma(2.0, mean / 2.0, (count, GENES)) * depth[:, None])
+    genes = np.repeat(np.arange(GENES), random.poisson(mean * count))
+    cells = random.choice(count, len(genes), p=depth / depth.sum())
+    return np.bincount(cells * GENES + genes, minlength=count * GENES).reshape(count, GENES)
+
+
 def write_cells(path, random, level, effects):
-    """Cells of each condition and of control, as log-normalised CSR: conditions one after another, controls last."""
-    labels, (indices, values, ends) = [], ([], [], [0])
-    for name, count, effect in [*((f"P{at}", CELLS, effect) for at, effect in enumerate(effects)), ("ctrl", CONTROLS, None)]:
-        mean = level if effect is None else level * np.exp(effect)
-        depth = random.lognormal(0.0, 0.3, (count, 1))
-        counts = random.poisson(random.gamma(2.0, mean / 2.0, (count, GENES)) * depth)
-        logs = np.log1p(counts * (1e4 / counts.sum(axis=1, keepdims=True))).astype(np.float32)
-        rows, genes = np.nonzero(logs)
-        indices.append(genes.astype(np.int32))
-        values.append(logs[rows, genes])
-        ends.extend(ends[-1] + np.cumsum(np.bincount(rows, minlength=count)))
-        labels += [name] * count
+    """Cells of each condition and of control, as CSR: conditions one after another, controls last. Returns the share of non-zeros."""
+    value, index = (np.uint8, np.uint16) if LARGE else (np.float32, np.int32)
+    groups = [*((f"P{at}", CELLS, effect) for at, effect in enumerate(effects))]
+    groups += [("ctrl", min(CELLS, CONTROLS - first), None) for first in range(0, CONTROLS, CELLS)]
+    labels, ends = [], [np.zeros(1, np.int64)]
     with h5py.File(path, "w") as file:
         text = h5py.string_dtype()
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         matrix = file.create_group("X")
+        made = {name: matrix.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(1 << 18,)) for name, kind in [("data", value), ("indices", index)]}
+        for name, count, effect in groups:
+            counts = counts_of(random, level if effect is None else level * np.exp(effect), count)
+            values = counts if LARGE else np.log1p(counts * (1e4 / counts.sum(axis=1, keepdims=True)))
+            rows, genes = np.nonzero(values)
+            for part, numbers in (("data", np.minimum(values[rows, genes], 255) if LARGE else values[rows, genes]), ("indices", genes)):
+                made[part].resize(made[part].shape[0] + len(genes), axis=0)
+                made[part][-len(genes) :] = numbers
+            ends.append(ends[-1][-1] + np.cumsum(np.bincount(rows, minlength=count)))
+            labels += [name] * count
         matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array([len(labels), GENES])})
-        parts = {"data": np.concatenate(values), "indices": np.concatenate(indices), "indptr": np.array(ends)}
-        for name, part in parts.items():
-            matrix.create_dataset(name, data=part)
+        matrix.create_dataset("indptr", data=np.concatenate(ends))
         columns = {"obs": {"perturbation": labels, "_index": [f"c{at}" for at in range(len(labels))]}}
         columns["var"] = {"_index": [f"g{at}" for at in range(GENES)]}
         for name, table in columns.items():
@@ -70,15 +84,15 @@ def write_cells(path, random, level, effects):
             group.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
             group.attrs.create("column-order", order, dtype=text)
             for column, texts in table.items():
-                made = group.create_dataset(column, data=np.array(texts, dtype=object), dtype=text)
-                made.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
-    return sum(map(len, values)) / (len(labels) * GENES)
+                strings = group.create_dataset(column, data=np.array(texts, dtype=object), dtype=text)
+                strings.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+    return ends[-1][-1] / (len(labels) * GENES)
 
 
 def make(folder):
     """real.h5ad and predicted.h5ad."""
     random = np.random.default_rng(17)
-    level = random.gamma(0.6, 1.2, GENES)
+    level = random.gamma(0.6, 0.1 if LARGE else 1.2, GENES)
     real = np.where(random.random((CONDITIONS, GENES)) < 0.05, random.normal(0.0, 0.7, (CONDITIONS, GENES)), 0.0)
     wrong = np.where(random.random((CONDITIONS, GENES)) < 0.03, random.normal(0.0, 0.4, (CONDITIONS, GENES)), 0.0)
     filled = write_cells(folder / "real.h5ad", random, level, real)
@@ -135,7 +149,8 @@ def run(program, folder):
     if not python:
         print("SKIPPED: cell-eval (CELL_EVAL_PYTHON names no Python that has it)", flush=True)
     for _ in range(int(os.environ.get("ROUNDS", "2"))):
-        lines.append(measured("perturbine judge", [program, "--quiet", "judge", folder / "predicted.h5ad", "--truth", atlas]))
+        flags = os.environ.get("JUDGE_FLAGS", "").split()
+        lines.append(measured("perturbine judge", [program, "--quiet", "judge", folder / "predicted.h5ad", "--truth", atlas, *flags]))
         for which in ["scores", *(["full"] if os.environ.get("CELL_EVAL_FULL") else [])] if python else []:
             files = [folder / "real.h5ad", folder / "predicted.h5ad", folder / "cell-eval", which]
             lines.append(measured(f"cell-eval, {which}", [python, "-c", CELL_EVAL, *files]))

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    mem::take,
     ops::ControlFlow,
     sync::Arc,
 };
@@ -54,16 +53,10 @@ pub(super) struct PredictedTestCells {
     sampled: Arc<SampledCells>,
 }
 
-/// Conditions of one context, as many as fit into memory, and the group of their controls.
-struct Portion {
+/// The group of a context's controls, and its evaluated conditions in portions that fit into memory.
+struct TestedContext {
     controls: usize,
-    groups: Vec<usize>,
-}
-
-/// The controls of a context that real and that predicted cells are tested against.
-struct ContextTestControls {
-    reference: TestControls,
-    source: TestControls,
+    portions: Vec<Vec<usize>>,
 }
 
 /// The result of a stage, with its group.
@@ -134,7 +127,11 @@ impl<'a> CellTesting<'a> {
                 true if roles.is_reference(cell, part) => TestedPart::First,
                 true if roles.is_source(cell, part) => TestedPart::Second,
                 false if part == *judged && is_judged.contains(&group) => {
-                    if first_half(cell) { TestedPart::First } else { TestedPart::Second }
+                    if first_half(cell) {
+                        TestedPart::First
+                    } else {
+                        TestedPart::Second
+                    }
                 }
                 _ => return None,
             };
@@ -157,54 +154,71 @@ impl<'a> CellTesting<'a> {
         if predictions.iter().all(Option::is_none) {
             return Ok(scores);
         }
-        for portion in self.portions(predictions) {
-            let mut cells = self.real_cells(&portion)?;
-            let mut controls = |part| {
-                let rows = cells.remove(&place_of(portion.controls, part)).unwrap_or_default();
-                TestControls::new(self.genes, &rows)
+        for TestedContext { controls, portions } in self.contexts(predictions) {
+            let mut cells = self.real_cells(&[controls])?;
+            let mut prepared = |part| {
+                let rows = cells.remove(&place_of(controls, part)).unwrap_or_default();
+                Arc::new(TestControls::new(self.genes, &rows))
             };
-            let controls =
-                Arc::new(ContextTestControls { reference: controls(TestedPart::First), source: controls(TestedPart::Second) });
-            let of_parts = |group: usize| {
-                [TestedPart::First, TestedPart::Second].map(|part| place_of(group, part))
-            };
-            let cases: Vec<_> = portion
-                .groups
+            let (reference, source) = (prepared(TestedPart::First), prepared(TestedPart::Second));
+            let against: Vec<_> = predictions
                 .iter()
-                .map(|group| OfGroup(*group, of_parts(*group).map(|at| cells.remove(&at).unwrap_or_default())))
-                .collect();
-            let against = Arc::clone(&controls);
-            let real: HashMap<usize, Arc<RealTests>> = self.run(cases, move |[first, second]| {
-                RealTests::new([first, second], &against.reference, &against.source)
-            })?;
-            for (prediction, scores) in predictions.iter().zip(&mut scores) {
-                scores.extend(self.predicted(prediction.as_ref(), &portion, &controls, &real)?);
+                .map(|prediction| Ok(self.own_controls(prediction.as_ref(), controls)?.unwrap_or(Arc::clone(&source))))
+                .collect::<Result<_>>()?;
+            for portion in &portions {
+                let real = self.real_tests(portion, [&reference, &source])?;
+                for ((prediction, scores), controls) in predictions.iter().zip(&mut scores).zip(&against) {
+                    scores.extend(self.predicted(prediction.as_ref(), portion, controls, &real)?);
+                }
             }
         }
         Ok(scores)
+    }
+
+    /// The controls that a prediction brings, if there are enough.
+    fn own_controls(
+        &self,
+        prediction: Option<&PredictedTestCells>,
+        controls: usize,
+    ) -> Result<Option<Arc<TestControls>>> {
+        let Some(prediction) = prediction else { return Ok(None) };
+        let mut cells = self.predicted_cells(prediction, &[controls])?;
+        let rows = cells.remove(&place_of(controls, TestedPart::First)).unwrap_or_default();
+        Ok((rows.count() >= FEWEST_CONTROLS).then(|| Arc::new(TestControls::new(self.genes, &rows))))
+    }
+
+    /// The tests of some conditions' real cells against reference and source controls.
+    fn real_tests(
+        &self,
+        portion: &[usize],
+        controls: [&Arc<TestControls>; 2],
+    ) -> Result<HashMap<usize, Arc<RealTests>>> {
+        let mut cells = self.real_cells(portion)?;
+        let mut halves = |group: usize| {
+            [TestedPart::First, TestedPart::Second].map(|part| cells.remove(&place_of(group, part)).unwrap_or_default())
+        };
+        let cases = portion.iter().map(|group| OfGroup(*group, halves(*group))).collect();
+        let [reference, source] = controls.map(Arc::clone);
+        self.run(cases, move |[first, second]| RealTests::new([first, second], &reference, &source))
     }
 
     /// The scores of a prediction of some conditions.
     fn predicted(
         &self,
         prediction: Option<&PredictedTestCells>,
-        portion: &Portion,
-        controls: &Arc<ContextTestControls>,
+        portion: &[usize],
+        controls: &Arc<TestControls>,
         real: &HashMap<usize, Arc<RealTests>>,
     ) -> Result<HashMap<usize, Arc<CellTests>>> {
         let mut cells = match prediction {
             Some(prediction) => self.predicted_cells(prediction, portion)?,
             None => HashMap::new(),
         };
-        let mut take_cells = |group: usize| cells.remove(&place_of(group, TestedPart::First)).unwrap_or_default();
-        let own = take_cells(portion.controls);
-        let own = (own.count() >= FEWEST_CONTROLS).then(|| TestControls::new(self.genes, &own));
-        let cases: Vec<_> =
-            real.iter().map(|(group, tests)| OfGroup(*group, (take_cells(*group), Arc::clone(tests)))).collect();
+        let mut taken = |group: usize| cells.remove(&place_of(group, TestedPart::First)).unwrap_or_default();
+        let cases = real.iter().map(|(group, tests)| OfGroup(*group, (taken(*group), Arc::clone(tests)))).collect();
         let controls = Arc::clone(controls);
         self.run(cases, move |(cells, tests)| {
-            let cells = Some(cells).filter(|cells| cells.count() > 0);
-            Some(tests.score(cells, own.as_ref().unwrap_or(&controls.source)))
+            Some(tests.score(Some(cells).filter(|cells| cells.count() > 0), &controls))
         })
     }
 
@@ -221,14 +235,16 @@ impl<'a> CellTesting<'a> {
     {
         let run = Pipeline::from_source("conditions", self.resources.edge(), cases.into_iter().map(Ok::<_, Error>))
             .with_stop(self.resources.stop.clone())
-            .map("test", self.resources.threads, move |OfGroup(group, cells)| Ok(OfGroup(group, test(&cells).map(Arc::new))))
+            .map("test", self.resources.threads, move |OfGroup(group, cells)| {
+                Ok(OfGroup(group, test(&cells).map(Arc::new)))
+            })
             .run("gather", ByGroup(HashMap::new()));
         Ok(completed(run, AGAIN)?.0)
     }
 
-    /// The evaluated conditions of each context, divided so that the cells of a portion take a quarter of the memory at most,
-    /// if controls leave room for more than one condition.
-    fn portions(&self, predictions: &[Option<PredictedTestCells>]) -> Vec<Portion> {
+    /// The evaluated conditions of each context that has controls, in portions whose cells take a quarter of the memory at
+    /// most, but at least one condition each.
+    fn contexts(&self, predictions: &[Option<PredictedTestCells>]) -> Vec<TestedContext> {
         let Truth { atlas, groups, .. } = self.truth;
         let manifest = atlas.manifest();
         let real_bytes = ENTRY_BYTES * (manifest.nonzeros / manifest.cells.max(1));
@@ -243,34 +259,35 @@ impl<'a> CellTesting<'a> {
         };
         let most = (self.resources.memory / 4) as u64;
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
-        let mut portions = Vec::new();
-        for (controls, of_controls) in controls {
-            let in_context = |group: &&usize| groups.all()[**group].context == of_controls.context;
-            let (mut portion, mut bytes) = (Vec::new(), bytes_of(controls));
-            for group in self.real.judged.iter().filter(in_context) {
-                if !portion.is_empty() && bytes + bytes_of(*group) > most {
-                    portions.push(Portion { controls, groups: take(&mut portion) });
-                    bytes = bytes_of(controls);
+        let contexts = controls.map(|(controls, of_controls)| {
+            let (mut portions, mut bytes): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);
+            for group in &self.real.judged {
+                if groups.all()[*group].context != of_controls.context {
+                    continue;
                 }
-                portion.push(*group);
                 bytes += bytes_of(*group);
+                match portions.last_mut() {
+                    Some(portion) if bytes <= most => portion.push(*group),
+                    _ => {
+                        bytes = bytes_of(*group);
+                        portions.push(vec![*group]);
+                    }
+                }
             }
-            if !portion.is_empty() {
-                portions.push(Portion { controls, groups: portion });
-            }
-        }
-        portions
+            TestedContext { controls, portions }
+        });
+        contexts.filter(|context| !context.portions.is_empty()).collect()
     }
 
-    /// Whether each group is in a portion.
-    fn is_wanted(&self, portion: &Portion) -> Vec<bool> {
+    /// Whether each group is among these.
+    fn is_wanted(&self, wanted: &[usize]) -> Vec<bool> {
         let mut is_wanted = vec![false; self.truth.groups.all().len()];
-        portion.groups.iter().chain([&portion.controls]).for_each(|group| is_wanted[*group] = true);
+        wanted.iter().for_each(|group| is_wanted[*group] = true);
         is_wanted
     }
 
-    fn real_cells(&self, portion: &Portion) -> Result<HashMap<usize, CellRows>> {
-        let (is_wanted, sampled) = (self.is_wanted(portion), Arc::clone(&self.sampled));
+    fn real_cells(&self, wanted: &[usize]) -> Result<HashMap<usize, CellRows>> {
+        let (is_wanted, sampled) = (self.is_wanted(wanted), Arc::clone(&self.sampled));
         let is_chosen = move |cell| sampled.group(cell).is_some_and(|place| is_wanted[place / 2]);
         let plans = rows_as_stored(&self.truth.atlas, is_chosen).filter(|plan| !plan.cells.is_empty());
         let convert = ConvertTestRows::new(self.real.scale, Arc::clone(&self.real.compared), Arc::clone(&self.sampled));
@@ -280,8 +297,8 @@ impl<'a> CellTesting<'a> {
         Ok(completed(run, AGAIN)?.0)
     }
 
-    fn predicted_cells(&self, prediction: &PredictedTestCells, portion: &Portion) -> Result<HashMap<usize, CellRows>> {
-        let is_wanted = self.is_wanted(portion);
+    fn predicted_cells(&self, prediction: &PredictedTestCells, wanted: &[usize]) -> Result<HashMap<usize, CellRows>> {
+        let is_wanted = self.is_wanted(wanted);
         let (converter, sampled) = (Arc::clone(&prediction.converter), Arc::clone(&prediction.sampled));
         let ranges = RowRanges::new(Arc::clone(converter.predicted().source()));
         let run = Pipeline::from_source("source", self.resources.edge(), ranges)

@@ -150,8 +150,11 @@ pub fn judge(
                 let values = values_of(rows, &truth, options)?;
                 notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
                 let converter = converter_of(rows, values, &truth, &real)?;
-                let tested =
-                    PredictedTestCells::choose(converter.clone(), truth.groups.all().len(), real.compared.chosen().len());
+                let tested = PredictedTestCells::choose(
+                    converter.clone(),
+                    truth.groups.all().len(),
+                    real.compared.chosen().len(),
+                );
                 (profiles_of_rows(converter, &real, resources)?, tested)
             }
         };

@@ -246,8 +246,8 @@ mod tests {
         let real = RealTests::new([&cells(50, 0.6, 3), &cells(50, 0.6, 4)], &reference, &source).expect("cells");
         let duplicate = real.score(Some(&cells(100, 0.6, 5)), &source);
         let scores = duplicate.model[0];
-        assert!(scores.overlap_at_n > Some(0.9) && scores.de_sig_genes_recall > Some(0.95), "{scores:?}");
-        assert!(scores.roc_auc > Some(0.95) && scores.gene_dependence > Some(0.7), "{scores:?}");
+        assert!(scores.overlap_at_n > Some(0.8) && scores.de_sig_genes_recall > Some(0.85), "{scores:?}");
+        assert!(scores.roc_auc > Some(0.9) && scores.gene_dependence > Some(0.5), "{scores:?}");
         assert!(duplicate.ceiling.overlap_at_n > Some(0.8), "{:?}", duplicate.ceiling);
         assert_eq!(duplicate.control[0].overlap_at_n, Some(0.0));
         assert_eq!((duplicate.control[0].roc_auc, duplicate.control[0].de_spearman_lfc_sig), (Some(0.5), None));

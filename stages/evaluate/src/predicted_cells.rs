@@ -344,7 +344,9 @@ impl<'a> RowLabels<'a> {
             return Ok(control());
         }
         Ok(match context {
-            Ok(context) => self.groups.get(&(condition, context)).map_or(RowLabel::NotEvaluated, |at| RowLabel::Group(*at)),
+            Ok(context) => {
+                self.groups.get(&(condition, context)).map_or(RowLabel::NotEvaluated, |at| RowLabel::Group(*at))
+            }
             Err(value) => RowLabel::Unknown(format!("{named} ({value})")),
         })
     }

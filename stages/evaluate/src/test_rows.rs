@@ -33,7 +33,10 @@ pub struct TestRows {
 
 impl TestRows {
     /// Adds a cell, given by its non-zero compared genes.
-    #[expect(clippy::cast_possible_truncation, reason = "stored and predicted values have no more than single precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "stored and predicted values have no more than single precision"
+    )]
     pub fn push(&mut self, place: usize, genes: &[u32], values: &[f64]) {
         self.places.push(place);
         self.rows.push(genes, values.iter().map(|value| *value as f32));

@@ -3,7 +3,9 @@
 use serde_json::Value;
 use stages::statistics::{
     cell_rows::{CellRows, GeneColumns},
-    differential_table::{DifferentialComparison, DifferentialGenes, SignificantCounts, TestedGenes, counts_correlation},
+    differential_table::{
+        DifferentialComparison, DifferentialGenes, SignificantCounts, TestedGenes, counts_correlation,
+    },
 };
 
 use super::{cases, matrix, near};

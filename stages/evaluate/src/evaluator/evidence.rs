@@ -11,7 +11,7 @@ use statistics::{
     scale::{Anchor, Scale},
 };
 
-use crate::{ConditionScores, cell_tests::CellTests, Evaluation, Predicted, Scatter, versus::LeadDraws};
+use crate::{ConditionScores, Evaluation, Predicted, Scatter, cell_tests::CellTests, versus::LeadDraws};
 
 /// Maximum number of conditions with a picture, those with the largest effects.
 const MOST_SCATTERS: usize = 6;

@@ -1,6 +1,6 @@
 //! One half of the evaluated cells as a prediction of the other: the ceiling, and the ranges of scores.
 
-use statistics::{differential::welch_p_values, false_discovery::adjusted, moments::MeanProfile, rest::against_rest};
+use statistics::{differential::welch_p_values, false_discovery::adjusted, moments::MeanProfile, rest::rest_p_values};
 
 use super::{
     Evaluator,
@@ -57,7 +57,7 @@ impl Evaluator {
 fn duplicate(case: &Case<'_>, cells: &MeanProfile, perturbed: Option<&[f64]>) -> Vec<f64> {
     let nothing = case.source.mean.as_slice();
     let (p_values, towards) = match case.rest {
-        Some(rest) => (against_rest(cells, rest).map(|test| test.adjusted_p), perturbed.unwrap_or(nothing)),
+        Some(rest) => (rest_p_values(cells, rest), perturbed.unwrap_or(nothing)),
         None => (welch_p_values(cells, case.reference).map(|p_values| adjusted(&p_values)), nothing),
     };
     let Some(p_values) = p_values else { return cells.mean.clone() };

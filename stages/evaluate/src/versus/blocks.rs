@@ -98,7 +98,8 @@ pub fn by_blocks(
 ) -> Vec<DrawnScores> {
     let all = BlockProducts::new(comparison, contestants, drawn);
     let draws = (0..CELL_DRAWS as u64).filter_map(|draw| {
-        let (cells, controls) = (drawn.cells.weights(drawn.seed, draw)?, drawn.controls.weights(drawn.control_seed, draw)?);
+        let (cells, controls) =
+            (drawn.cells.weights(drawn.seed, draw)?, drawn.controls.weights(drawn.control_seed, draw)?);
         let mut weights = [0.0; VECTORS];
         weights[..BLOCKS].copy_from_slice(&cells);
         weights[BLOCKS..].copy_from_slice(&controls);
@@ -158,9 +159,8 @@ impl<'a> BlockProducts<'a> {
             let pick = |values: &[f64]| genes.iter().map(|gene| values[*gene]).collect::<Vec<f64>>();
             let of_gene = |gene: &usize| std::array::from_fn(|block| deviations[block][*gene]);
             let predicted = contestants.iter().zip(&predictions);
-            let predicted = predicted.map(|(one, vectors)| {
-                Some([pick(&one.predicted.as_ref()?.mean), pick(&vectors.as_ref()?[3])])
-            });
+            let predicted = predicted
+                .map(|(one, vectors)| Some([pick(&one.predicted.as_ref()?.mean), pick(&vectors.as_ref()?[3])]));
             ChosenGenes {
                 genes,
                 deviations: genes.iter().map(of_gene).collect(),

@@ -47,7 +47,8 @@ fn versus(change: &dyn Fn(usize) -> f64, model: &dyn Fn(usize) -> f64, rival: &d
         control_seed: 6,
         control_mean: &reference.mean,
     };
-    let (by_means, by_blocks) = (by_means(&comparison, &contestants, draws), by_blocks(&comparison, &contestants, &drawn));
+    let (by_means, by_blocks) =
+        (by_means(&comparison, &contestants, draws), by_blocks(&comparison, &contestants, &drawn));
     assert_eq!((by_means.len(), by_blocks.len()), (CELL_DRAWS, CELL_DRAWS));
     for (by_means, by_blocks) in by_means.iter().flat_map(|one| one.0).zip(by_blocks.iter().flat_map(|one| one.0)) {
         for ((score, a), b) in DRAWN.iter().zip(by_means).zip(by_blocks) {
