@@ -4,7 +4,7 @@
 mod rows;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -60,8 +60,8 @@ pub struct PredictedCells {
     is_control: Vec<bool>,
     /// For each gene of the file, its index among the atlas's genes.
     genes: Vec<Option<usize>>,
-    /// Labels of rows that are not conditions of the atlas.
-    unknown: BTreeSet<String>,
+    /// Labels of rows that are not conditions of the atlas, with the number of these rows.
+    unknown: BTreeMap<String, u64>,
     /// Number of rows of control.
     controls: u64,
 }
@@ -79,7 +79,7 @@ impl PredictedCells {
             rows_of: vec![0; targets.groups.all().len()],
             is_control: targets.groups.all().iter().map(|group| group.condition == CONTROL).collect(),
             genes: genes_in_atlas(&*source, targets.atlas.genes())?,
-            unknown: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             controls: 0,
             source: Arc::clone(&source),
         };
@@ -126,7 +126,7 @@ impl PredictedCells {
             }
             RowLabel::NotEvaluated => NO_GROUP,
             RowLabel::Unknown(label) => {
-                self.unknown.insert(label);
+                *self.unknown.entry(label).or_default() += 1;
                 NO_GROUP
             }
         };
@@ -174,10 +174,12 @@ impl PredictedCells {
             notes.push(format!("{path}: {} rows of control are {used}", self.controls));
         }
         if !self.unknown.is_empty() {
-            let named: Vec<&str> = self.unknown.iter().take(MOST_NAMED).map(String::as_str).collect();
+            let named: Vec<&str> = self.unknown.keys().take(MOST_NAMED).map(String::as_str).collect();
             let more = if self.unknown.len() > MOST_NAMED { ", ..." } else { "" };
-            let (count, named) = (self.unknown.len(), named.join(", "));
-            notes.push(format!("{path}: {count} labels are not conditions of the atlas: {named}{more}"));
+            let (labels, named) = (self.unknown.len(), named.join(", "));
+            let rows: u64 = self.unknown.values().sum();
+            let what = if labels == 1 { "label" } else { "labels" };
+            notes.push(format!("{path}: {rows} rows have {labels} {what} that the atlas does not have (condition, dose or covariates): {named}{more}"));
         }
         notes
     }
