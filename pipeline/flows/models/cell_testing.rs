@@ -242,7 +242,7 @@ impl<'a> CellTesting<'a> {
         Ok(completed(run, AGAIN)?.0)
     }
 
-    /// The evaluated conditions of each context that has controls, in portions whose cells take a quarter of the memory at
+    /// The evaluated conditions of each context that has controls, in portions whose cells take an eighth of the memory at
     /// most, but at least one condition each.
     fn contexts(&self, predictions: &[Option<PredictedTestCells>]) -> Vec<TestedContext> {
         let Truth { atlas, groups, .. } = self.truth;
@@ -257,7 +257,7 @@ impl<'a> CellTesting<'a> {
             let predicted = predicted_cells.iter().map(|counts| counts[group]).max().unwrap_or(0);
             real * real_bytes + predicted * predicted_bytes
         };
-        let most = (self.resources.memory / 4) as u64;
+        let most = (self.resources.memory / 8) as u64;
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
         let contexts = controls.map(|(controls, of_controls)| {
             let (mut portions, mut bytes): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);

@@ -137,7 +137,12 @@ impl Kernel for DistancesTo<'_> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) -> Vec<Distances> {
-        self.real.iter().map(|real| self.prediction.to(real)).collect()
+        // An iterator's closure would not be compiled with these instructions.
+        let mut distances = Vec::with_capacity(self.real.len());
+        for real in self.real {
+            distances.push(self.prediction.to(real));
+        }
+        distances
     }
 }
 
