@@ -32,11 +32,11 @@ pub struct DrawnBlocks<'a> {
 /// The products of a condition's blocks, and what is needed of the genes that are scored by themselves.
 struct BlockProducts<'a> {
     genes: f64,
-    /// Products of blocks' deviations with each other, `[vectors, vectors]`; those of controls have the opposite sign.
+    /// VectorProducts of blocks' deviations with each other, `[vectors, vectors]`; those of controls have the opposite sign.
     blocks: Vec<f64>,
     /// The centred real change and the centred truth: products with the blocks, and with themselves.
-    change: Products,
-    truth: Products,
+    change: VectorProducts,
+    truth: VectorProducts,
     /// The sum over genes of each block's deviations.
     sums: Vec<f64>,
     predictions: Vec<Option<PredictionProducts>>,
@@ -46,7 +46,7 @@ struct BlockProducts<'a> {
 }
 
 /// A vector's products with the blocks and with itself.
-struct Products {
+struct VectorProducts {
     blocks: Vec<f64>,
     own: f64,
 }
@@ -54,12 +54,12 @@ struct Products {
 /// What is needed of a prediction.
 struct PredictionProducts {
     /// The predicted change, centred; its product with the real one, and whether it varies.
-    change: Products,
+    change: VectorProducts,
     with_real: f64,
     varies: bool,
     /// The error of the change, and of the mean.
-    change_error: Products,
-    error: Products,
+    change_error: VectorProducts,
+    error: VectorProducts,
 }
 
 /// Some genes, the deviations of their blocks, and the predictions of them.
@@ -73,7 +73,7 @@ struct ChosenGenes<'a> {
     predicted: Vec<Option<[Vec<f64>; 2]>>,
 }
 
-impl Products {
+impl VectorProducts {
     /// The squared length of the vector plus the weighted blocks, whose own squared length is given.
     fn squared(&self, weights: &[f64], of_blocks: f64) -> f64 {
         self.own + 2.0 * dot(weights, &self.blocks) + of_blocks
@@ -139,7 +139,7 @@ impl<'a> BlockProducts<'a> {
         let width = vectors.len();
         let found = products(&blocks, &vectors);
         let column = |at: usize| found.iter().skip(at).step_by(width).copied().collect::<Vec<f64>>();
-        let of = |at: usize, vector: &[f64]| Products { blocks: column(at), own: dot(vector, vector) };
+        let of = |at: usize, vector: &[f64]| VectorProducts { blocks: column(at), own: dot(vector, vector) };
         let mut next = VECTORS + 3;
         let of_predictions = predictions.iter().map(|one| {
             let [predicted, change_error, error, uncentred] = one.as_ref()?;
@@ -188,7 +188,7 @@ impl<'a> BlockProducts<'a> {
             (0..count).map(|row| weights[row] * dot(&weights[..count], &self.blocks[row * VECTORS..])).sum()
         };
         let (all_squared, cells_squared) = (squared(VECTORS), squared(BLOCKS));
-        let spread = |of: &Products, weights: &[f64], squared: f64| {
+        let spread = |of: &VectorProducts, weights: &[f64], squared: f64| {
             of.squared(weights, squared) - dot(weights, &self.sums).powi(2) / self.genes
         };
         let change_spread = spread(&self.change, weights, all_squared);
