@@ -40,7 +40,7 @@ struct BlockProducts<'a> {
     /// The sum over genes of each block's deviations.
     sums: Vec<f64>,
     predictions: Vec<Option<PredictionProducts>>,
-    chosen: [ChosenGenes<'a>; 2],
+    chosen: [DrawnGenes<'a>; 2],
     /// The length of the real change, from its mean.
     length: f64,
 }
@@ -64,7 +64,7 @@ struct PredictionProducts {
 
 /// Some genes, the deviations of their blocks, and the predictions of them.
 #[derive(Default)]
-struct ChosenGenes<'a> {
+struct DrawnGenes<'a> {
     genes: &'a [usize],
     /// `[genes, vectors]`.
     deviations: Vec<[f64; VECTORS]>,
@@ -161,7 +161,7 @@ impl<'a> BlockProducts<'a> {
             let predicted = contestants.iter().zip(&predictions);
             let predicted = predicted
                 .map(|(one, vectors)| Some([pick(&one.predicted.as_ref()?.mean), pick(&vectors.as_ref()?[3])]));
-            ChosenGenes {
+            DrawnGenes {
                 genes,
                 deviations: genes.iter().map(of_gene).collect(),
                 truth: pick(truth),
@@ -227,7 +227,7 @@ impl<'a> BlockProducts<'a> {
     }
 }
 
-impl ChosenGenes<'_> {
+impl DrawnGenes<'_> {
     /// The drawn mean of each gene, and its drawn change.
     fn drawn(&self, weights: &[f64; VECTORS]) -> [Vec<f64>; 2] {
         let moved = |of: &[f64], count: usize| -> Vec<f64> {

@@ -19,16 +19,16 @@ const TILE: usize = 512;
 pub fn products(rows: &[&[f64]], columns: &[&[f64]]) -> Vec<f64> {
     let genes = rows.first().map_or(0, |row| row.len());
     assert!(rows.iter().chain(columns).all(|vector| vector.len() == genes), "vectors have the same length");
-    widest(Products { rows, columns, genes })
+    widest(PairProducts { rows, columns, genes })
 }
 
-struct Products<'a> {
+struct PairProducts<'a> {
     rows: &'a [&'a [f64]],
     columns: &'a [&'a [f64]],
     genes: usize,
 }
 
-impl Kernel for Products<'_> {
+impl Kernel for PairProducts<'_> {
     type Out = Vec<f64>;
 
     #[inline(always)]
@@ -100,7 +100,7 @@ mod tests {
                 found.len() == expected.len() && found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-10)
             };
             assert!(near(&products(&row_slices, &column_slices)));
-            let found = every_instruction_set(|| Products { rows: &row_slices, columns: &column_slices, genes });
+            let found = every_instruction_set(|| PairProducts { rows: &row_slices, columns: &column_slices, genes });
             assert!(found.iter().all(|found| near(found)));
         }
     }
