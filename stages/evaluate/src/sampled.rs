@@ -48,7 +48,7 @@ impl SampledCells {
             at * sample / all != (at + 1) * sample / all
         });
         // Room for exactly these: a vector that grows would take twice as much.
-        let mut cells = Vec::with_capacity(to_usize(counts.iter().map(|count| most.min(*count)).sum()));
+        let mut cells = Vec::with_capacity(to_usize(counts.iter().map(|count| most.min(*count)).sum::<u64>()));
         cells.extend(chosen);
         Self { cells }
     }
