@@ -30,7 +30,7 @@ const ROOMS: &str = "\
 stage:
 storage:
 simd:
-statistics:
+statistics: simd
 shrinkage:
 kernels: simd
 torch: kernels storage
@@ -47,7 +47,7 @@ trainer: device_kernels model offset reader shrinkage stage statistics storage t
 predictor: model reader stage statistics storage torch
 sink: hdf5 simd stage storage
 ingest: arrays formats reader stage statistics storage
-evaluate: formats reader sink stage statistics storage
+evaluate: formats reader simd sink stage statistics storage
 report: evaluate statistics
 simulate: stage
 ";

@@ -207,6 +207,7 @@ impl Sink for CollectProfiles {
                     offset: None,
                     control,
                     distance,
+                    tests: None,
                 });
             }
         }

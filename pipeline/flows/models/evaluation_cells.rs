@@ -19,7 +19,7 @@ use stages::{
     evaluate::{
         ContextGroups,
         evaluator::PointSets,
-        sampled::{ProjectCells, SampledCells, cells_per_group, training_sample},
+        sampled::{GatherPoints, ProjectCells, SampledCells, cells_per_group, training_sample},
     },
     model::saved::Model,
     predictor::{
@@ -98,8 +98,11 @@ impl RealCells {
         };
         let most = cells_per_group(judged_groups.len());
         let sampled = Arc::new(SampledCells::choose(atlas.cells(), groups.all().len(), most, group_of));
-        let sink = ProjectCells::new(Arc::clone(&axes), Arc::clone(&sampled), groups.all().len());
-        let (point_sets, _) = completed(chosen_rows(atlas, &sampled, resources).run("project", sink), AGAIN)?;
+        let project = ProjectCells::new(Arc::clone(&axes), Arc::clone(&sampled));
+        let run = chosen_rows(atlas, &sampled, resources)
+            .map("project", resources.threads, move |rows| Ok(project.project(&rows)))
+            .run("gather", GatherPoints::new(&axes, groups.all().len()));
+        let (point_sets, _) = completed(run, AGAIN)?;
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
         let controls = controls.map(|(at, group)| (group.context.clone(), at)).collect();
         Ok(Self { axes, sampled, point_sets, controls })

@@ -32,7 +32,10 @@ use stages::{
     },
 };
 
-use super::truth::{AGAIN, RealGroups, Truth, as_skipped, scale_of, scored};
+use super::{
+    cell_testing::{CellTesting, PredictedTestCells},
+    truth::{AGAIN, RealGroups, Truth, as_skipped, scale_of, scored},
+};
 use crate::{
     flows::{Resources, completed},
     runtime::Pipeline,
@@ -139,17 +142,28 @@ pub fn judge(
     }
     let scale = scale_for(atlas, paths, &opened, options)?;
     let real = truth.read(judged.into_iter().collect(), scale, compared, resources)?;
-    let mut all = Vec::new();
+    let (mut all, mut cells) = (Vec::new(), Vec::new());
     for (path, prediction) in paths.iter().zip(&opened) {
-        let profiles = match prediction {
-            OpenedPrediction::Set { .. } => profiles_of_set(path, &truth, &real)?,
+        let (profiles, tested) = match prediction {
+            OpenedPrediction::Set { .. } => (profiles_of_set(path, &truth, &real)?, None),
             OpenedPrediction::Rows(rows) => {
                 let values = values_of(rows, &truth, options)?;
                 notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
-                profiles_of_rows(rows, values, &truth, &real, resources)?
+                let converter = converter_of(rows, values, &truth, &real)?;
+                let tested = PredictedTestCells::choose(
+                    converter.clone(),
+                    truth.groups.all().len(),
+                    real.compared.chosen().len(),
+                );
+                (profiles_of_rows(converter, &real, resources)?, tested)
             }
         };
         all.push(profiles.into_iter().map(|profiles| profiles.on_scale(scale)).collect::<Vec<_>>());
+        cells.push(tested);
+    }
+    let tests = CellTesting::new(&truth, &real, resources).scores(&cells)?;
+    for (profiles, mut tests) in all.iter_mut().zip(tests) {
+        profiles.iter_mut().for_each(|one| one.tests = tests.remove(&one.group));
     }
     let is_strict = truth.is_strict(&real.judged);
     let evaluator = Arc::new(truth.evaluator(real));
@@ -277,14 +291,13 @@ fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Re
     })
 }
 
-/// `source → convert → sum`.
-fn profiles_of_rows(
+/// What converts the rows of a file to the scale of the comparison.
+fn converter_of(
     rows: &Arc<PredictedCells>,
     values: PredictionScale,
     truth: &Truth,
     real: &RealGroups,
-    resources: &Resources,
-) -> Result<Vec<ModelProfiles>> {
+) -> Result<RowConverter> {
     let source = rows.source();
     let path = &source.origin().path;
     let is_partial = real.compared.chosen().len() < truth.atlas.genes().len();
@@ -297,13 +310,19 @@ fn profiles_of_rows(
         ));
     }
     let judged: BTreeSet<usize> = real.judged.iter().copied().collect();
-    let group_of = |row: CellIndex| rows.group(row.0).filter(|group| judged.contains(group));
+    let group_of = |row: CellIndex| rows.evaluated_group(row.0).filter(|group| judged.contains(group));
     let most = cells_per_group(judged.len());
     let sampled = SampledCells::choose(source.cells(), truth.groups.all().len(), most, group_of);
     let points = (!rows.holds_means()).then(|| (Arc::new(sampled), Arc::clone(real.cells.axes())));
-    let converter = RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), points)?;
+    RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), points)
+}
+
+/// `source → convert → sum`.
+fn profiles_of_rows(converter: RowConverter, real: &RealGroups, resources: &Resources) -> Result<Vec<ModelProfiles>> {
+    let judged: BTreeSet<usize> = real.judged.iter().copied().collect();
     let sums = SumPredictedRows::new(&converter);
-    let run = Pipeline::from_source("source", resources.edge(), RowRanges::new(Arc::clone(source)))
+    let ranges = RowRanges::new(Arc::clone(converter.predicted().source()));
+    let run = Pipeline::from_source("source", resources.edge(), ranges)
         .with_stop(resources.stop.clone())
         .map("convert", resources.threads, move |RowRange(range)| Ok(converter.read(range)?))
         .run("sum", sums);

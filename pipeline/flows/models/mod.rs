@@ -1,6 +1,7 @@
 //! Flows of a model: training it, predicting with it, and using the predictions.
 
 mod batch_sizes;
+mod cell_testing;
 pub mod crossvalidating;
 pub mod dose_response;
 pub mod embedding;

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::PredictionScores;
 
 /// The version of the definitions in `docs/metrics.md`; it changes when any score would.
-const DEFINITIONS: u32 = 1;
+const DEFINITIONS: u32 = 2;
 
 /// Hashes of the inputs of scores, and the scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -122,7 +122,7 @@ fn weighted(mut members: Vec<ModelProfiles>, weights: &[f64]) -> ModelProfiles {
     });
     let distances: Option<Vec<f64>> = members.iter().map(|one| one.distance).collect();
     let distance = distances.map(|distances| shares.iter().zip(distances).map(|(share, one)| share * one).sum());
-    ModelProfiles { group: members[0].group, condition, variance, points: None, offset, control, distance }
+    ModelProfiles { group: members[0].group, condition, variance, points: None, offset, control, distance, tests: None }
 }
 
 #[cfg(test)]
@@ -139,6 +139,7 @@ mod tests {
             offset: None,
             control: Some(Arc::new(ControlProfile { mean: vec![mean / 2.0], variance: vec![0.5] })),
             distance: Some(mean),
+            tests: None,
         };
         let condition = ConditionId(1);
         let groups = ContextGroups {

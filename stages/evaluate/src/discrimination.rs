@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use simd::{InstructionSet, Kernel, widest};
+
 /// The real conditions among which a prediction is identified; each profile has one number per gene.
 #[derive(Clone, Copy, Debug)]
 pub struct RealConditions<'a> {
@@ -60,7 +62,7 @@ impl<'a> RealConditions<'a> {
     pub fn distances(self, profile: Vec<f32>, change: &[f32]) -> PredictionDistances<'a> {
         let anchored = change.iter().zip(self.reference).map(|(change, reference)| change + reference).collect();
         let mut prediction = PredictionDistances { real: self, profile, anchored, others: Vec::new() };
-        prediction.others = self.others.iter().map(|other| prediction.to(other)).collect();
+        prediction.others = widest(DistancesTo { prediction: &prediction, real: self.others });
         prediction
     }
 }
@@ -99,6 +101,7 @@ impl PredictionDistances<'_> {
     }
 
     /// The distances from a real profile.
+    #[inline(always)]
     fn to(&self, real: &[f32]) -> Distances {
         let columns = [real, &self.anchored, &self.profile, self.real.reference];
         let (mut lanes, mut sums) = (Sums::<LANES>::default(), Sums::<1>::default());
@@ -120,6 +123,26 @@ impl PredictionDistances<'_> {
         let lengths = (total(|sums| sums.real, sums.real) * total(|sums| sums.predicted, sums.predicted)).sqrt();
         let cosine = if lengths > 0.0 { 1.0 - product / lengths } else { 1.0 };
         Distances { l1: total(|sums| sums.l1, sums.l1), l2: total(|sums| sums.l2, sums.l2), cosine, centroid }
+    }
+}
+
+/// The distances of a prediction from some real profiles, computed with the widest instructions.
+struct DistancesTo<'a> {
+    prediction: &'a PredictionDistances<'a>,
+    real: &'a [&'a [f32]],
+}
+
+impl Kernel for DistancesTo<'_> {
+    type Out = Vec<Distances>;
+
+    #[inline(always)]
+    fn run<W: InstructionSet>(self) -> Vec<Distances> {
+        // An iterator's closure would not be compiled with these instructions.
+        let mut distances = Vec::with_capacity(self.real.len());
+        for real in self.real {
+            distances.push(self.prediction.to(real));
+        }
+        distances
     }
 }
 
@@ -146,8 +169,8 @@ impl<const N: usize> Default for Sums<N> {
 }
 
 impl<const N: usize> Sums<N> {
-    /// Adds genes, or with a sign of −1 removes them.
-    #[inline]
+    /// Adds genes, or with a sign of −1 removes them. Nothing is fused, so that every processor finds the same distances.
+    #[inline(always)]
     fn add(&mut self, [reals, anchored, profiles, references]: [&[f32; N]; 4], sign: f32) {
         for at in 0..N {
             let (real, anchored) = (reals[at], anchored[at]);

@@ -29,7 +29,7 @@ pub use self::evidence::{
 };
 pub use self::joined::on_scale;
 use self::{
-    candidates::{Candidate, CandidateCells, Case, EvaluatedPart, ScoringCells, of_baseline},
+    candidates::{Candidate, CandidateCells, Case, EvaluatedPart, PREDICTIONS, ScoringCells, of_baseline},
     expressed::expressed,
     halves::HalfScores,
     joined::{Context, JoinedProfiles, merged},
@@ -38,7 +38,7 @@ use crate::{
     Baseline, BaselineScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup, ContextGroups, Predicted,
     PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
     comparison::TRAIN_UNIVERSE,
-    versus::{self, ResampledMeans},
+    versus::{self, DrawnBlocks, DrawnScores, ResampledMeans},
 };
 
 /// Why a condition can't be scored.
@@ -235,14 +235,20 @@ impl Evaluator {
         };
         let points = real_points(at);
         let real = ScoringCells::new(comparison, &points, case.controls);
-        let scores = candidates.each_ref().map(|one| one.as_ref().map(|one| real.score(one)).unwrap_or_default());
+        let mut scores = candidates.each_ref().map(|one| one.as_ref().map(|one| real.score(one)).unwrap_or_default());
+        if let Some(tests) = &model.tests {
+            scores[0] = scores[0].or(&tests.model[0]);
+            for (scores, baseline) in scores[1..].iter_mut().zip(Baseline::ALL) {
+                *scores = scores.or(&tests.of_baseline(baseline, 0));
+            }
+        }
         let offset = model.offset_anchored_at(&source).map(|predicted| {
             let candidate = Candidate::new(&case, predicted, CandidateCells::Unknown);
             real.score(&candidate)
         });
         let HalfScores { ceiling, ranges } = match halves {
             [Some(first), Some(second)] => {
-                self.by_halves(&case, &comparison, &candidates, [&half(first), &half(second)])
+                self.by_halves(&case, &comparison, &candidates, [&half(first), &half(second)], model.tests.as_deref())
             }
             _ => HalfScores::default(),
         };
@@ -252,8 +258,8 @@ impl Evaluator {
         let table = &self.atlas.manifest().conditions;
         let by_baseline: HashMap<&str, PredictionScores> =
             Baseline::ALL.iter().zip(&contestants[1..]).map(|(baseline, one)| (baseline.name(), one.scores)).collect();
-        let (versus, draws) =
-            versus::of_condition(&comparison, &contestants, self.resampled(&case, &reference), context.number);
+        let drawn = self.drawn(&case, &comparison, &contestants);
+        let (versus, draws) = versus::of_condition(&contestants, &drawn, context.number);
         let judged = ConditionScores {
             condition: table.name(group.condition).to_owned(),
             dose: table.dose_label(group.condition),
@@ -263,6 +269,7 @@ impl Evaluator {
             scores: *scores,
             n_de: chosen.differential.as_ref().map(Vec::len),
             effect_size: effect_size(&truth, &reference),
+            de_nsig_counts: model.tests.as_ref().and_then(|tests| tests.counts),
             distance: model.distance,
             beyond_additive: beyond_additive(&comparison, predicted.as_ref(), &contestants),
             ceiling,
@@ -281,28 +288,40 @@ impl Evaluator {
         Ok(ConditionEvaluation { scores: judged, scatter, draws })
     }
 
-    /// Draws of a condition's cells and of its reference controls; those of the controls are the same for all conditions of
-    /// a context.
-    fn resampled(&self, case: &Case<'_>, reference: &MeanProfile) -> impl Iterator<Item = ResampledMeans> {
+    /// The scores of predictions in draws of a condition's cells and of its reference controls; draws of the controls are the
+    /// same for all conditions of a context.
+    fn drawn(
+        &self,
+        case: &Case<'_>,
+        comparison: &Comparison<'_>,
+        contestants: &[ComparedPrediction; PREDICTIONS],
+    ) -> Vec<DrawnScores> {
         let cells = self.profiles[case.at].blocks.as_ref();
         let controls = case.context.group.and_then(|at| self.profiles[at].blocks.as_ref());
-        let all = case.context.reference.as_ref().map(|controls| on_scale(controls.all(), self.scale).mean);
-        let (at, context) = (case.at as u64, case.context.number as u64);
-        let scaled = |mut mean: Vec<f64>| {
-            if self.scale == Scale::Pseudobulk {
-                mean.iter_mut().for_each(|mean| *mean = mean.ln_1p());
-            }
+        let (Some(cells), Some(controls), Some(all)) = (cells, controls, &case.context.reference) else {
+            return Vec::new();
+        };
+        let all = on_scale(all.all(), self.scale).mean;
+        let (seed, control_seed) = ((case.at as u64) << 1, (case.context.number as u64) << 1 | 1);
+        if self.scale != Scale::Pseudobulk {
+            let drawn = DrawnBlocks { cells, seed, controls, control_seed, control_mean: &all };
+            return versus::by_blocks(comparison, contestants, &drawn);
+        }
+        // Logarithms of means are no sums of blocks.
+        let logarithms = |mut mean: Vec<f64>| {
+            mean.iter_mut().for_each(|mean| *mean = mean.ln_1p());
             mean
         };
-        (0..versus::CELL_DRAWS as u64).filter_map(move |draw| {
-            let truth = scaled(cells?.resampled(at << 1, draw)?);
-            let mut drawn = scaled(controls?.resampled(context << 1 | 1, draw)?);
+        let draws = (0..versus::CELL_DRAWS as u64).filter_map(|draw| {
+            let truth = logarithms(cells.weighted(&cells.weights(seed, draw)?));
+            let mut drawn = logarithms(controls.weighted(&controls.weights(control_seed, draw)?));
             // Matching to batches moves every draw as it moves the mean of all controls.
-            for ((drawn, matched), all) in drawn.iter_mut().zip(&reference.mean).zip(all.as_ref()?) {
+            for ((drawn, matched), all) in drawn.iter_mut().zip(&comparison.reference.mean).zip(&all) {
                 *drawn += matched - all;
             }
             Some(ResampledMeans { truth, reference: drawn })
-        })
+        });
+        versus::by_means(comparison, contestants, draws)
     }
 
     fn covariates(&self, group: &ContextGroup) -> BTreeMap<String, String> {

@@ -39,7 +39,7 @@ const OF_CONDITIONS: [&str; 8] = [
 ];
 
 /// Scores in the table of ranges.
-const OF_RANGES: [&str; 16] = [
+const OF_RANGES: [&str; 20] = [
     "pearson_delta",
     "pearson_perturbed",
     "mse_delta",
@@ -54,6 +54,10 @@ const OF_RANGES: [&str; 16] = [
     "de_overlap_n",
     "de_direction",
     "de_spearman_lfc",
+    "overlap_at_n",
+    "precision_at_n",
+    "pr_auc",
+    "gene_dependence",
     "e_distance",
     "mmd",
 ];

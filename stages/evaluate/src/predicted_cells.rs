@@ -4,7 +4,7 @@
 mod rows;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -15,7 +15,8 @@ use schemas::{
     Error, Result,
     arrow::place_of_column,
     chunk::CsrRows,
-    conditions::CONTROL,
+    conditions::{CONTROL, Covariate},
+    ids::ConditionId,
     numbers::{bounded, to_usize},
 };
 
@@ -51,14 +52,16 @@ pub struct PredictionTargets<'a> {
 #[derive(Debug)]
 pub struct PredictedCells {
     source: Arc<dyn Source>,
-    /// The group of each row.
+    /// The group of each row, an evaluated one or the controls of a context.
     group_of: Vec<u32>,
     /// Number of rows of each group.
     rows_of: Vec<u64>,
+    /// Whether each group is of controls.
+    is_control: Vec<bool>,
     /// For each gene of the file, its index among the atlas's genes.
     genes: Vec<Option<usize>>,
-    /// Labels of rows that are not conditions of the atlas.
-    unknown: BTreeSet<String>,
+    /// Labels of rows that are not conditions of the atlas, with the number of these rows.
+    unknown: BTreeMap<String, u64>,
     /// Number of rows of control.
     controls: u64,
 }
@@ -74,8 +77,9 @@ impl PredictedCells {
         let mut predicted = Self {
             group_of: Vec::with_capacity(rows),
             rows_of: vec![0; targets.groups.all().len()],
+            is_control: targets.groups.all().iter().map(|group| group.condition == CONTROL).collect(),
             genes: genes_in_atlas(&*source, targets.atlas.genes())?,
-            unknown: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             controls: 0,
             source: Arc::clone(&source),
         };
@@ -116,13 +120,13 @@ impl PredictedCells {
                 self.rows_of[group as usize] += 1;
                 group
             }
-            RowLabel::Control => {
+            RowLabel::Control(group) => {
                 self.controls += 1;
-                NO_GROUP
+                group.inspect(|group| self.rows_of[*group as usize] += 1).unwrap_or(NO_GROUP)
             }
             RowLabel::NotEvaluated => NO_GROUP,
             RowLabel::Unknown(label) => {
-                self.unknown.insert(label);
+                *self.unknown.entry(label).or_default() += 1;
                 NO_GROUP
             }
         };
@@ -135,17 +139,23 @@ impl PredictedCells {
         &self.source
     }
 
-    /// The evaluated group of a row.
+    /// The group of a row, an evaluated one or the controls of a context.
     #[must_use]
     pub fn group(&self, row: u64) -> Option<usize> {
         let group = self.group_of[to_usize(row)];
         (group != NO_GROUP).then_some(group as usize)
     }
 
+    /// The evaluated group of a row.
+    #[must_use]
+    pub fn evaluated_group(&self, row: u64) -> Option<usize> {
+        self.group(row).filter(|group| !self.is_control[*group])
+    }
+
     /// Whether every evaluated group has one row: then rows are means, otherwise cells.
     #[must_use]
     pub fn holds_means(&self) -> bool {
-        self.rows_of.iter().all(|rows| *rows <= 1)
+        self.rows_of.iter().zip(&self.is_control).all(|(rows, is_control)| *rows <= 1 || *is_control)
     }
 
     /// Indices of the atlas's genes that the file has.
@@ -160,13 +170,16 @@ impl PredictedCells {
         let path = &self.source.origin().path;
         let mut notes = Vec::new();
         if self.controls > 0 {
-            notes.push(format!("{path}: {} rows of control are not scored", self.controls));
+            let used = if self.holds_means() { "not scored" } else { "what its cells are tested against" };
+            notes.push(format!("{path}: {} rows of control are {used}", self.controls));
         }
         if !self.unknown.is_empty() {
-            let named: Vec<&str> = self.unknown.iter().take(MOST_NAMED).map(String::as_str).collect();
+            let named: Vec<&str> = self.unknown.keys().take(MOST_NAMED).map(String::as_str).collect();
             let more = if self.unknown.len() > MOST_NAMED { ", ..." } else { "" };
-            let (count, named) = (self.unknown.len(), named.join(", "));
-            notes.push(format!("{path}: {count} labels are not conditions of the atlas: {named}{more}"));
+            let (labels, named) = (self.unknown.len(), named.join(", "));
+            let rows: u64 = self.unknown.values().sum();
+            let what = if labels == 1 { "label" } else { "labels" };
+            notes.push(format!("{path}: {rows} rows have {labels} {what} that the atlas does not have (condition, dose or covariates): {named}{more}"));
         }
         notes
     }
@@ -218,8 +231,8 @@ fn genes_in_atlas(source: &dyn Source, atlas: &[String]) -> Result<Vec<Option<us
 enum RowLabel {
     /// An evaluated group.
     Group(u32),
-    /// Control.
-    Control,
+    /// Control, and the group of its context's controls if there is one.
+    Control(Option<u32>),
     /// A condition of the atlas that is not evaluated in this context.
     NotEvaluated,
     /// No condition or context of the atlas.
@@ -235,7 +248,7 @@ struct RowLabels<'a> {
     has_dose: bool,
     /// For each covariate of a context, its column among those that are read, or its only value.
     covariates: Vec<CovariateSource>,
-    groups: HashMap<(u32, Vec<u32>), u32>,
+    groups: HashMap<(ConditionId, Vec<u32>), u32>,
     known: HashMap<String, RowLabel>,
 }
 
@@ -286,8 +299,9 @@ impl<'a> RowLabels<'a> {
             column_index(source, column)?;
         }
         let is_judged: BTreeSet<usize> = targets.judged.iter().copied().collect();
-        let groups = targets.groups.all().iter().enumerate().filter(|(at, _)| is_judged.contains(at));
-        let groups = groups.map(|(at, group)| ((group.condition.0, group.context.clone()), bounded(at))).collect();
+        let groups = targets.groups.all().iter().enumerate();
+        let groups = groups.filter(|(at, group)| group.condition == CONTROL || is_judged.contains(at));
+        let groups = groups.map(|(at, group)| ((group.condition, group.context.clone()), bounded(at))).collect();
         Ok(Self { targets: *targets, path, columns, has_dose, covariates, groups, known: HashMap::new() })
     }
 
@@ -300,7 +314,7 @@ impl<'a> RowLabels<'a> {
                 let place = format!("{}, obs column `{}`, row {row}", self.path, self.columns[missing]);
                 return Err(Error::data(place, "the value is missing", "fill the column, or leave out such rows"));
             }
-            return Ok(RowLabel::Control);
+            return Ok(RowLabel::Control(None));
         }
         let key: Vec<&str> = texts.iter().map(|text| text.value(at)).collect();
         let key = key.join("\u{1f}");
@@ -315,8 +329,11 @@ impl<'a> RowLabels<'a> {
     fn look_up(&self, at: usize, row: usize, texts: &[&StringArray]) -> Result<RowLabel> {
         let manifest = self.targets.atlas.manifest();
         let label = texts[0].value(at);
+        let context = self.context(at, texts);
+        let of_control = |context: &Vec<u32>| self.groups.get(&(CONTROL, context.clone())).copied();
+        let control = || RowLabel::Control(context.as_ref().ok().and_then(of_control));
         if manifest.conditions.rules().means_control(label) {
-            return Ok(RowLabel::Control);
+            return Ok(control());
         }
         let dose = self.has_dose.then(|| texts[1].value(at));
         let condition = manifest.conditions.find(label, dose).map_err(|error| {
@@ -326,20 +343,30 @@ impl<'a> RowLabels<'a> {
         let named = dose.map_or_else(|| label.to_owned(), |dose| format!("{label} at {dose}"));
         let Some(condition) = condition else { return Ok(RowLabel::Unknown(named)) };
         if condition == CONTROL {
-            return Ok(RowLabel::Control);
+            return Ok(control());
         }
-        let of_context = manifest.covariates.iter().filter(|one| manifest.keys.batch.as_ref() != Some(&one.name));
-        let mut context = Vec::new();
-        for (covariate, place) in of_context.zip(&self.covariates) {
-            let CovariateSource::Column(column) = place else {
-                context.push(0);
-                continue;
-            };
-            match covariate.code(texts[*column].value(at)) {
-                Some(code) => context.push(code),
-                None => return Ok(RowLabel::Unknown(format!("{named} ({})", texts[*column].value(at)))),
+        Ok(match context {
+            Ok(context) => {
+                self.groups.get(&(condition, context)).map_or(RowLabel::NotEvaluated, |at| RowLabel::Group(*at))
             }
-        }
-        Ok(self.groups.get(&(condition.0, context)).map_or(RowLabel::NotEvaluated, |group| RowLabel::Group(*group)))
+            Err(value) => RowLabel::Unknown(format!("{named} ({value})")),
+        })
+    }
+
+    /// The covariate codes of a row without the batch.
+    ///
+    /// # Errors
+    /// The value that the atlas does not know.
+    fn context<'b>(&self, at: usize, texts: &[&'b StringArray]) -> Result<Vec<u32>, &'b str> {
+        let manifest = self.targets.atlas.manifest();
+        let of_context = manifest.covariates.iter().filter(|one| manifest.keys.batch.as_ref() != Some(&one.name));
+        let code = |(covariate, place): (&Covariate, &CovariateSource)| match place {
+            CovariateSource::Column(column) => {
+                let value = texts[*column].value(at);
+                covariate.code(value).ok_or(value)
+            }
+            CovariateSource::OnlyValue => Ok(0),
+        };
+        of_context.zip(&self.covariates).map(code).collect()
     }
 }

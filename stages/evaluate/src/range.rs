@@ -139,7 +139,9 @@ impl From<BTreeMap<String, ScoreRange>> for ScoreRanges {
 
 /// Whether a score of a prediction in which nothing changes is 0 rather than undefined: correlations and overlaps.
 fn is_zero_for_nothing(name: &str) -> bool {
-    name.starts_with("pearson_") || name.starts_with("de_overlap_") || name == "de_spearman_lfc"
+    let is_overlap =
+        name.starts_with("de_overlap_") || name.starts_with("overlap_at_") || name.starts_with("precision_at_");
+    is_overlap || name.starts_with("pearson_") || name.starts_with("de_spearman_lfc")
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -4,7 +4,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use reader::{atlas::Atlas, control_roles::first_half, profiles::ExpressionRows};
-use schemas::ids::CellIndex;
+use schemas::{ByteSize, ids::CellIndex, numbers::to_usize};
 use stage::{BoxError, Sink};
 use statistics::{axes::Axes, point_sets::PointSet};
 
@@ -47,7 +47,10 @@ impl SampledCells {
             counted[*group] += 1;
             at * sample / all != (at + 1) * sample / all
         });
-        Self { cells: chosen.collect() }
+        // Room for exactly these: a vector that grows would take twice as much.
+        let mut cells = Vec::with_capacity(to_usize(counts.iter().map(|count| most.min(*count)).sum::<u64>()));
+        cells.extend(chosen);
+        Self { cells }
     }
 
     /// The group for which a cell was chosen.
@@ -62,6 +65,17 @@ impl SampledCells {
         self.cells.iter().filter(move |(_, other)| *other == group).map(|(cell, _)| *cell)
     }
 
+    /// Number of chosen cells of each of this many groups.
+    ///
+    /// # Panics
+    /// If a cell is of a group beyond the last one.
+    #[must_use]
+    pub fn counts(&self, groups: usize) -> Vec<u64> {
+        let mut counts = vec![0; groups];
+        self.cells.iter().for_each(|(_, group)| counts[*group] += 1);
+        counts
+    }
+
     /// Number of chosen cells.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -69,34 +83,61 @@ impl SampledCells {
     }
 }
 
-/// Projects chosen cells, separately for the two halves of a group.
-#[derive(Debug)]
+/// Projects chosen cells, on any number of threads.
+#[derive(Clone, Debug)]
 pub struct ProjectCells {
     axes: Arc<Axes>,
     sampled: Arc<SampledCells>,
-    point_sets: Vec<[PointSet; 2]>,
 }
 
-impl ProjectCells {
-    /// Starts without cells, for this many groups.
-    #[must_use]
-    pub fn new(axes: Arc<Axes>, sampled: Arc<SampledCells>, groups: usize) -> Self {
-        let point_sets = vec![[axes.empty_point_set(), axes.empty_point_set()]; groups];
-        Self { axes, sampled, point_sets }
+/// Cells as points, with their group and half.
+#[derive(Debug)]
+pub struct ProjectedCells(Vec<(usize, usize, Vec<f32>)>);
+
+impl ByteSize for ProjectedCells {
+    fn byte_size(&self) -> usize {
+        self.0.iter().map(|(.., point)| 40 + 4 * point.len()).sum()
     }
 }
 
-impl Sink for ProjectCells {
-    type In = ExpressionRows;
+impl ProjectCells {
+    /// Projects these cells into this space.
+    #[must_use]
+    pub fn new(axes: Arc<Axes>, sampled: Arc<SampledCells>) -> Self {
+        Self { axes, sampled }
+    }
+
+    /// The chosen cells of these rows.
+    #[must_use]
+    pub fn project(&self, rows: &ExpressionRows) -> ProjectedCells {
+        let point = |(cell, (genes, values)): (CellIndex, (Vec<u32>, Vec<f64>))| {
+            let group = self.sampled.group(cell)?;
+            Some((group, usize::from(!first_half(cell)), self.axes.project(&genes, values)))
+        };
+        ProjectedCells(rows.cells().filter_map(point).collect())
+    }
+}
+
+/// Gathers points, separately for the two halves of a group.
+#[derive(Debug)]
+pub struct GatherPoints {
+    point_sets: Vec<[PointSet; 2]>,
+}
+
+impl GatherPoints {
+    /// Starts without cells, for this many groups.
+    #[must_use]
+    pub fn new(axes: &Axes, groups: usize) -> Self {
+        Self { point_sets: vec![[axes.empty_point_set(), axes.empty_point_set()]; groups] }
+    }
+}
+
+impl Sink for GatherPoints {
+    type In = ProjectedCells;
     type Summary = Vec<[PointSet; 2]>;
 
-    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
-        for (cell, (genes, values)) in rows.cells() {
-            if let Some(group) = self.sampled.group(cell) {
-                let half = usize::from(!first_half(cell));
-                self.point_sets[group][half].extend(&self.axes.project(&genes, values));
-            }
-        }
+    fn push(&mut self, cells: ProjectedCells) -> Result<ControlFlow<()>, BoxError> {
+        cells.0.iter().for_each(|(group, half, point)| self.point_sets[*group][*half].extend(point));
         Ok(ControlFlow::Continue(()))
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Number of scores.
-const COUNT: usize = 34;
+const COUNT: usize = 51;
 
 /// Declares every score once: as a field, as a name, and as an index among the values.
 macro_rules! scores {
@@ -106,6 +106,41 @@ scores! {
     de_spearman_lfc,
     /// The mean absolute error of the predicted change of the differential genes.
     de_lfc_error,
+    /// The share of all N genes that the tests of real cells find that are among the first N that those of predicted cells
+    /// find: this and the following ones, up to `roc_auc`, are cell-eval's.
+    overlap_at_n,
+    /// The same, for the first 50 genes of both.
+    overlap_at_50,
+    /// The same, for 100.
+    overlap_at_100,
+    /// The same, for 200.
+    overlap_at_200,
+    /// The same, for 500.
+    overlap_at_500,
+    /// The share of all N genes that the tests of predicted cells find that are among the first N of real cells.
+    precision_at_n,
+    /// The same, for the first 50 genes of both.
+    precision_at_50,
+    /// The same, for 100.
+    precision_at_100,
+    /// The same, for 200.
+    precision_at_200,
+    /// The same, for 500.
+    precision_at_500,
+    /// The share of the real genes found that are found in predicted cells too.
+    de_sig_genes_recall,
+    /// The share of the real genes found whose fold change has the same sign in predicted cells.
+    de_direction_match,
+    /// Spearman's correlation of the fold changes of the real genes found.
+    de_spearman_lfc_sig,
+    /// The area under the curve of precision against recall, genes being ordered by their tests in predicted cells.
+    pr_auc,
+    /// The area under the receiver operating characteristic, with the same order.
+    roc_auc,
+    /// Pearson's correlation, over pairs of genes, of their correlation in predicted with that in real cells.
+    gene_dependence,
+    /// The root mean square difference between these correlations.
+    gene_dependence_error,
 }
 
 impl PredictionScores {
@@ -143,6 +178,13 @@ impl PredictionScores {
         Self::NAMES.iter().position(|other| *other == name).and_then(|at| self.values()[at])
     }
 
+    /// These scores, and of those that are undefined the others'.
+    #[must_use]
+    pub fn or(&self, others: &Self) -> Self {
+        let (values, others) = (self.values(), others.values());
+        Self::from_values(std::array::from_fn(|at| values[at].or(others[at])))
+    }
+
     /// Computes each score from its name.
     #[must_use]
     pub fn from_fn(mut score: impl FnMut(&'static str) -> Option<f64>) -> Self {
@@ -154,7 +196,14 @@ impl PredictionScores {
     pub fn is_an_error(name: &str) -> bool {
         matches!(
             name,
-            "mse_delta" | "mse_weighted" | "mse_beyond_noise" | "mae_delta" | "e_distance" | "mmd" | "de_lfc_error"
+            "mse_delta"
+                | "mse_weighted"
+                | "mse_beyond_noise"
+                | "mae_delta"
+                | "e_distance"
+                | "mmd"
+                | "de_lfc_error"
+                | "gene_dependence_error"
         )
     }
 

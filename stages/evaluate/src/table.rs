@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use statistics::{
+    differential_table::{SignificantCounts, counts_correlation},
     ranks::spearman,
     scale::{Anchor, Scale},
 };
@@ -59,6 +60,9 @@ pub struct ConditionScores {
     pub n_de: Option<usize>,
     /// The Euclidean length of the real change.
     pub effect_size: Option<f64>,
+    /// Numbers of genes that tests of cells find, if cells are predicted.
+    #[serde(default)]
+    pub de_nsig_counts: Option<SignificantCounts>,
     /// The distance of the prediction from the training data, as reported by the predictor; `None` if it reports
     /// none.
     #[serde(default)]
@@ -114,6 +118,10 @@ pub struct Evaluation {
     /// and their `mse_beyond_noise`.
     #[serde(default)]
     pub calibration: Option<f64>,
+    /// The rank correlation over evaluated conditions between the real and the predicted number of genes that tests of cells
+    /// find, over those with any real one.
+    #[serde(default)]
+    pub de_spearman_sig: Option<f64>,
 }
 
 impl BaselineScores {
@@ -193,6 +201,7 @@ impl Evaluation {
             ranges: BTreeMap::new(),
             strata: Vec::new(),
             calibration: None,
+            de_spearman_sig: None,
         };
         let judged: Vec<&ConditionScores> = evaluation.judged().collect();
         let scores = || judged.iter().map(|condition| &condition.scores);
@@ -212,7 +221,10 @@ impl Evaluation {
             calibration(judged.iter().map(|condition| (condition.distance, condition.scores.mse_beyond_noise)));
         let ranges = ScoreRanges::mean(judged.iter().map(|condition| &condition.ranges));
         let strata = strata(&judged);
-        evaluation = Self { mean, median, baselines, versus, ranges, strata, calibration, ..evaluation };
+        let counts: Vec<SignificantCounts> = judged.iter().filter_map(|condition| condition.de_nsig_counts).collect();
+        let de_spearman_sig = counts_correlation(&counts);
+        evaluation =
+            Self { mean, median, baselines, versus, ranges, strata, calibration, de_spearman_sig, ..evaluation };
         evaluation.summary = summary(&evaluation);
         evaluation
     }
@@ -263,6 +275,7 @@ pub(crate) mod tests {
             scores: scores(model),
             n_de: Some(3),
             effect_size: Some(1.5),
+            de_nsig_counts: None,
             distance: None,
             beyond_additive: None,
             ceiling: PredictionScores::default(),
@@ -289,6 +302,7 @@ pub(crate) mod tests {
                 "baselines",
                 "calibration",
                 "conditions",
+                "de_spearman_sig",
                 "mean",
                 "median",
                 "ranges",
@@ -303,7 +317,7 @@ pub(crate) mod tests {
         assert_eq!((&json["scale"], &json["readout"]), (&json!("log1p"), &json!("anchored")));
         assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
         let mut expected = PredictionScores::NAMES.to_vec();
-        expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
+        expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size", "de_nsig_counts"]);
         expected.extend(["ceiling", "ranges", "baselines", "versus", "distance", "beyond_additive"]);
         expected.sort_unstable();
         let first = &json["conditions"][0];

@@ -5,6 +5,8 @@
 //! the baseline's minus the model's. Conditions of a context have the same reference controls, and so does every draw of
 //! them: their leads are not independent.
 
+mod blocks;
+
 use std::collections::BTreeMap;
 
 use rand::{RngExt, SeedableRng};
@@ -15,6 +17,7 @@ use statistics::{
     metrics,
 };
 
+pub use self::blocks::{DrawnBlocks, by_blocks};
 use super::{
     baselines::Baseline,
     comparison::{Comparison, Predicted, TOPS},
@@ -60,6 +63,10 @@ const DRAWN: [&str; 10] = [
 ];
 const DRAWN_OVERALL: usize = 3;
 
+/// The scores of each prediction in one draw of cells.
+#[derive(Clone, Copy, Debug)]
+pub struct DrawnScores([[Option<f64>; DRAWN.len()]; PREDICTIONS]);
+
 /// A prediction and its scores.
 #[derive(Clone, Debug, Default)]
 pub struct ComparedPrediction {
@@ -93,30 +100,37 @@ pub fn lead(score: &str, model: Option<f64>, baseline: Option<f64>) -> Option<f6
     Some(if PredictionScores::is_an_error(score) { -difference } else { difference })
 }
 
-/// The leads on one condition, in the scores that are functions of means; the genes that are scored by themselves stay
-/// the same in every draw.
-///
-/// The model is the first contestant, followed by the baselines in their order.
+/// The scores of each prediction in each draw; the genes that are scored by themselves stay the same.
 #[must_use]
-pub fn of_condition(
+pub fn by_means(
     comparison: &Comparison<'_>,
     contestants: &[ComparedPrediction; PREDICTIONS],
     draws: impl Iterator<Item = ResampledMeans>,
-    context: usize,
-) -> (Versus, LeadDraws) {
+) -> Vec<DrawnScores> {
     let changes: Vec<Option<Vec<f64>>> = contestants
         .iter()
         .map(|one| Some(metrics::difference(&one.predicted.as_ref()?.mean, comparison.source)))
         .collect();
-    let drawn: Vec<[[Option<f64>; DRAWN.len()]; PREDICTIONS]> = draws
+    draws
         .map(|means| {
             let real_change = metrics::difference(&means.truth, &means.reference);
-            std::array::from_fn(|at| match (&contestants[at].predicted, &changes[at]) {
+            DrawnScores(std::array::from_fn(|at| match (&contestants[at].predicted, &changes[at]) {
                 (Some(predicted), Some(change)) => scores(comparison, &means.truth, &real_change, predicted, change),
                 _ => [None; DRAWN.len()],
-            })
+            }))
         })
-        .collect();
+        .collect()
+}
+
+/// The leads on one condition of a context, in the scores that are functions of means, and those of each draw.
+///
+/// The model is the first contestant, followed by the baselines in their order.
+#[must_use]
+pub fn of_condition(
+    contestants: &[ComparedPrediction; PREDICTIONS],
+    drawn: &[DrawnScores],
+    context: usize,
+) -> (Versus, LeadDraws) {
     let best = Baseline::ALL
         .into_iter()
         .enumerate()
@@ -124,7 +138,7 @@ pub fn of_condition(
     let best = best.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, at)| at);
     let names = Baseline::ALL.iter().map(|baseline| baseline.name()).chain([BEST]);
     let rivals: Vec<(&str, Option<usize>)> = names.zip((1..PREDICTIONS).map(Some).chain([best])).collect();
-    let lead_in = |draw: &[[Option<f64>; DRAWN.len()]; PREDICTIONS], rival: Option<usize>, score: usize| {
+    let lead_in = |DrawnScores(draw): &DrawnScores, rival: Option<usize>, score: usize| {
         lead(DRAWN[score], draw[0][score], draw[rival?][score])
     };
     let versus = rivals.iter().map(|(name, rival)| {

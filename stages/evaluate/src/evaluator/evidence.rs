@@ -11,7 +11,7 @@ use statistics::{
     scale::{Anchor, Scale},
 };
 
-use crate::{ConditionScores, Evaluation, Predicted, Scatter, versus::LeadDraws};
+use crate::{ConditionScores, Evaluation, Predicted, Scatter, cell_tests::CellTests, versus::LeadDraws};
 
 /// Maximum number of conditions with a picture, those with the largest effects.
 const MOST_SCATTERS: usize = 6;
@@ -33,6 +33,8 @@ pub struct ModelProfiles {
     pub control: Option<Arc<ControlProfile>>,
     /// The distance of the prediction from the training data, if known.
     pub distance: Option<f64>,
+    /// Scores by tests of cells, if any cells are predicted.
+    pub tests: Option<Arc<CellTests>>,
 }
 
 /// A model's prediction for the controls of a group's context.
@@ -105,6 +107,7 @@ impl ModelProfiles {
                 Arc::new(ControlProfile { mean: chosen(&control.mean), variance: chosen(&control.variance) })
             }),
             distance: self.distance,
+            tests: self.tests.clone(),
         }
     }
 
@@ -241,6 +244,7 @@ mod tests {
             offset: Some(vec![1.25, 0.5, 0.2]),
             control: Some(Arc::new(control)),
             distance: None,
+            tests: None,
         };
         // Variances are divided by n = 2; divided by n - 1, they would be 1, 0.5 and 0.5.
         let source = MeanProfile { cells: 2, mean: vec![2.0, 1.0, 0.0], variance: vec![0.5, 0.25, 0.25] };

@@ -1,12 +1,12 @@
 //! One half of the evaluated cells as a prediction of the other: the ceiling, and the ranges of scores.
 
-use statistics::{differential::welch_p_values, false_discovery::adjusted, moments::MeanProfile, rest::against_rest};
+use statistics::{differential::welch_p_values, false_discovery::adjusted, moments::MeanProfile, rest::rest_p_values};
 
 use super::{
     Evaluator,
     candidates::{Candidate, CandidateCells, Case, EvaluatedPart, PREDICTIONS, ScoringCells, of_baseline},
 };
-use crate::{Baseline, Comparison, Predicted, PredictionScores, ScoreRanges, ScoredGenes};
+use crate::{Baseline, Comparison, Predicted, PredictionScores, ScoreRanges, ScoredGenes, cell_tests::CellTests};
 
 /// Scores from the two halves of the evaluated cells.
 #[derive(Default)]
@@ -24,6 +24,7 @@ impl Evaluator {
         whole: &Comparison<'_>,
         candidates: &[Option<Candidate<'_>>; PREDICTIONS],
         [first, second]: [&MeanProfile; 2],
+        tests: Option<&CellTests>,
     ) -> HalfScores {
         let surroundings = self.surroundings(case.at, case.reference, EvaluatedPart::FirstHalf);
         let case = &Case { real: surroundings.real(), ..*case };
@@ -33,13 +34,18 @@ impl Evaluator {
         let real = ScoringCells::new(comparison, first_cells, case.controls);
         let score_of = |mean: Vec<f64>| {
             let predicted = Predicted { mean, variance: second.variance_unbiased() };
-            real.score(&Candidate::new(case, predicted, CandidateCells::Own(second_cells.clone())))
+            let scores = real.score(&Candidate::new(case, predicted, CandidateCells::Own(second_cells.clone())));
+            tests.map_or(scores, |tests| scores.or(&tests.ceiling))
         };
         let negatives: Vec<PredictionScores> = [Baseline::Control, Baseline::PerturbedMean]
             .into_iter()
-            .filter_map(|baseline| Some(real.score(&of_baseline(candidates, baseline)?.among(case))))
+            .filter_map(|baseline| {
+                let scores = real.score(&of_baseline(candidates, baseline)?.among(case));
+                Some(tests.map_or(scores, |tests| scores.or(&tests.of_baseline(baseline, 1))))
+            })
             .collect();
         let model = candidates[0].as_ref().map(|model| real.score(&model.among(case))).unwrap_or_default();
+        let model = tests.map_or(model, |tests| model.or(&tests.model[1]));
         let positive = score_of(duplicate(case, second, whole.perturbed));
         HalfScores { ceiling: score_of(second.mean.clone()), ranges: ScoreRanges::new(&model, &negatives, &positive) }
     }
@@ -51,7 +57,7 @@ impl Evaluator {
 fn duplicate(case: &Case<'_>, cells: &MeanProfile, perturbed: Option<&[f64]>) -> Vec<f64> {
     let nothing = case.source.mean.as_slice();
     let (p_values, towards) = match case.rest {
-        Some(rest) => (against_rest(cells, rest).map(|test| test.adjusted_p), perturbed.unwrap_or(nothing)),
+        Some(rest) => (rest_p_values(cells, rest), perturbed.unwrap_or(nothing)),
         None => (welch_p_values(cells, case.reference).map(|p_values| adjusted(&p_values)), nothing),
     };
     let Some(p_values) = p_values else { return cells.mean.clone() };

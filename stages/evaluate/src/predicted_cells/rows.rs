@@ -1,6 +1,10 @@
 //! Rows of predicted values: on the scale of the evaluation, then summed by group.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::HashMap,
+    ops::{ControlFlow, Range},
+    sync::Arc,
+};
 
 use arrow::array::AsArray;
 use schemas::{ByteSize, Error, Result, chunk::CsrRows, ids::CellIndex, numbers::bounded};
@@ -14,7 +18,11 @@ use statistics::{
 };
 
 use super::PredictedCells;
-use crate::{evaluator::ModelProfiles, sampled::SampledCells};
+use crate::{
+    evaluator::ModelProfiles,
+    sampled::SampledCells,
+    test_rows::{TestRows, TestedPart, place_of},
+};
 
 /// The scale of a prediction's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,18 +116,50 @@ impl RowConverter {
     ///
     /// # Errors
     /// A file that can't be read, or values that can't be predictions.
-    pub fn read(&self, range: std::ops::Range<u64>) -> Result<PredictedRows> {
+    pub fn read(&self, range: Range<u64>) -> Result<PredictedRows> {
+        self.read_of(range, |row| self.predicted.evaluated_group(row))
+    }
+
+    /// The rows in this range that have a group.
+    fn read_of(&self, range: Range<u64>, group_of: impl Fn(u64) -> Option<usize>) -> Result<PredictedRows> {
         let mut converted = PredictedRows::default();
-        if range.clone().all(|row| self.predicted.group(row).is_none()) {
+        if range.clone().all(|row| group_of(row).is_none()) {
             return Ok(converted);
         }
         let rows = self.predicted.source.expression(range.clone(), CsrRows::default())?;
         for (at, row) in range.enumerate() {
-            if let Some(group) = self.predicted.group(row) {
+            if let Some(group) = group_of(row) {
                 self.convert(&mut converted, group, row, rows.row(at))?;
             }
         }
         Ok(converted)
+    }
+
+    /// The rows of these groups that are among the chosen ones, as tests take them: logarithms.
+    ///
+    /// # Errors
+    /// As for [`RowConverter::read`].
+    pub fn read_for_tests(
+        &self,
+        range: Range<u64>,
+        sampled: &SampledCells,
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Result<TestRows> {
+        let as_logarithms = Self { sampled: None, target: self.target.of_tests(), ..self.clone() };
+        let group_of = |row: u64| sampled.group(CellIndex(row)).filter(|group| is_wanted(*group));
+        let rows = as_logarithms.read_of(range, group_of)?;
+        let (mut tested, mut first) = (TestRows::default(), 0);
+        for (group, end) in rows.groups.iter().zip(&rows.ends) {
+            tested.push(place_of(*group, TestedPart::First), &rows.genes[first..*end], &rows.values[first..*end]);
+            first = *end;
+        }
+        Ok(tested)
+    }
+
+    /// The file whose rows are converted.
+    #[must_use]
+    pub fn predicted(&self) -> &Arc<PredictedCells> {
+        &self.predicted
     }
 
     fn convert(
@@ -249,6 +289,7 @@ impl Sink for SumPredictedRows {
             offset: None,
             control: None,
             distance: None,
+            tests: None,
         };
         let mut profiles: Vec<ModelProfiles> = self.groups.into_iter().map(profile).collect();
         profiles.sort_by_key(|profile| profile.group);

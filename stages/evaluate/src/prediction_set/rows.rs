@@ -322,6 +322,7 @@ impl<'a> GatheredProfiles<'a> {
                     offset: None,
                     control: None,
                     distance: None,
+                    tests: None,
                 },
             ))
         };

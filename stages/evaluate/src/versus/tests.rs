@@ -21,7 +21,7 @@ fn cells(mean: &dyn Fn(usize) -> f64, count: usize, noise: f64, seed: u64) -> (M
     (MeanProfile { cells: count as u64, variance: vec![noise * noise / 12.0; GENES], mean }, blocks)
 }
 
-/// The leads of a prediction over baselines that all predict `rival`.
+/// The leads of a prediction over baselines that all predict `rival`, the same by means and by blocks.
 fn versus(change: &dyn Fn(usize) -> f64, model: &dyn Fn(usize) -> f64, rival: &dyn Fn(usize) -> f64) -> Versus {
     let start = |gene: usize| 2.0 + (gene as f64 * 0.7).sin();
     let (truth, truth_blocks) = cells(&|gene| start(gene) + change(gene), 60, 1.0, 1);
@@ -37,10 +37,26 @@ fn versus(change: &dyn Fn(usize) -> f64, model: &dyn Fn(usize) -> f64, rival: &d
         ComparedPrediction { scores, predicted: (at != 2).then_some(predicted) }
     });
     let draws = (0..CELL_DRAWS as u64).filter_map(|draw| {
-        let (truth, reference) = (truth_blocks.resampled(5, draw)?, reference_blocks.resampled(6, draw)?);
-        Some(ResampledMeans { truth, reference })
+        let mean = |blocks: &BlockSums, seed| Some(blocks.weighted(&blocks.weights(seed, draw)?));
+        Some(ResampledMeans { truth: mean(&truth_blocks, 5)?, reference: mean(&reference_blocks, 6)? })
     });
-    of_condition(&comparison, &contestants, draws, 0).0
+    let drawn = DrawnBlocks {
+        cells: &truth_blocks,
+        seed: 5,
+        controls: &reference_blocks,
+        control_seed: 6,
+        control_mean: &reference.mean,
+    };
+    let (by_means, by_blocks) =
+        (by_means(&comparison, &contestants, draws), by_blocks(&comparison, &contestants, &drawn));
+    assert_eq!((by_means.len(), by_blocks.len()), (CELL_DRAWS, CELL_DRAWS));
+    for (by_means, by_blocks) in by_means.iter().flat_map(|one| one.0).zip(by_blocks.iter().flat_map(|one| one.0)) {
+        for ((score, a), b) in DRAWN.iter().zip(by_means).zip(by_blocks) {
+            let near = a.zip(b).map_or(a == b, |(a, b)| (a - b).abs() < 1e-9 * a.abs().max(1.0));
+            assert!(near, "{score}: {a:?} by means, {b:?} by blocks");
+        }
+    }
+    of_condition(&contestants, &by_blocks, 0).0
 }
 
 fn wave(step: f64) -> impl Fn(usize) -> f64 {

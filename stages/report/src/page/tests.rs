@@ -29,6 +29,7 @@ fn condition(index: u32, split: &str) -> ConditionScores {
         scores: scores(0.05),
         n_de: Some(41),
         effect_size: Some(2.5),
+        de_nsig_counts: None,
         distance: None,
         beyond_additive: None,
         ceiling: scores(0.09),

@@ -1,5 +1,7 @@
 //! The space in which sets of cells are compared: principal components of training cells.
 
+use simd::{InstructionSet, Kernel, widest};
+
 use super::point_sets::PointSet;
 
 /// Maximum number of components.
@@ -97,12 +99,28 @@ impl Axes {
 
     #[expect(clippy::cast_possible_truncation, reason = "a distance between cells needs no more than f32")]
     fn sum(&self, entries: impl Iterator<Item = (usize, f64)>) -> Vec<f32> {
-        let mut point = vec![0.0_f64; self.components];
-        for (gene, value) in entries {
-            let loadings = &self.loadings[gene * self.components..(gene + 1) * self.components];
+        widest(Projection { axes: self, entries }).into_iter().map(|at| at as f32).collect()
+    }
+}
+
+/// The sum of the loadings of entries, gene by gene, each times its value.
+struct Projection<'a, I> {
+    axes: &'a Axes,
+    entries: I,
+}
+
+impl<I: Iterator<Item = (usize, f64)>> Kernel for Projection<'_, I> {
+    type Out = Vec<f64>;
+
+    #[inline(always)]
+    fn run<W: InstructionSet>(self) -> Vec<f64> {
+        let Axes { components, loadings, .. } = self.axes;
+        let mut point = vec![0.0; *components];
+        for (gene, value) in self.entries {
+            let loadings = &loadings[gene * components..(gene + 1) * components];
             point.iter_mut().zip(loadings).for_each(|(at, loading)| *at += value * f64::from(*loading));
         }
-        point.into_iter().map(|at| at as f32).collect()
+        point
     }
 }
 

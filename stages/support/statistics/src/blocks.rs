@@ -49,26 +49,36 @@ impl BlockSums {
         Self { cells: self.cells, sums: (0..BLOCKS).flat_map(block).collect(), genes: genes.len() }
     }
 
-    /// The mean of each gene over blocks drawn with replacement; `None` if no cell was drawn. The same draws for the same
-    /// `seed` and number of the `draw`.
+    /// The weight of each block's sums in the mean over blocks drawn with replacement; `None` if no cell was drawn. The same
+    /// draws for the same `seed` and number of the `draw`.
     #[must_use]
-    pub fn resampled(&self, seed: u64, draw: u64) -> Option<Vec<f64>> {
+    pub fn weights(&self, seed: u64, draw: u64) -> Option<[f64; BLOCKS]> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(draw);
         let mut times = [0_u32; BLOCKS];
         (0..BLOCKS).for_each(|_| times[random.random_range(0..BLOCKS)] += 1);
         let cells: u64 = times.iter().zip(self.cells).map(|(times, cells)| u64::from(*times) * cells).sum();
-        if cells == 0 {
-            return None;
-        }
+        (cells > 0).then(|| times.map(|times| f64::from(times) / cells as f64))
+    }
+
+    /// The mean of each gene with these weights of the blocks' sums.
+    #[must_use]
+    pub fn weighted(&self, weights: &[f64; BLOCKS]) -> Vec<f64> {
         let mut mean = vec![0.0; self.genes];
-        for (times, sums) in
-            times.iter().zip(self.sums.chunks_exact(self.genes.max(1))).filter(|(times, _)| **times > 0)
-        {
-            let weight = f64::from(*times) / cells as f64;
+        for (weight, sums) in weights.iter().zip(self.sums.chunks_exact(self.genes.max(1))).filter(|one| *one.0 > 0.0) {
             mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += weight * f64::from(*sum));
         }
-        Some(mean)
+        mean
+    }
+
+    /// By how much each block's sums differ from as many cells with this mean.
+    #[must_use]
+    pub fn deviations(&self, mean: &[f64]) -> [Vec<f64>; BLOCKS] {
+        std::array::from_fn(|block| {
+            let sums = &self.sums[block * self.genes..(block + 1) * self.genes];
+            let cells = self.cells[block] as f64;
+            sums.iter().zip(mean).map(|(sum, mean)| f64::from(*sum) - cells * mean).collect()
+        })
     }
 }
 
@@ -85,7 +95,8 @@ mod tests {
         for cell in 0..cells {
             sums.push_sparse(cell % BLOCKS, &all, (0..genes).map(|_| random.random::<f64>()));
         }
-        let draws: Vec<Vec<f64>> = (0..200).filter_map(|draw| sums.resampled(7, draw)).collect();
+        let resampled = |sums: &BlockSums, draw| Some(sums.weighted(&sums.weights(7, draw)?));
+        let draws: Vec<Vec<f64>> = (0..200).filter_map(|draw| resampled(&sums, draw)).collect();
         assert_eq!(draws.len(), 200);
         let variance = |gene: usize| {
             let mean = draws.iter().map(|draw| draw[gene]).sum::<f64>() / 200.0;
@@ -95,7 +106,11 @@ mod tests {
         // A uniform number has a variance of 1/12; a bootstrap of 16 blocks finds 15/16 of it.
         let expected = 15.0 / 16.0 / 12.0 / cells as f64;
         assert!((found / expected - 1.0).abs() < 0.25, "{found} is not {expected}");
-        assert_eq!(sums.resampled(7, 3), sums.resampled(7, 3));
-        assert_eq!(BlockSums::new(2).resampled(7, 3), None);
+        assert_eq!(resampled(&sums, 3), resampled(&sums, 3));
+        assert_eq!(resampled(&BlockSums::new(2), 3), None);
+        let weights = sums.weights(7, 3).expect("it has cells");
+        let deviations = sums.deviations(&[0.5; 50]);
+        let mean = 0.5 + weights.iter().zip(&deviations).map(|(weight, block)| weight * block[9]).sum::<f64>();
+        assert!((mean - sums.weighted(&weights)[9]).abs() < 1e-12);
     }
 }

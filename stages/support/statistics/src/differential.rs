@@ -10,6 +10,10 @@ const VARIANCE_FLOOR: f64 = 1e-9;
 /// The accepted share of false discoveries among the differential genes.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
+/// A statistic of Student's t up to which the two-sided p-value is above [`FALSE_DISCOVERY_RATE`], however many degrees of freedom
+/// it has: no such test is a discovery.
+const NO_DISCOVERY: f64 = 1.95;
+
 /// How significantly a gene changed: |Δ mean| / √(var_t / n_t + var_c / n_c + 1e-9), with population
 /// variances.
 #[must_use]
@@ -46,7 +50,7 @@ pub fn largest(mut ranked: Vec<(f64, usize)>, count: usize) -> Vec<usize> {
 /// Undefined if one of the groups has fewer than two cells.
 #[must_use]
 pub fn differential_genes(perturbed: &MeanProfile, control: &MeanProfile) -> Option<Vec<usize>> {
-    let p_values = welch_p_values(perturbed, control)?;
+    let p_values = welch_where(perturbed, control, |statistic| statistic > NO_DISCOVERY)?;
     let Some(largest) = largest_discovery(&p_values) else { return Some(Vec::new()) };
     Some((0..p_values.len()).filter(|gene| p_values[*gene] <= largest).collect())
 }
@@ -56,11 +60,20 @@ pub fn differential_genes(perturbed: &MeanProfile, control: &MeanProfile) -> Opt
 /// Undefined if one of the groups has fewer than two cells.
 #[must_use]
 pub fn welch_p_values(perturbed: &MeanProfile, control: &MeanProfile) -> Option<Vec<f64>> {
+    welch_where(perturbed, control, |_| true)
+}
+
+/// The same where this holds of the statistic |t|, and 1 elsewhere.
+fn welch_where(perturbed: &MeanProfile, control: &MeanProfile, is_wanted: impl Fn(f64) -> bool) -> Option<Vec<f64>> {
     let (variance, control_variance) = (perturbed.variance_unbiased()?, control.variance_unbiased()?);
     let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
     let p_value = |gene: usize| {
         let change = perturbed.mean[gene] - control.mean[gene];
-        welch(change, variance[gene] / cells, cells, control_variance[gene] / control_cells, control_cells)
+        let (error, control_error) = (variance[gene] / cells, control_variance[gene] / control_cells);
+        match is_wanted(change.abs() / (error + control_error).sqrt()) {
+            true => welch(change, error, cells, control_error, control_cells),
+            false => 1.0,
+        }
     };
     Some((0..perturbed.mean.len()).map(p_value).collect())
 }
@@ -128,9 +141,9 @@ pub(crate) fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells
 
 /// The largest p-value that Benjamini and Hochberg's procedure rejects; `None` if it rejects nothing.
 fn largest_discovery(p_values: &[f64]) -> Option<f64> {
-    let mut sorted = p_values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let step = FALSE_DISCOVERY_RATE / sorted.len() as f64;
+    let mut sorted: Vec<f64> = p_values.iter().copied().filter(|p| *p <= FALSE_DISCOVERY_RATE).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let step = FALSE_DISCOVERY_RATE / p_values.len() as f64;
     let last = sorted.iter().enumerate().rposition(|(rank, p)| *p <= step * (rank as f64 + 1.0))?;
     Some(sorted[last])
 }
@@ -178,6 +191,17 @@ mod tests {
         assert_eq!(largest_discovery(&[0.2, 0.039, 0.001, 0.038, 0.02]), Some(0.039));
         assert_eq!(largest_discovery(&[0.2, 0.06]), None);
         assert_eq!(largest_discovery(&[]), None);
+    }
+
+    #[test]
+    fn genes_whose_statistic_is_small_need_no_p_value() {
+        assert!(welch(NO_DISCOVERY, 0.5, 1e9, 0.5, 1e9) > FALSE_DISCOVERY_RATE);
+        let mean: Vec<f64> = (0..300).map(|gene| f64::from(gene % 17) / 20.0).collect();
+        let (perturbed, control) = (group(40, &mean, &[1.0; 300]), group(60, &[0.1; 300], &[0.8; 300]));
+        let p_values = welch_p_values(&perturbed, &control).expect("many cells");
+        let largest = largest_discovery(&p_values).expect("some genes differ");
+        let expected: Vec<usize> = (0..300).filter(|gene| p_values[*gene] <= largest).collect();
+        assert_eq!(differential_genes(&perturbed, &control), Some(expected));
     }
 
     #[test]

@@ -1,32 +1,25 @@
-//! Scores of predicted differential expression, from a table of real and one of predicted cells.
+//! Scores of predicted differential expression, from tests of real and of predicted cells.
 //!
 //! They are those of cell-eval 0.8.2, of which each item's documentation gives the name. One thing differs: where cell-eval
 //! returns 0 or 1 because nothing can be compared, a score is undefined here.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
+    cell_rows::GeneColumns,
     differential::most_changed,
     false_discovery::adjusted,
-    mann_whitney::{SparseValues, log2_fold_change, mann_whitney},
-    metrics,
+    mann_whitney::{log2_fold_change, mann_whitney},
     ranks::{mid_ranks, spearman},
 };
 
 /// The false discovery rate below which a gene is differential.
 pub const SIGNIFICANT: f64 = 0.05;
 
-/// The differential expression of one condition against its controls; each list has one number per gene.
-#[derive(Clone, Copy, Debug)]
-pub struct DifferentialTable<'a> {
-    /// The logarithm of the change, to base 2; it may be infinite.
-    pub log2_fold_change: &'a [f64],
-    /// The p-value, [`adjusted`] for the number of genes.
-    pub false_discovery_rate: &'a [f64],
-}
-
 /// The tests of all genes of one condition against its controls, as pdex makes them; each list has one number per gene.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TestedGenes {
-    /// The logarithm of the change, to base 2.
+    /// The logarithm of the change, to base 2; it may be infinite.
     pub log2_fold_change: Vec<f64>,
     /// U of the condition's cells in the [test](mann_whitney) of Mann and Whitney.
     pub statistic: Vec<f64>,
@@ -36,8 +29,17 @@ pub struct TestedGenes {
     pub false_discovery_rate: Vec<f64>,
 }
 
+/// The differential genes of one condition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DifferentialGenes {
+    /// Those below [`SIGNIFICANT`], the largest change first; of equal changes the earlier gene comes first.
+    genes: Vec<usize>,
+    /// The logarithm of the change of each of them.
+    log2_fold_change: Vec<f64>,
+}
+
 /// Numbers of differential genes of one condition (cell-eval's `de_nsig_counts`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignificantCounts {
     /// In real cells.
     pub real: usize,
@@ -45,31 +47,30 @@ pub struct SignificantCounts {
     pub predicted: usize,
 }
 
-/// A real and a predicted table, over the same genes in the same order. In a predicted table that lacks genes, these have
-/// a change of 0 and a rate of 1.
-#[derive(Clone, Copy, Debug)]
+/// The differential genes of real cells, and the tests of predicted ones.
+#[derive(Clone, Debug)]
 pub struct DifferentialComparison<'a> {
-    /// The table of real cells.
-    pub real: DifferentialTable<'a>,
-    /// The table of predicted cells.
-    pub predicted: DifferentialTable<'a>,
+    real: &'a DifferentialGenes,
+    predicted: &'a TestedGenes,
+    found: DifferentialGenes,
+    /// Whether each gene is differential in real cells.
+    labels: Vec<bool>,
 }
 
 impl TestedGenes {
-    /// Tests every gene: each list has a gene's values in the cells of the group, as ln(1 + x) of counts x, and the change
-    /// is that of eᵐ − 1 for their means m. ε is added to both of these; it is 0 in cell-eval.
+    /// Tests every gene; values are ln(1 + x) of counts x, and the change is that of eᵐ − 1 for their means m.
     ///
-    /// Undefined if one of the [tests](mann_whitney) is, or the lists have different lengths.
+    /// Undefined if one of the [tests](mann_whitney) is, or the two have different genes.
     #[must_use]
-    pub fn new(perturbed: &[SparseValues<'_>], controls: &[SparseValues<'_>], epsilon: f64) -> Option<Self> {
-        if perturbed.len() != controls.len() {
+    pub fn new(perturbed: &GeneColumns, controls: &GeneColumns) -> Option<Self> {
+        if perturbed.genes() != controls.genes() {
             return None;
         }
-        let mean = |group: &SparseValues<'_>| (group.stored.iter().sum::<f64>() / group.cells as f64).exp_m1();
         let mut tested = Self::default();
-        for (perturbed, control) in perturbed.iter().zip(controls) {
-            let test = mann_whitney(*perturbed, *control)?;
-            tested.log2_fold_change.push(log2_fold_change(mean(perturbed), mean(control), epsilon));
+        for gene in 0..perturbed.genes() {
+            let test = mann_whitney(perturbed.gene(gene), controls.gene(gene))?;
+            let [mean, control] = [perturbed, controls].map(|group| group.means()[gene].exp_m1());
+            tested.log2_fold_change.push(log2_fold_change(mean, control));
             tested.statistic.push(test.statistic);
             tested.p_value.push(test.p_value);
         }
@@ -77,22 +78,11 @@ impl TestedGenes {
         Some(tested)
     }
 
-    /// The part of the tests that scores need.
+    /// The tests of a prediction in which nothing changes.
     #[must_use]
-    pub fn table(&self) -> DifferentialTable<'_> {
-        DifferentialTable { log2_fold_change: &self.log2_fold_change, false_discovery_rate: &self.false_discovery_rate }
-    }
-}
-
-impl DifferentialTable<'_> {
-    /// The genes below [`SIGNIFICANT`], the largest change first; of equal changes the earlier gene comes first.
-    #[must_use]
-    pub fn significant(&self) -> Vec<usize> {
-        most_changed(
-            self.log2_fold_change,
-            (0..self.false_discovery_rate.len()).filter(|at| self.is_found(*at)),
-            usize::MAX,
-        )
+    pub fn of_nothing(genes: usize) -> Self {
+        let (zeros, ones) = (vec![0.0; genes], vec![1.0; genes]);
+        Self { log2_fold_change: zeros.clone(), statistic: zeros, p_value: ones.clone(), false_discovery_rate: ones }
     }
 
     fn is_found(&self, gene: usize) -> bool {
@@ -100,15 +90,35 @@ impl DifferentialTable<'_> {
     }
 }
 
-impl DifferentialComparison<'_> {
+impl From<&TestedGenes> for DifferentialGenes {
+    fn from(tested: &TestedGenes) -> Self {
+        let found = (0..tested.false_discovery_rate.len()).filter(|gene| tested.is_found(*gene));
+        let genes = most_changed(&tested.log2_fold_change, found, usize::MAX);
+        let log2_fold_change = genes.iter().map(|gene| tested.log2_fold_change[*gene]).collect();
+        Self { genes, log2_fold_change }
+    }
+}
+
+impl<'a> DifferentialComparison<'a> {
+    /// Compares predicted cells with real ones, over the same genes in the same order.
+    ///
+    /// # Panics
+    /// If a real gene is beyond the last predicted one.
+    #[must_use]
+    pub fn new(real: &'a DifferentialGenes, predicted: &'a TestedGenes) -> Self {
+        let mut labels = vec![false; predicted.false_discovery_rate.len()];
+        real.genes.iter().for_each(|gene| labels[*gene] = true);
+        Self { real, predicted, found: DifferentialGenes::from(predicted), labels }
+    }
+
     /// The share of the first `count` real differential genes that are among the first `count` predicted ones, or of all
     /// N real ones among the first N if there is no `count` or there are fewer: `overlap_at_N`, `overlap_at_50`, ….
     ///
     /// Undefined without real differential genes.
     #[must_use]
     pub fn overlap_at(&self, count: Option<usize>) -> Option<f64> {
-        let (real, predicted) = (self.real.significant(), self.predicted.significant());
-        shared(&real, &predicted, count.unwrap_or(usize::MAX).min(real.len()))
+        let (real, predicted) = (&self.real.genes, &self.found.genes);
+        shared(real, predicted, count.unwrap_or(usize::MAX).min(real.len()))
     }
 
     /// The share of the first `count` predicted differential genes, or of all N, that are among the first `count`, or N,
@@ -117,11 +127,11 @@ impl DifferentialComparison<'_> {
     /// It is 0 if only the real cells have differential genes, and undefined if neither do.
     #[must_use]
     pub fn precision_at(&self, count: Option<usize>) -> Option<f64> {
-        let (real, predicted) = (self.real.significant(), self.predicted.significant());
+        let (real, predicted) = (&self.real.genes, &self.found.genes);
         if predicted.is_empty() && !real.is_empty() {
             return Some(0.0);
         }
-        shared(&predicted, &real, count.unwrap_or(usize::MAX).min(predicted.len()))
+        shared(predicted, real, count.unwrap_or(usize::MAX).min(predicted.len()))
     }
 
     /// The share of the real differential genes whose predicted change has the same sign, where 0 is a sign of its own:
@@ -138,7 +148,7 @@ impl DifferentialComparison<'_> {
     /// Undefined without real ones.
     #[must_use]
     pub fn recall(&self) -> Option<f64> {
-        let real = self.real.significant();
+        let real = &self.real.genes;
         let found = real.iter().filter(|gene| self.predicted.is_found(**gene)).count();
         (!real.is_empty()).then(|| found as f64 / real.len() as f64)
     }
@@ -146,7 +156,7 @@ impl DifferentialComparison<'_> {
     /// How many genes are differential: `de_nsig_counts`.
     #[must_use]
     pub fn counts(&self) -> SignificantCounts {
-        SignificantCounts { real: self.real.significant().len(), predicted: self.predicted.significant().len() }
+        SignificantCounts { real: self.real.genes.len(), predicted: self.found.genes.len() }
     }
 
     /// Spearman's correlation of the changes of the real differential genes: `de_spearman_lfc_sig`. Undefined where there
@@ -154,15 +164,7 @@ impl DifferentialComparison<'_> {
     #[must_use]
     pub fn change_correlation(&self) -> Option<f64> {
         let (real, predicted) = self.changes_of_significant()?;
-        spearman(&real, &predicted)
-    }
-
-    /// The mean absolute error of the changes of the real differential genes. cell-eval 0.8.2 has no such score.
-    /// Undefined without such genes, and if a change is not finite.
-    #[must_use]
-    pub fn change_error(&self) -> Option<f64> {
-        let (real, predicted) = self.changes_of_significant()?;
-        metrics::mean_absolute_error(&real, &predicted)
+        spearman(real, &predicted)
     }
 
     /// The area under the curve of precision against recall, where a gene is the more likely to be differential the smaller
@@ -171,12 +173,12 @@ impl DifferentialComparison<'_> {
     /// Undefined if no or every real gene is differential.
     #[must_use]
     pub fn precision_recall_area(&self) -> Option<f64> {
-        let (scores, labels, positives) = self.ranked()?;
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        let (scores, positives) = self.ranked()?;
+        let mut ranked: Vec<(f64, bool)> = scores.into_iter().zip(self.labels.iter().copied()).collect();
+        ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         let (mut seen, mut right, mut area) = (0.0, 0.0, 0.0);
-        for tied in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
-            let new = tied.iter().filter(|gene| labels[**gene]).count() as f64;
+        for tied in ranked.chunk_by(|a, b| a.0 == b.0) {
+            let new = tied.iter().filter(|(_, label)| *label).count() as f64;
             (seen, right) = (seen + tied.len() as f64, right + new);
             area += new / positives * (right / seen);
         }
@@ -188,29 +190,27 @@ impl DifferentialComparison<'_> {
     /// Undefined if no or every real gene is differential.
     #[must_use]
     pub fn receiver_operating_area(&self) -> Option<f64> {
-        let (scores, labels, positives) = self.ranked()?;
+        let (scores, positives) = self.ranked()?;
         let ranks = mid_ranks(&scores)?;
-        let sum: f64 = ranks.iter().zip(&labels).filter(|(_, label)| **label).map(|(rank, _)| rank).sum();
-        Some((sum - positives * (positives + 1.0) / 2.0) / (positives * (labels.len() as f64 - positives)))
+        let sum: f64 = ranks.iter().zip(&self.labels).filter(|(_, label)| **label).map(|(rank, _)| rank).sum();
+        Some((sum - positives * (positives + 1.0) / 2.0) / (positives * (self.labels.len() as f64 - positives)))
     }
 
     /// The change of each real differential gene, in real and in predicted cells; `None` without any, or with a NaN.
-    fn changes_of_significant(&self) -> Option<(Vec<f64>, Vec<f64>)> {
-        let genes = self.real.significant();
-        let of =
-            |table: &DifferentialTable<'_>| genes.iter().map(|gene| table.log2_fold_change[*gene]).collect::<Vec<_>>();
-        let (real, predicted) = (of(&self.real), of(&self.predicted));
-        (!genes.is_empty() && !predicted.iter().any(|change| change.is_nan())).then_some((real, predicted))
+    fn changes_of_significant(&self) -> Option<(&[f64], Vec<f64>)> {
+        let genes = &self.real.genes;
+        let predicted: Vec<f64> = genes.iter().map(|gene| self.predicted.log2_fold_change[*gene]).collect();
+        let is_known = !genes.is_empty() && !predicted.iter().any(|change| change.is_nan());
+        is_known.then_some((&self.real.log2_fold_change, predicted))
     }
 
-    /// A score for each gene, whether it is differential in real cells, and how many are; `None` if no or every one is.
-    fn ranked(&self) -> Option<(Vec<f64>, Vec<bool>, f64)> {
+    /// A score for each gene, and how many are differential in real cells; `None` if no or every one is.
+    fn ranked(&self) -> Option<(Vec<f64>, f64)> {
         // Below 10⁻¹⁰ and without a rate, genes are equal, as in cell-eval.
         let known = |rate: &f64| if rate.is_nan() { 1.0 } else { rate.clamp(1e-10, 1.0) };
         let scores: Vec<f64> = self.predicted.false_discovery_rate.iter().map(|rate| -known(rate)).collect();
-        let labels: Vec<bool> = (0..scores.len()).map(|gene| self.real.is_found(gene)).collect();
-        let positives = labels.iter().filter(|label| **label).count();
-        (positives > 0 && positives < labels.len()).then_some((scores, labels, positives as f64))
+        let positives = self.real.genes.len();
+        (positives > 0 && positives < scores.len()).then_some((scores, positives as f64))
     }
 }
 
@@ -235,28 +235,31 @@ fn shared(of: &[usize], among: &[usize], count: usize) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell_rows::CellRows;
 
-    const REAL: DifferentialTable<'_> = DifferentialTable {
-        log2_fold_change: &[2.0, -1.0, 0.1, 0.5, 0.0],
-        false_discovery_rate: &[0.01, 0.02, 0.9, 0.04, 0.05],
-    };
-    const PREDICTED: DifferentialTable<'_> = DifferentialTable {
-        log2_fold_change: &[1.0, 0.2, 3.0, 0.5, 0.0],
-        false_discovery_rate: &[0.001, 0.5, 0.02, 0.5, 1.0],
-    };
-    const NOTHING: DifferentialTable<'_> =
-        DifferentialTable { log2_fold_change: &[0.0; 5], false_discovery_rate: &[1.0; 5] };
+    fn tested(log2_fold_change: [f64; 5], false_discovery_rate: [f64; 5]) -> TestedGenes {
+        let (log2_fold_change, false_discovery_rate) = (log2_fold_change.into(), false_discovery_rate.into());
+        TestedGenes { log2_fold_change, false_discovery_rate, ..TestedGenes::default() }
+    }
+
+    fn real() -> TestedGenes {
+        tested([2.0, -1.0, 0.1, 0.5, 0.0], [0.01, 0.02, 0.9, 0.04, 0.05])
+    }
+
+    fn predicted() -> TestedGenes {
+        tested([1.0, 0.2, 3.0, 0.5, 0.0], [0.001, 0.5, 0.02, 0.5, 1.0])
+    }
 
     #[test]
     fn a_small_case_by_hand() {
-        let compared = DifferentialComparison { real: REAL, predicted: PREDICTED };
-        assert_eq!((REAL.significant(), PREDICTED.significant()), (vec![0, 1, 3], vec![2, 0]));
+        let (real, predicted) = (DifferentialGenes::from(&real()), predicted());
+        let compared = DifferentialComparison::new(&real, &predicted);
+        assert_eq!((&*real.genes, &*compared.found.genes), (&[0, 1, 3][..], &[2, 0][..]));
         assert_eq!((compared.overlap_at(None), compared.overlap_at(Some(1))), (Some(1.0 / 3.0), Some(0.0)));
         assert_eq!((compared.precision_at(None), compared.precision_at(Some(50))), (Some(0.5), Some(0.5)));
         assert_eq!((compared.recall(), compared.direction_match()), (Some(1.0 / 3.0), Some(2.0 / 3.0)));
         assert_eq!(compared.counts(), SignificantCounts { real: 3, predicted: 2 });
         assert_eq!(compared.change_correlation(), Some(1.0));
-        assert!(compared.change_error().is_some_and(|error| (error - 2.2 / 3.0).abs() < 1e-12));
         // In the order of predicted rates: a hit; a miss; two hits at once; a miss.
         let area = compared.precision_recall_area();
         assert!(area.is_some_and(|area| (area - (1.0 / 3.0 + 2.0 / 3.0 * 0.75)).abs() < 1e-12), "{area:?}");
@@ -265,21 +268,24 @@ mod tests {
 
     #[test]
     fn every_gene_is_tested() {
-        let group = |stored| SparseValues { stored, cells: 4 };
-        let (high, low) = ([2.0, 2.0, 2.0, 2.0], [1.0]);
-        let tested =
-            TestedGenes::new(&[group(&high), group(&[])], &[group(&low), group(&[])], 0.0).expect("all have cells");
-        assert_eq!((tested.statistic.as_slice(), tested.table().log2_fold_change[1]), ([16.0, 8.0].as_slice(), 0.0));
+        let columns = |value: f32, cells: usize| {
+            let mut rows = CellRows::default();
+            (0..4).for_each(|cell| rows.push(&[0], [if cell < cells { value } else { 0.0 }]));
+            GeneColumns::new(2, &[&rows])
+        };
+        let found = TestedGenes::new(&columns(2.0, 4), &columns(1.0, 1)).expect("all have cells");
+        assert_eq!((found.statistic.as_slice(), found.log2_fold_change[1]), ([16.0, 8.0].as_slice(), 0.0));
         let change = (2.0_f64.exp_m1() / 0.25_f64.exp_m1()).log2();
-        assert!((tested.log2_fold_change[0] - change).abs() < 1e-12);
-        assert_eq!((tested.p_value[1], tested.false_discovery_rate[0]), (1.0, 2.0 * tested.p_value[0]));
-        assert_eq!(TestedGenes::new(&[group(&high)], &[], 0.0), None);
-        assert_eq!(TestedGenes::new(&[SparseValues { stored: &[], cells: 0 }], &[group(&low)], 0.0), None);
+        assert!((found.log2_fold_change[0] - change).abs() < 1e-12);
+        assert_eq!((found.p_value[1], found.false_discovery_rate[0]), (1.0, 2.0 * found.p_value[0]));
+        assert_eq!(TestedGenes::new(&columns(2.0, 4), &GeneColumns::new(3, &[])), None);
+        assert_eq!(TestedGenes::new(&columns(2.0, 4), &GeneColumns::new(2, &[])), None);
     }
 
     #[test]
     fn the_real_table_is_a_perfect_prediction_of_itself() {
-        let compared = DifferentialComparison { real: REAL, predicted: REAL };
+        let (genes, tests) = (DifferentialGenes::from(&real()), real());
+        let compared = DifferentialComparison::new(&genes, &tests);
         let scores = [
             compared.overlap_at(None),
             compared.precision_at(None),
@@ -290,19 +296,20 @@ mod tests {
             compared.receiver_operating_area(),
         ];
         assert_eq!(scores, [Some(1.0); 7]);
-        assert_eq!(compared.change_error(), Some(0.0));
     }
 
     #[test]
     fn where_nothing_is_differential_nothing_is_scored() {
-        let compared = DifferentialComparison { real: NOTHING, predicted: REAL };
+        let nothing = TestedGenes::of_nothing(5);
+        let (none, some, tests) = (DifferentialGenes::from(&nothing), DifferentialGenes::from(&real()), real());
+        let compared = DifferentialComparison::new(&none, &tests);
         assert_eq!((compared.overlap_at(None), compared.recall(), compared.direction_match()), (None, None, None));
         assert_eq!((compared.precision_recall_area(), compared.receiver_operating_area()), (None, None));
         assert_eq!(compared.precision_at(None), Some(0.0), "all that is predicted is wrong");
-        let compared = DifferentialComparison { real: REAL, predicted: NOTHING };
+        let compared = DifferentialComparison::new(&some, &nothing);
         assert_eq!((compared.overlap_at(None), compared.precision_at(None)), (Some(0.0), Some(0.0)));
         assert_eq!((compared.receiver_operating_area(), compared.change_correlation()), (Some(0.5), None));
-        assert_eq!(DifferentialComparison { real: NOTHING, predicted: NOTHING }.precision_at(None), None);
+        assert_eq!(DifferentialComparison::new(&none, &nothing).precision_at(None), None);
     }
 
     #[test]

@@ -6,14 +6,15 @@
 /// `p_values` has one number per test, in any order; a NaN counts as 1.
 #[must_use]
 pub fn adjusted(p_values: &[f64]) -> Vec<f64> {
-    let known = |at: usize| if p_values[at].is_nan() { 1.0 } else { p_values[at] };
-    let mut order: Vec<usize> = (0..p_values.len()).collect();
-    order.sort_by(|a, b| known(*a).total_cmp(&known(*b)));
+    let known = |p: f64| if p.is_nan() { 1.0 } else { p };
+    let mut order: Vec<(f64, usize)> = p_values.iter().map(|p| known(*p)).zip(0..).collect();
+    // Equal p-values get the rate of the last of them, in whatever order they are.
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let count = p_values.len() as f64;
     let mut rates = vec![1.0; p_values.len()];
     let mut smallest = 1.0_f64;
-    for (rank, at) in order.into_iter().enumerate().rev() {
-        smallest = smallest.min(known(at) * count / (rank as f64 + 1.0));
+    for (rank, (p, at)) in order.into_iter().enumerate().rev() {
+        smallest = smallest.min(p * count / (rank as f64 + 1.0));
         rates[at] = smallest;
     }
     rates

@@ -1,8 +1,8 @@
 //! Statistics, independent of files and networks.
 //!
 //! [`moments`] of a stream of cells; [`differential`] tests of one group against another by moments, and against the
-//! [`rest`] of a context; the [`mann_whitney`] test by cells, [`false_discovery`] rates of many tests, and scores of a
-//! [`differential_table`]; [`metrics`] of one vector against another, [`ranks`], the [`dependence`] between genes; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
+//! [`rest`] of a context; the [`mann_whitney`] test by cells ([`cell_rows`]), [`false_discovery`] rates of many tests, and scores of a
+//! [`differential_table`]; [`metrics`] of one vector against another, [`ranks`], [`products`] of many pairs, the [`dependence`] between genes; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
 //! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
 //!
 //! ```
@@ -16,6 +16,7 @@
 pub mod axes;
 pub mod blocks;
 pub mod bootstrap;
+pub mod cell_rows;
 pub mod compared;
 pub mod counted_log;
 pub mod dependence;
@@ -28,6 +29,7 @@ pub mod matched;
 pub mod metrics;
 pub mod moments;
 pub mod point_sets;
+pub mod products;
 pub mod ranks;
 pub mod rest;
 pub mod scale;

@@ -2,14 +2,10 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// A gene's values in a group of cells: those that are stored; the gene is 0 in all other cells.
-#[derive(Clone, Copy, Debug)]
-pub struct SparseValues<'a> {
-    /// The stored values, in any order; they may be negative or 0.
-    pub stored: &'a [f64],
-    /// Number of cells, with those that store no value.
-    pub cells: usize,
-}
+use super::cell_rows::SortedValues;
+
+/// Values that are compared at once.
+const BLOCK: usize = 16;
 
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,74 +20,54 @@ pub struct MannWhitney {
 ///
 /// The p-value is asymptotic, with corrections for ties and for continuity: with U the larger of both groups' statistics,
 /// z = (U − n₁n₂/2 − 1/2) / √(n₁n₂/12 · (n + 1 − Σ (t³ − t) / (n (n − 1)))), where t counts the cells with one value. This
-/// is SciPy's `mannwhitneyu(method="asymptotic")` and the test of pdex.
+/// is SciPy's `mannwhitneyu(method="asymptotic")` and the test of pdex. The values of the second group, which may be many
+/// more, are walked through block by block.
 ///
-/// Undefined if a group has no cells or fewer than it stores values, or a value is NaN.
+/// Undefined if a group has no cells or fewer than values, or a value is NaN.
 #[must_use]
-pub fn mann_whitney(first: SparseValues<'_>, second: SparseValues<'_>) -> Option<MannWhitney> {
-    let mut values: Vec<(f64, bool)> = Vec::with_capacity(first.stored.len() + second.stored.len());
-    let stored = |group: SparseValues<'_>, is_first: bool| {
-        let kept = group.stored.iter().filter(|value| **value != 0.0);
-        kept.map(move |value| (*value, is_first)).collect::<Vec<_>>()
+pub fn mann_whitney(first: SortedValues<'_>, second: SortedValues<'_>) -> Option<MannWhitney> {
+    let zeros = |group: SortedValues<'_>| group.cells.checked_sub(group.values.len());
+    let (zeros_first, zeros_second) = (zeros(first)?, zeros(second)?);
+    // Sorted by `total_cmp`, a NaN is at one of the ends.
+    let has_nan = |group: SortedValues<'_>| {
+        [group.values.first(), group.values.last()].into_iter().flatten().any(|value| value.is_nan())
     };
-    values.extend(stored(first, true));
-    let first_zeros = first.cells.checked_sub(values.len())?;
-    values.extend(stored(second, false));
-    let zeros = (first.cells + second.cells).checked_sub(values.len())?;
-    if first.cells == 0 || second.cells == 0 || zeros < first_zeros || values.iter().any(|(value, _)| value.is_nan()) {
+    if first.cells == 0 || second.cells == 0 || has_nan(first) || has_nan(second) {
         return None;
     }
-    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-
-    let mut sums = TiedRanks::default();
-    let negative = values.partition_point(|(value, _)| *value < 0.0);
-    let (negative, positive) = values.split_at(negative);
-    let add_all = |sums: &mut TiedRanks, values: &[(f64, bool)]| {
-        for tied in values.chunk_by(|a, b| a.0 == b.0) {
-            sums.add(tied.len(), tied.iter().filter(|(_, is_first)| *is_first).count());
+    let cubed = |count: usize| (count as f64).powi(3) - count as f64;
+    let negative = second.values.partition_point(|value| *value < 0.0);
+    let mut statistic = zeros_first as f64 * (negative as f64 + zeros_second as f64 / 2.0);
+    let mut ties = second.ties + cubed(zeros_first + zeros_second);
+    let mut block = 0;
+    for run in first.values.chunk_by(|a, b| a == b) {
+        while second.values.get(block + BLOCK - 1).is_some_and(|last| *last < run[0]) {
+            block += BLOCK;
         }
-    };
-    add_all(&mut sums, negative);
-    sums.add(zeros, first_zeros);
-    add_all(&mut sums, positive);
-
+        let within = &second.values[block..second.values.len().min(block + BLOCK)];
+        let below = block + within.iter().map(|value| usize::from(*value < run[0])).sum::<usize>();
+        let equal = match second.values.get(below) {
+            Some(value) if *value == run[0] => second.values[below..].partition_point(|value| *value <= run[0]),
+            _ => 0,
+        };
+        let with_zeros = if run[0] > 0.0 { below + zeros_second } else { below };
+        statistic += run.len() as f64 * (with_zeros as f64 + equal as f64 / 2.0);
+        ties += cubed(run.len() + equal) - cubed(equal);
+    }
     let (n_first, n_second) = (first.cells as f64, second.cells as f64);
     let (all, pairs) = (n_first + n_second, n_first * n_second);
-    let statistic = sums.first_ranks - n_first * (n_first + 1.0) / 2.0;
-    let deviation = (pairs / 12.0 * (all + 1.0 - sums.ties / (all * (all - 1.0)))).sqrt();
+    let deviation = (pairs / 12.0 * (all + 1.0 - ties / (all * (all - 1.0)))).sqrt();
     let beyond = statistic.max(pairs - statistic) - pairs / 2.0 - 0.5;
     // Where all values are equal, there is no deviation, and nothing differs.
     let p_value = if deviation > 0.0 { (2.0 * Normal::standard().sf(beyond / deviation)).min(1.0) } else { 1.0 };
     Some(MannWhitney { statistic, p_value })
 }
 
-/// Sums over values in ascending order.
-#[derive(Default)]
-struct TiedRanks {
-    below: usize,
-    /// The sum of the ranks of the first group.
-    first_ranks: f64,
-    /// Σ (t³ − t).
-    ties: f64,
-}
-
-impl TiedRanks {
-    /// Adds `count` cells with the next larger value, of which some are of the first group.
-    fn add(&mut self, count: usize, of_first: usize) {
-        let tied = count as f64;
-        self.first_ranks += of_first as f64 * (self.below as f64 + (tied + 1.0) / 2.0);
-        self.ties += tied.powi(3) - tied;
-        self.below += count;
-    }
-}
-
-/// The change of a gene as pdex reports it: log₂ ((perturbed + ε) / (control + ε)), for means in units of counts; 0 if
-/// both are 0, and infinite if one is 0 and ε too.
-///
-/// cell-eval 0.8.2 sets ε to 0, pdex 10⁻⁹.
+/// The change of a gene as pdex reports it with ε = 0, as cell-eval asks for it: log₂ (perturbed / control), for means in units of
+/// counts; 0 if both are 0, and infinite if one is.
 #[must_use]
-pub fn log2_fold_change(perturbed: f64, control: f64, epsilon: f64) -> f64 {
-    let change = ((perturbed + epsilon) / (control + epsilon)).log2();
+pub fn log2_fold_change(perturbed: f64, control: f64) -> f64 {
+    let change = (perturbed / control).log2();
     if change.is_nan() { 0.0 } else { change }
 }
 
@@ -100,10 +76,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        cell_rows::{CellRows, GeneColumns},
+        ranks::mid_ranks,
+    };
 
-    fn test(first: &[f64], second: &[f64]) -> Option<MannWhitney> {
-        let group = |stored| SparseValues { stored, cells: 5 };
-        mann_whitney(group(first), group(second))
+    /// A column of these values and as many zeros as make up this number of cells.
+    fn columns(values: &[f32], cells: usize) -> GeneColumns {
+        let mut rows = CellRows::default();
+        values.iter().for_each(|value| rows.push(&[0], [*value]));
+        (values.len()..cells).for_each(|_| rows.push(&[], []));
+        GeneColumns::new(1, &[&rows])
+    }
+
+    fn test(first: &[f32], second: &[f32]) -> Option<MannWhitney> {
+        mann_whitney(columns(first, 5).gene(0), columns(second, 5).gene(0))
+    }
+
+    /// U and Σ (t³ − t) by ranking all cells.
+    fn ranked(first: &[f32], second: &[f32]) -> (f64, f64) {
+        let all: Vec<f64> = first.iter().chain(second).map(|value| f64::from(*value)).collect();
+        let ranks = mid_ranks(&all).expect("no value is NaN");
+        let count = first.len() as f64;
+        let mut sorted = all;
+        sorted.sort_by(f64::total_cmp);
+        let cubed = |run: &[f64]| (run.len() as f64).powi(3) - run.len() as f64;
+        let ties = sorted.chunk_by(|a, b| a == b).map(cubed).sum();
+        (ranks[..first.len()].iter().sum::<f64>() - count * (count + 1.0) / 2.0, ties)
     }
 
     /// The expected values are those of SciPy's `mannwhitneyu(method="asymptotic")`.
@@ -124,40 +123,37 @@ mod tests {
 
     #[test]
     fn a_group_without_cells_or_with_a_nan_has_no_test() {
-        let none = SparseValues { stored: &[], cells: 0 };
-        let some = SparseValues { stored: &[1.0], cells: 2 };
-        assert_eq!(mann_whitney(none, some), None);
-        assert_eq!(mann_whitney(SparseValues { stored: &[1.0, 2.0], cells: 1 }, some), None);
-        assert_eq!(mann_whitney(some, SparseValues { stored: &[1.0, 2.0, 3.0], cells: 2 }), None);
-        assert_eq!(test(&[f64::NAN], &[1.0]), None);
+        let some = columns(&[1.0], 2);
+        assert_eq!(mann_whitney(columns(&[], 0).gene(0), some.gene(0)), None);
+        assert_eq!(mann_whitney(SortedValues { values: &[1.0, 2.0], cells: 1, ties: 0.0 }, some.gene(0)), None);
+        assert_eq!(test(&[f32::NAN], &[1.0]), None);
+        assert_eq!(test(&[1.0], &[-f32::NAN, 1.0]), None);
     }
 
     #[test]
     fn a_gene_that_neither_group_expresses_does_not_change() {
-        assert_eq!(log2_fold_change(0.0, 0.0, 0.0), 0.0);
-        assert_eq!(log2_fold_change(4.0, 1.0, 0.0), 2.0);
-        assert_eq!(log2_fold_change(1.0, 0.0, 0.0), f64::INFINITY);
+        assert_eq!(log2_fold_change(0.0, 0.0), 0.0);
+        assert_eq!(log2_fold_change(4.0, 1.0), 2.0);
+        assert_eq!(log2_fold_change(1.0, 0.0), f64::INFINITY);
     }
 
     proptest! {
         #[test]
-        fn zeros_may_be_stored_or_left_out(
-            first in prop::collection::vec(0_u8..4, 1..30),
-            second in prop::collection::vec(0_u8..4, 1..30),
+        fn the_statistic_is_that_of_all_ranks(
+            first in prop::collection::vec(-2_i8..4, 1..30),
+            second in prop::collection::vec(-2_i8..4, 1..30),
         ) {
-            let dense = |values: &[u8]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
-            let sparse = |values: &[f64]| values.iter().copied().filter(|value| *value > 0.0).collect::<Vec<_>>();
-            let (first, second) = (dense(&first), dense(&second));
-            let with_zeros = mann_whitney(
-                SparseValues { stored: &first, cells: first.len() },
-                SparseValues { stored: &second, cells: second.len() },
-            );
-            let without = mann_whitney(
-                SparseValues { stored: &sparse(&first), cells: first.len() },
-                SparseValues { stored: &sparse(&second), cells: second.len() },
-            );
-            prop_assert_eq!(with_zeros, without);
-            prop_assert!(with_zeros.is_some_and(|found| (0.0..=1.0).contains(&found.p_value)));
+            let wide = |values: &[i8]| values.iter().map(|value| f32::from(*value)).collect::<Vec<_>>();
+            let (first, second) = (wide(&first), wide(&second));
+            let (of_first, of_second) = (columns(&first, first.len()), columns(&second, second.len()));
+            let found = mann_whitney(of_first.gene(0), of_second.gene(0)).expect("both groups have cells");
+            let (statistic, ties) = ranked(&first, &second);
+            prop_assert_eq!(found.statistic, statistic);
+            let (n, m) = (first.len() as f64, second.len() as f64);
+            let deviation = (n * m / 12.0 * (n + m + 1.0 - ties / ((n + m) * (n + m - 1.0)))).sqrt();
+            let beyond = statistic.max(n * m - statistic) - n * m / 2.0 - 0.5;
+            let p_value = if deviation > 0.0 { (2.0 * Normal::standard().sf(beyond / deviation)).min(1.0) } else { 1.0 };
+            prop_assert!((found.p_value - p_value).abs() < 1e-12);
         }
     }
 }

@@ -2,33 +2,34 @@
 
 use super::{differential::welch, false_discovery::adjusted, moments::MeanProfile};
 
-/// The test of a group against the rest, gene by gene.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RestTest {
-    /// The t statistic of each gene; 0 if the gene is the same everywhere.
-    pub statistic: Vec<f64>,
-    /// The two-sided p-value of each gene, [`adjusted`] for their number.
-    pub adjusted_p: Vec<f64>,
-}
-
-/// Welch's t-test of each gene between a group and the rest, in which the rest counts as no more cells than the group:
-/// t = (ȳ − r̄) / √((s²_y + s²_r) / n_y). This overestimates the noise, which is what scanpy's
+/// The t statistic of each gene between a group and the rest, in which the rest counts as no more cells than the group:
+/// t = (ȳ − r̄) / √((s²_y + s²_r) / n_y), or 0 if the gene is the same everywhere. This overestimates the noise, which is what scanpy's
 /// `rank_genes_groups(method="t-test_overestim_var", reference="rest")` does too.
 ///
 /// Undefined if one of the two has fewer than two cells.
 #[must_use]
-pub fn against_rest(group: &MeanProfile, rest: &MeanProfile) -> Option<RestTest> {
+pub fn rest_statistic(group: &MeanProfile, rest: &MeanProfile) -> Option<Vec<f64>> {
     let (variance, rest_variance) = (group.variance_unbiased()?, rest.variance_unbiased()?);
     let cells = group.cells as f64;
-    let (statistic, p_values): (Vec<f64>, Vec<f64>) = (0..group.mean.len())
-        .map(|gene| {
-            let change = group.mean[gene] - rest.mean[gene];
-            let (error, rest_error) = (variance[gene] / cells, rest_variance[gene] / cells);
-            let statistic = if change == 0.0 { 0.0 } else { change / (error + rest_error).sqrt() };
-            (statistic, welch(change, error, cells, rest_error, cells))
-        })
-        .unzip();
-    Some(RestTest { statistic, adjusted_p: adjusted(&p_values) })
+    let statistic = |gene: usize| {
+        let change = group.mean[gene] - rest.mean[gene];
+        if change == 0.0 { 0.0 } else { change / ((variance[gene] + rest_variance[gene]) / cells).sqrt() }
+    };
+    Some((0..group.mean.len()).map(statistic).collect())
+}
+
+/// The two-sided p-values of these statistics by Welch's t-test, [`adjusted`] for the number of genes.
+///
+/// Undefined if one of the two has fewer than two cells.
+#[must_use]
+pub fn rest_p_values(group: &MeanProfile, rest: &MeanProfile) -> Option<Vec<f64>> {
+    let (variance, rest_variance) = (group.variance_unbiased()?, rest.variance_unbiased()?);
+    let cells = group.cells as f64;
+    let p_value = |gene: usize| {
+        let change = group.mean[gene] - rest.mean[gene];
+        welch(change, variance[gene] / cells, cells, rest_variance[gene] / cells, cells)
+    };
+    Some(adjusted(&(0..group.mean.len()).map(p_value).collect::<Vec<f64>>()))
 }
 
 /// Weights of genes by how specific their change is: w = ((|t| − min |t|) / (max |t| − min |t|))², divided by their sum
@@ -87,10 +88,12 @@ mod tests {
         // Unbiased variances: 1, 1 and 0 of the group; 3, 0 and 0 of the rest.
         let of_group = group(4, &[3.0, 1.0, 0.5], &[0.75, 0.75, 0.0]);
         let rest = group(101, &[1.0, 1.0, 0.5], &[3.0 * 100.0 / 101.0, 0.0, 0.0]);
-        let test = against_rest(&of_group, &rest).expect("both have cells");
-        assert!((test.statistic[0] - 2.0).abs() < 1e-12, "{test:?}");
-        assert_eq!((test.statistic[1], test.statistic[2], test.adjusted_p[2]), (0.0, 0.0, 1.0));
-        assert_eq!(against_rest(&group(1, &[1.0], &[0.0]), &rest), None);
+        let statistic = rest_statistic(&of_group, &rest).expect("both have cells");
+        assert!((statistic[0] - 2.0).abs() < 1e-12, "{statistic:?}");
+        assert_eq!(statistic[1..], [0.0, 0.0]);
+        assert_eq!(rest_p_values(&of_group, &rest).map(|p_values| p_values[2]), Some(1.0));
+        let cell = group(1, &[1.0], &[0.0]);
+        assert_eq!((rest_statistic(&cell, &rest), rest_p_values(&cell, &rest)), (None, None));
     }
 
     #[test]

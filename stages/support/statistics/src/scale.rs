@@ -43,6 +43,12 @@ impl Scale {
         }
     }
 
+    /// The scale of a cell in tests of single genes: one of logarithms, for counts.
+    #[must_use]
+    pub fn of_tests(self) -> Self {
+        if self == Self::Pseudobulk { Self::LogNormalised } else { self }
+    }
+
     /// The scale of a cell as a point, for comparisons of cells.
     #[must_use]
     pub fn of_cells(self) -> CellScale {
