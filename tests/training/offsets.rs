@@ -40,6 +40,8 @@ fn before_it_learns_it_predicts_as_well_as_the_baselines_that_it_starts_from() {
     let home = home();
     let (single, pair) = (first(&home, false), first(&home, true));
     let held = [
+        ("shrinkage", format!("--hold-out condition={single},cell_type=type_1"), "linear"),
+        ("shrinkage", format!("--hold-out condition={pair}"), "additive"),
         ("additive", format!("--hold-out condition={single},cell_type=type_1"), "additive"),
         ("ridge", format!("--hold-out condition={single},cell_type=type_1"), "linear"),
         ("ridge", format!("--hold-out condition={pair}"), "additive"),
@@ -74,7 +76,7 @@ fn shifts_of_few_cells_are_known_to_be_noisy() {
 }
 
 #[test]
-fn what_was_trained_on_lies_at_no_distance_and_what_was_not_at_some() {
+fn what_was_trained_on_lies_nearer_than_what_was_not() {
     let home = home();
     let single = first(&home, false);
     home.json(&format!("train s.atlas --out m --hold-out condition={single},cell_type=type_1 {STILL}"));
@@ -83,8 +85,12 @@ fn what_was_trained_on_lies_at_no_distance_and_what_was_not_at_some() {
     let types = texts(&table, "cell_type");
     let distances = numbers(&table, "distance");
     assert!(types.contains(&"type_1".to_owned()) && types.contains(&"type_0".to_owned()));
+    let far = distances[types.iter().position(|cell_type| cell_type == "type_1").unwrap()];
     for (cell_type, distance) in types.iter().zip(distances) {
-        assert_eq!(distance > 0.0, cell_type == "type_1", "{cell_type} lies at {distance}");
+        assert!(
+            distance > 0.0 && (cell_type == "type_1" || distance < far),
+            "{cell_type} lies at {distance}, type_1 at {far}"
+        );
     }
 }
 
@@ -98,7 +104,7 @@ fn the_effect_of_a_dose_grows_from_nothing_through_that_of_trained_ones() {
         let sizes: Vec<f64> =
             curve["points"].as_array().unwrap().iter().map(|point| point["effect_size"].as_f64().unwrap()).collect();
         assert!(sizes[0] < 1e-3 && sizes.is_sorted(), "{sizes:?}");
-        assert!(sizes[4] < 2.0 * sizes[3], "an effect saturates: {sizes:?}");
+        assert!(sizes[4] < 3.0 / 0.9 * sizes[3], "an effect grows less than its dose: {sizes:?}");
     }
 }
 

@@ -1,19 +1,13 @@
 //! The end of the training pipeline: batches in, a model out.
 
 pub mod footprint;
+mod on_disk;
 pub mod pairing;
 mod steps;
 mod sums;
 mod times;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
 
 use model::{
     average::Average,
@@ -34,7 +28,7 @@ use schemas::{
     batch::{Position, Role, TrainingLength},
     config::{MonitoredScore, TrainingPlan},
     embedding_table::EmbeddingTable,
-    numbers::{checked, to_usize},
+    numbers::checked,
 };
 use serde::{Deserialize, Serialize};
 use stage::{
@@ -42,10 +36,15 @@ use stage::{
     batch::Batch,
     phase::{Phase, Phases},
 };
-use storage::disk::{DiskFile, check_room, write_atomically};
+use storage::disk::{DiskFile, check_room};
 use tch::{Device, Kind, Tensor};
 
-use self::{steps::engine, sums::LossTotals, times::RunClocks};
+use self::{
+    on_disk::{append_line, room_of, truncate_history},
+    steps::engine,
+    sums::LossTotals,
+    times::RunClocks,
+};
 use crate::{
     counterfactual::SMALLEST_SHARE,
     validation::{Validation, ValidationScores},
@@ -386,31 +385,4 @@ impl Sink for Trainer {
     fn suspend(mut self) -> Result<(), BoxError> {
         Ok(self.checkpoint()?)
     }
-}
-
-/// Bytes that the checkpoints and the model will take: weights, optimisers and the best weights so far, times
-/// the number of checkpoints that exist at the same time.
-fn room_of(learner: &Learner, resume: bool) -> u64 {
-    let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-    let state = learner.state_bytes();
-    let weights: u64 = learner.network.parameters.all().map(|(_, tensor)| bytes(tensor)).sum();
-    // Existing checkpoints are removed when new ones are written.
-    let checkpoints = if resume { 1 } else { 1 + checkpoint::KEPT as u64 };
-    checkpoints * (state + weights) + weights
-}
-
-fn append_line(path: &Path, report: &EpochReport) -> Result<()> {
-    let mut line = serde_json::to_vec(report).map_err(|error| Error::Bug(error.to_string()))?;
-    line.push(b'\n');
-    DiskFile::append_to(path)?.write_all(&line).map_err(Error::io("write", path))
-}
-
-/// Removes lines after those of the checkpoint: they come from a run that ended before its next checkpoint.
-fn truncate_history(path: &Path, lines: u64) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let kept: String = text.lines().take(to_usize(lines)).map(|line| format!("{line}\n")).collect();
-    write_atomically(path, kept.as_bytes())
 }

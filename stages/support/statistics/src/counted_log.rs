@@ -56,9 +56,10 @@ mod tests {
 
     #[test]
     fn both_are_those_of_the_definition() {
-        for (mean, scale) in [(1e-7, 1.0), (1e-3, 0.01), (0.05, 40.0), (0.4, 1.0), (3.7, 5.0), (20.0, 0.3), (99.0, 2.0)]
+        for (mean, scale) in
+            [(1e-7_f64, 1.0), (1e-3, 0.01), (0.05, 40.0), (0.4, 1.0), (3.7, 5.0), (20.0, 0.3), (99.0, 2.0)]
         {
-            let (mut chance, mut first, mut second) = ((-mean as f64).exp(), 0.0, 0.0);
+            let (mut chance, mut first, mut second) = ((-mean).exp(), 0.0, 0.0);
             for count in 1..4000_u32 {
                 chance *= mean / f64::from(count);
                 let logarithm = (scale * f64::from(count)).ln_1p();
