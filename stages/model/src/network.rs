@@ -190,6 +190,14 @@ impl Network {
         self.perturbations.fill(table, vocabulary);
     }
 
+    /// Shares the parameters of another network with the same settings, and what was estimated from them.
+    pub fn share(&mut self, other: &Self) {
+        self.parameters.share(&other.parameters);
+        if let (Some(own), Some(other)) = (&mut self.offset, &other.offset) {
+            own.share(other);
+        }
+    }
+
     /// Sets values measured on training cells: the offsets, and the initial dispersions.
     ///
     /// # Errors

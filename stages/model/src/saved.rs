@@ -157,7 +157,7 @@ impl Model {
         let genes = checked(self.card.genes.len(), "genes")?;
         let mut network =
             Network::new(&plan, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
-        network.parameters.share(&self.network.parameters);
+        network.share(&self.network);
         Ok(Self { path: self.path.clone(), card: self.card.clone(), network, scratch: self.scratch.clone() })
     }
 }

@@ -87,7 +87,7 @@ impl Offset {
         let shifts = parameters.statistic(SHIFTS, &[groups, genes], 0.0);
         let estimate = match model.offset {
             OffsetChoice::Shrinkage => {
-                ShiftSource::Shrunken(ShrunkenShifts::new(parameters, &layout, &shifts, contexts))
+                ShiftSource::Shrunken(ShrunkenShifts::new(parameters, &layout, [&controls, &shifts]))
             }
             _ => {
                 let names = to_i64(vocabulary.perturbations.len());
@@ -115,19 +115,25 @@ impl Offset {
         Ok(())
     }
 
+    /// Shares the estimate of another network, which has the same parameters.
+    pub fn share(&mut self, other: &Self) {
+        if let (ShiftSource::Shrunken(own), ShiftSource::Shrunken(other)) = (&mut self.estimate, &other.estimate) {
+            own.share(other);
+        }
+    }
+
     /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms: `[1, genes]`.
     pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let target = self.target(terms);
-        let share = 1.0 / real(target.stand_ins.len().max(1));
-        let controls: Weights = target.stand_ins.iter().map(|context| (*context, share)).collect();
-        let level = summed(&self.controls, &controls);
         match &self.estimate {
             ShiftSource::Weighted(weighted) => {
-                let level = level + weighted.shift(parts, &target);
+                let share = 1.0 / real(target.stand_ins.len().max(1));
+                let controls: Weights = target.stand_ins.iter().map(|context| (*context, share)).collect();
+                let level = summed(&self.controls, &controls) + weighted.shift(parts, &target);
                 if self.counts { level.expm1().maximum(&weighted.smallest()).log() } else { level }
             }
-            ShiftSource::Shrunken(shrunken) => shrunken.shifted(&level, parts, &target),
+            ShiftSource::Shrunken(shrunken) => shrunken.shifted(parts, &target),
         }
     }
 

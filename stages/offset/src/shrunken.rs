@@ -1,6 +1,6 @@
 //! Shifts of cells' logarithms, or of continuous values, by adaptive shrinkage of the measured ones.
 
-use std::cell::OnceCell;
+use std::sync::{Arc, OnceLock};
 
 use schemas::{
     Error, Result,
@@ -31,6 +31,8 @@ const LEVELS: &str = "offset.levels";
 #[derive(Debug)]
 pub(super) struct ShrunkenShifts {
     layout: OffsetLayout,
+    /// Control profile of each context, `[contexts, genes]`.
+    profiles: Tensor,
     /// Measured shift of each perturbed group, `[groups, genes]`.
     shifts: Tensor,
     /// Noise of each group's mean in units of the genes' variances, `[groups]`; 0 for a group without cells.
@@ -43,14 +45,16 @@ pub(super) struct ShrunkenShifts {
     variances: Tensor,
     libraries: Tensor,
     levels: Tensor,
-    /// Estimated on first use, after all fields above are filled in.
-    fitted: OnceCell<Fitted>,
+    /// Estimated on first use, after all fields above are filled in, once for all networks with the same parameters.
+    fitted: Arc<OnceLock<Fitted>>,
 }
 
 #[derive(Debug)]
 struct Fitted {
     /// `None` if nothing can be estimated: then nothing has an effect.
     estimator: Option<AdaptiveShrinkage>,
+    /// Control profile of each context, on the host.
+    profiles: Vec<Vec<f64>>,
     /// `None` for continuous values.
     shares: Option<LogShares>,
     library: f64,
@@ -59,10 +63,11 @@ struct Fitted {
 
 impl ShrunkenShifts {
     /// Shifts that are not filled in yet.
-    pub(super) fn new(parameters: &mut Parameters, layout: &OffsetLayout, shifts: &Tensor, contexts: i64) -> Self {
-        let [groups, genes] = shifts.size()[..] else { unreachable!("shifts are a matrix") };
+    pub(super) fn new(parameters: &mut Parameters, layout: &OffsetLayout, [profiles, shifts]: [&Tensor; 2]) -> Self {
+        let [contexts, groups, genes] = [profiles.size()[0], shifts.size()[0], shifts.size()[1]];
         Self {
             layout: layout.clone(),
+            profiles: profiles.shallow_clone(),
             shifts: shifts.shallow_clone(),
             noises: parameters.statistic(NOISES, &[groups], 0.0),
             controls: parameters.statistic(LOG_CONTROLS, &[contexts, genes], 0.0),
@@ -70,7 +75,7 @@ impl ShrunkenShifts {
             variances: parameters.statistic(VARIANCES, &[genes], 0.0),
             libraries: parameters.statistic(LIBRARY_SIZES, &[to_i64(LIBRARIES)], 0.0),
             levels: parameters.statistic(LEVELS, &[2], 0.0),
-            fitted: OnceCell::new(),
+            fitted: Arc::default(),
         }
     }
 
@@ -89,46 +94,46 @@ impl ShrunkenShifts {
             copy_into(&mut self.variances, &measured.variances);
             copy_into(&mut self.libraries, &measured.libraries);
         }
-        self.fitted = OnceCell::from(self.fit()?);
+        self.fitted = Arc::new(OnceLock::from(self.fit()?));
         Ok(())
+    }
+
+    /// Shares the estimate of another network, which has the same parameters.
+    pub(super) fn share(&mut self, other: &Self) {
+        self.fitted = Arc::clone(&other.fitted);
     }
 
     fn fitted(&self) -> &Fitted {
         // A saved model was fitted to the same numbers before it was saved.
-        self.fitted.get_or_init(|| {
-            self.fit().unwrap_or_else(|error| {
-                tracing::error!("the offset can't be estimated from the model's profiles: {error}");
-                Fitted { estimator: None, shares: None, library: 1.0, smallest: 1.0 }
-            })
-        })
+        self.fitted.get_or_init(|| self.fit().unwrap_or_else(|error| panic!("the profiles of the offset: {error}")))
     }
 
     fn fit(&self) -> Result<Fitted> {
         let [library, smallest] = numbers(&self.levels)?[..] else { unreachable!("two levels") };
         let measured = self.measured()?;
         let estimator = if measured.shifts.is_empty() { None } else { Some(AdaptiveShrinkage::fit(measured)?) };
-        Ok(Fitted { estimator, shares: LogShares::new(&numbers(&self.libraries)?), library, smallest })
+        let shares = LogShares::new(&numbers(&self.libraries)?);
+        Ok(Fitted { estimator, profiles: rows(&self.profiles)?, shares, library, smallest })
     }
 
     /// The shifts of contexts with controls. If no group has controls in its own context, all count with those that replace them.
     fn measured(&self) -> Result<MeasuredShifts> {
-        let [contexts, groups] = self.layout.sizes();
+        let [_, groups] = self.layout.sizes();
         let (noises, control_noises) = (numbers(&self.noises)?, numbers(&self.control_noises)?);
         let own = |row: usize| control_noises[self.layout.context_of(row)];
         let any_own = (0..groups).any(|row| own(row) > 0.0 && noises[row] > 0.0);
         let least = control_noises.iter().copied().filter(|noise| *noise > 0.0).fold(f64::INFINITY, f64::min);
-        let control = |context: usize| -> Result<Option<MeasuredControls>> {
-            let noise = if any_own { control_noises[context] } else { least };
-            let mean = |_| Ok(MeasuredControls { mean: row(&self.controls, context)?, noise });
-            (noise > 0.0 && noise.is_finite()).then_some(()).map(mean).transpose()
+        let control = |(mean, own): (Vec<f64>, &f64)| {
+            let noise = if any_own { *own } else { least };
+            (noise > 0.0 && noise.is_finite()).then_some(MeasuredControls { mean, noise })
         };
-        let controls = (0..contexts).map(control).collect::<Result<Vec<_>>>()?;
-        let known = |at: &usize| noises[*at] > 0.0 && controls[self.layout.context_of(*at)].is_some();
-        let shift = |at: usize| {
+        let controls: Vec<_> = rows(&self.controls)?.into_iter().zip(&control_noises).map(control).collect();
+        let known = |at: usize| noises[at] > 0.0 && controls[self.layout.context_of(at)].is_some();
+        let shift = |(at, shift): (usize, Vec<f64>)| {
             let (parts, context) = (dosed(&self.layout.rows[at].parts), self.layout.context_of(at));
-            Ok(MeasuredShift { parts, context, shift: row(&self.shifts, at)?, noise: noises[at] })
+            known(at).then(|| MeasuredShift { parts, context, shift, noise: noises[at] })
         };
-        let shifts = (0..groups).filter(known).map(shift).collect::<Result<Vec<_>>>()?;
+        let shifts = rows(&self.shifts)?.into_iter().enumerate().filter_map(shift).collect();
         Ok(MeasuredShifts { variances: numbers(&self.variances)?, controls, shifts })
     }
 
@@ -138,39 +143,49 @@ impl ShrunkenShifts {
     }
 
     fn estimate(&self, parts: &[(u32, f64)], target: &TargetContext) -> Vec<f64> {
-        let parts = dosed(parts);
-        let shift = self.fitted().estimator.as_ref().filter(|_| !parts.is_empty()).and_then(|estimator| {
-            let asked = ShiftTarget { parts: &parts, context: target.own.unwrap_or(usize::MAX) };
-            estimator.predict(&asked, 0..estimator.genes()).inspect_err(|error| tracing::error!("{error}")).ok()
-        });
+        let shift = self.asked(parts, target, |estimator, target| estimator.predict(target, 0..estimator.genes()));
         shift.map_or_else(|| vec![0.0; bounded(self.shifts.size()[1])], |estimate| estimate.shift)
     }
 
-    /// A control profile `[1, genes]` after the shift of parts at doses, as an offset of the decoder's output.
-    pub(super) fn shifted(&self, level: &Tensor, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
+    /// What the estimator answers; `None` for control, and if nothing could be estimated.
+    fn asked<T>(
+        &self,
+        parts: &[(u32, f64)],
+        target: &TargetContext,
+        ask: impl FnOnce(&AdaptiveShrinkage, &ShiftTarget) -> Result<T>,
+    ) -> Option<T> {
+        let parts = dosed(parts);
+        let estimator = self.fitted().estimator.as_ref().filter(|_| !parts.is_empty())?;
+        let target = ShiftTarget { parts: &parts, context: target.own.unwrap_or(usize::MAX) };
+        // The parts of a condition differ, and their doses are positive.
+        Some(ask(estimator, &target).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// The control profile of a context after the shift of parts at doses, as an offset of the decoder's output: `[1, genes]`.
+    pub(super) fn shifted(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
         let fitted = self.fitted();
-        let shift = self.estimate(parts, target);
-        let Some(shares) = &fitted.shares else {
-            return level + on_device(&shift, level.device()).to_kind(level.kind()).unsqueeze(0);
-        };
-        let mut values: Vec<f64> = numbers(level).unwrap_or_default();
-        for (value, shift) in values.iter_mut().zip(shift) {
+        let mut values = vec![0.0; bounded(self.shifts.size()[1])];
+        for context in &target.stand_ins {
+            let share = 1.0 / target.stand_ins.len() as f64;
+            values.iter_mut().zip(&fitted.profiles[*context]).for_each(|(value, level)| *value += share * level);
+        }
+        for (value, shift) in values.iter_mut().zip(self.estimate(parts, target)) {
+            let Some(shares) = &fitted.shares else {
+                *value += shift;
+                continue;
+            };
             let count = value.exp_m1().max(fitted.smallest);
             let moved = shares.expected(count / fitted.library) + shift;
             let count = if shift == 0.0 { count } else { (fitted.library * shares.share(moved)).max(fitted.smallest) };
             *value = count.ln();
         }
-        on_device(&values, level.device()).to_kind(level.kind()).unsqueeze(0)
+        on_device(&values, self.shifts.device()).to_kind(self.shifts.kind()).unsqueeze(0)
     }
 
     /// The expected error of a shift, a root mean square over genes: 0 for control.
     pub(super) fn uncertainty(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
-        let parts = dosed(parts);
-        let variance = self.fitted().estimator.as_ref().filter(|_| !parts.is_empty()).and_then(|estimator| {
-            let asked = ShiftTarget { parts: &parts, context: target.own.unwrap_or(usize::MAX) };
-            estimator.variance(&asked).inspect_err(|error| tracing::error!("{error}")).ok()
-        });
-        Tensor::from(variance.unwrap_or(0.0).sqrt()).to_kind(Kind::Double).to_device(self.shifts.device())
+        let variance = self.asked(parts, target, AdaptiveShrinkage::variance).unwrap_or(0.0);
+        on_device(&[variance.sqrt()], self.shifts.device()).view([])
     }
 }
 
@@ -186,6 +201,8 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     Vec::try_from(host).map_err(|error| Error::Bug(format!("a tensor has no numbers: {error}")))
 }
 
-fn row(matrix: &Tensor, at: usize) -> Result<Vec<f64>> {
-    numbers(&matrix.get(to_i64(at)))
+/// The rows of a matrix, copied to the host at once.
+fn rows(matrix: &Tensor) -> Result<Vec<Vec<f64>>> {
+    let genes = bounded::<usize>(matrix.size()[1]);
+    Ok(numbers(matrix)?.chunks_exact(genes.max(1)).map(<[f64]>::to_vec).collect())
 }

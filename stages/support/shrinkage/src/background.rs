@@ -47,7 +47,7 @@ impl Background {
     }
 
     /// The background of single perturbations, less what is `explained` (`genes × rows`) by their effects once these
-    /// are estimated. Without a context that has enough groups, there is none.
+    /// are estimated. There is none without a context that has enough groups, and where doses differ.
     ///
     /// # Errors
     /// Numbers that are not finite.
@@ -55,7 +55,9 @@ impl Background {
         let mut background = Self::none(shifts);
         let contexts: Vec<usize> =
             (0..shifts.contexts()).filter(|context| shifts.alone_in(*context).len() >= ENOUGH_GROUPS).collect();
-        if contexts.is_empty() {
+        // A response that all share grows with the dose, too: taken for constant, it would be predicted at any dose, and what is
+        // left of the shifts would follow another curve.
+        if contexts.is_empty() || shifts.has_doses() {
             return Ok(background);
         }
         let (means, noises): (Vec<_>, Vec<_>) =
@@ -89,9 +91,6 @@ impl Background {
             let mut own = background.own.column_mut(*context);
             own += beyond;
             background.control_noise[*context] = control_noise(at) * noises[at] / all;
-        }
-        for context in (0..shifts.contexts()).filter(|context| !contexts.contains(context)) {
-            background.own.column_mut(context).fill(0.0);
         }
         Ok(background)
     }

@@ -121,6 +121,11 @@ impl Shifts {
         (0..self.rows.len()).filter(here).collect()
     }
 
+    /// Whether some perturbation was given at several doses.
+    pub(crate) fn has_doses(&self) -> bool {
+        self.perturbations.iter().any(|of| PerturbationRows::vary(&of.all, |row| row.dose))
+    }
+
     /// The rows of combinations.
     pub(crate) fn combinations(&self) -> Vec<usize> {
         (0..self.rows.len()).filter(|row| self.rows[*row].is_combination()).collect()

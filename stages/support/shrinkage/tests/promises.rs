@@ -71,6 +71,40 @@ fn a_context_left_out_has_the_effect_that_all_others_share() {
 }
 
 #[test]
+fn a_shared_response_counts_once_in_a_context_with_few_perturbations_too() {
+    let mut drawn = Drawn::new(GENES, 3);
+    let shared = |gene: usize| effect(gene + 3) + effect(gene);
+    for context in 0..3 {
+        drawn.add(&[], context, 2_000, |_| 0.0);
+        let perturbations = if context == 0 { 2 } else { 12 };
+        for perturbation in 0..perturbations {
+            drawn.add(&single(perturbation), context, 100, shared);
+        }
+    }
+    let found = shift(&fitted(&drawn), &single(1), 0);
+    let truth: Vec<f64> = (0..GENES).map(shared).collect();
+    assert!(difference(&found, &truth) < 0.3 * root_mean_square(truth.into_iter()), "{found:?}");
+}
+
+#[test]
+fn far_below_and_far_beyond_trained_doses_a_response_that_all_share_follows_its_curve() {
+    let mut drawn = Drawn::new(GENES, 1);
+    drawn.add(&[], 0, 2_000, |_| 0.0);
+    let curve = |dose: f64| dose / (dose + 0.5);
+    for perturbation in 0..8 {
+        for dose in [0.1, 1.0, 10.0] {
+            drawn.add(&at_dose(perturbation, dose), 0, 200, |gene| effect(gene) * curve(dose));
+        }
+    }
+    let estimator = fitted(&drawn);
+    let full = root_mean_square((0..GENES).map(effect));
+    for dose in [1e-4, 0.03, 100.0] {
+        let size = root_mean_square(shift(&estimator, &at_dose(1, dose), 0).into_iter()) / full;
+        assert!((size - curve(dose)).abs() < 0.1, "dose {dose} has {size} of the full effect, not {}", curve(dose));
+    }
+}
+
+#[test]
 fn effects_add_up_in_combinations_and_parts_never_seen_alone_are_known() {
     let mut drawn = Drawn::new(GENES, 2);
     let of = |perturbation: usize| move |gene: usize| effect(gene + 7 * perturbation);

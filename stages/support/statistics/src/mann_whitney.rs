@@ -67,7 +67,8 @@ pub fn mann_whitney(first: SortedValues<'_>, second: SortedValues<'_>) -> Option
 /// counts; 0 if both are 0, and infinite if one is.
 #[must_use]
 pub fn log2_fold_change(perturbed: f64, control: f64) -> f64 {
-    let change = (perturbed / control).log2();
+    // The sum of no numbers is −0.
+    let change = (perturbed.abs() / control.abs()).log2();
     if change.is_nan() { 0.0 } else { change }
 }
 
@@ -134,7 +135,8 @@ mod tests {
     fn a_gene_that_neither_group_expresses_does_not_change() {
         assert_eq!(log2_fold_change(0.0, 0.0), 0.0);
         assert_eq!(log2_fold_change(4.0, 1.0), 2.0);
-        assert_eq!(log2_fold_change(1.0, 0.0), f64::INFINITY);
+        assert_eq!([0.0, -0.0].map(|none| log2_fold_change(1.0, none)), [f64::INFINITY; 2]);
+        assert_eq!([0.0, -0.0].map(|none| log2_fold_change(none, 1.0)), [f64::NEG_INFINITY; 2]);
     }
 
     proptest! {

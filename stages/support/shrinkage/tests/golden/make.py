@@ -28,6 +28,18 @@ def with_rare_shared_response(likelihoods, prior, strength, passes=25):
 estimator.em = with_rare_shared_response
 
 
+class Fit(estimator.Fit):
+    """The rows of a context with few groups have the shared response that is predicted for it, too."""
+
+    def background(self, *told):
+        super().background(*told)
+        alone = lambda context: ((self.ctx == context) & ~self.combo).sum()
+        if self.o["background"] and any(alone(context) >= 5 for context in self.a):
+            for context in self.a:
+                if alone(context) < 5:
+                    self.B[context] = self.M[context]
+
+
 class Training:
     """Cells that are drawn group by group, of which only sums are kept."""
 
@@ -61,7 +73,12 @@ class Training:
             S1={key(group): np.array(group["sums"][0]) for group in self.groups},
             S2={key(group): np.array(group["sums"][1]) for group in self.groups},
         )
-        fit = estimator.Fit(known, nullM=SHARED)
+        doses = {}
+        for group in self.groups:
+            for perturbation, dose in group["parts"]:
+                doses.setdefault(perturbation, set()).add(dose)
+        # Here doses and a shared response exclude each other.
+        fit = Fit(known, nullM=SHARED, background=all(len(of) == 1 for of in doses.values()))
         for target in self.targets:
             target["shift"] = [float(f"{value:.12g}") for value in fit.predict(*key(target))]
         fitted = {
