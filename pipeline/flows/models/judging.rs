@@ -300,7 +300,7 @@ fn converter_of(
 ) -> Result<RowConverter> {
     let source = rows.source();
     let path = &source.origin().path;
-    let is_partial = real.compared.chosen().len() < truth.atlas.genes().len();
+    let is_partial = rows.genes().count() < truth.atlas.genes().len();
     if values == PredictionScale::Counts && is_partial && real.scale != Scale::Log1p {
         let message = "it holds counts of some of the atlas's genes only, so the sums of its cells are unknown";
         return Err(Error::data(

@@ -70,8 +70,8 @@ pub struct Offset {
 /// The source of a target's shift.
 #[derive(Debug)]
 enum ShiftSource {
-    Weighted(WeightedShifts),
-    Shrunken(ShrunkenShifts),
+    Weighted(Box<WeightedShifts>),
+    Shrunken(Box<ShrunkenShifts>),
 }
 
 impl Offset {
@@ -87,12 +87,12 @@ impl Offset {
         let shifts = parameters.statistic(SHIFTS, &[groups, genes], 0.0);
         let estimate = match model.offset {
             OffsetChoice::Shrinkage => {
-                ShiftSource::Shrunken(ShrunkenShifts::new(parameters, &layout, [&controls, &shifts]))
+                ShiftSource::Shrunken(Box::new(ShrunkenShifts::new(parameters, &layout, [&controls, &shifts])))
             }
             _ => {
                 let names = to_i64(vocabulary.perturbations.len());
                 let profiles = [&controls, &shifts];
-                ShiftSource::Weighted(WeightedShifts::new(parameters, settings, &layout, names, profiles))
+                ShiftSource::Weighted(Box::new(WeightedShifts::new(parameters, settings, &layout, names, profiles)))
             }
         };
         Some(Self { layout, counts: model.recon_loss != ReconLoss::Gauss, controls, shifts, estimate })
