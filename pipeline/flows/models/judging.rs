@@ -338,11 +338,13 @@ fn check_scale(path: &Path, scale: Scale, evaluator: &Evaluator, predictions: &[
     let means = predictions.iter().filter_map(|one| evaluator.real_mean(one.group));
     let real: f64 = means.map(|mean| sum(&mut mean.iter().map(|value| f64::from(*value)))).sum();
     let ratio = predicted / real;
-    if scale == Scale::Values || !ratio.is_finite() || (1.0 / MOST_APART..MOST_APART).contains(&ratio) {
+    // A large number that is not a logarithm is infinite after it is undone.
+    if scale == Scale::Values || real == 0.0 || (1.0 / MOST_APART..MOST_APART).contains(&ratio) {
         return Ok(());
     }
+    let times = if ratio < 1e6 { format!("{ratio:.3} times") } else { "more than a million times".to_owned() };
     let message = format!(
-        "its means are {ratio:.3} times the real ones on the scale {scale}, logarithms undone: its numbers are on another scale"
+        "its means are {times} the real ones on the scale {scale}, logarithms undone: its numbers are on another scale"
     );
     let hint = "say which numbers these are: --values counts, or --values log1p_cp10k with --target-sum N if cells were scaled to another sum";
     Err(Error::data(path.display().to_string(), message, hint))

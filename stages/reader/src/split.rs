@@ -17,6 +17,7 @@ use schemas::{
     atlas::files,
     conditions::{CONTROL, ConditionTable},
     ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
+    quoting::unquoted,
 };
 
 pub use self::{folds::Folds, stored::training_cells};
@@ -120,7 +121,7 @@ impl Scheme {
             "random" => share().map(Self::Random),
             "combos" => share().map(Self::Combinations),
             "perturbations" => share().map(Self::Perturbations),
-            "leave-out" if !value.is_empty() => Ok(Self::LeaveOut(value.into())),
+            "leave-out" if !value.is_empty() => Ok(Self::LeaveOut(unquoted(value))),
             _ => Err(bad()),
         }
     }

@@ -171,6 +171,7 @@ fn genes_that_are_not_predicted_are_left_out_and_counted() {
         pointers.push(u32::try_from(genes.len()).unwrap());
     }
     let fewer = Chunk { expression: CsrRows::canonical(pointers, genes, values, 120).unwrap(), ..chunk };
+    screen.write("counts.h5ad", &screen.truth(|value, _| value));
     let screen = Screen { genes: screen.genes[..120].to_vec(), ..screen };
     screen.write("fewer.h5ad", &fewer);
     let ran = screen.home.run("--json judge fewer.h5ad --truth a.atlas");
@@ -179,6 +180,10 @@ fn genes_that_are_not_predicted_are_left_out_and_counted() {
     let mean = &judged["predictions"][0]["mean"];
     assert!((number(&mean["r2_mean"]) - 1.0).abs() < 1e-6, "the sums of cells are those over all genes: {mean}");
     assert!(number(&mean["e_distance"]).abs() < 1e-6, "{mean}");
+    // Counts of all genes have known sums, whatever the file beside them lacks.
+    let both = screen.judged("fewer.h5ad counts.h5ad");
+    let [of_fewer, of_counts] = [0, 1].map(|at| number(&both["predictions"][at]["mean"]["mse_delta"]));
+    assert!((of_fewer - of_counts).abs() < 1e-9, "{of_fewer} and {of_counts}");
 }
 
 #[test]
@@ -239,6 +244,8 @@ fn a_bad_prediction_is_refused_with_its_place() {
         &["in row", "NaN"],
     );
     refused("scale.h5ad", &screen.truth(|value, sum| 7.3 * log(value, sum)), &["times the real ones", "--values"]);
+    let unlogged = screen.truth(|value, sum| value / sum * 1e6);
+    refused("unlogged.h5ad", &unlogged, &["more than a million times the real ones", "--values"]);
     let mut unlabelled = truth.clone();
     set_column(&mut unlabelled, "condition", "drug", |_, value| value.into());
     refused("label.h5ad", &unlabelled, &["no column of perturbations", "--perturbation"]);

@@ -195,5 +195,6 @@ mod tests {
         for text in ["random:0.2", "leave-out:cell_type", "combos:0.3", "perturbations:0.1"] {
             assert_eq!(Scheme::parse(text).expect("a scheme").to_string(), text);
         }
+        assert_eq!(Scheme::parse("leave-out:\"a,b\"").expect("a scheme"), Scheme::LeaveOut("a,b".into()));
     }
 }
