@@ -291,7 +291,7 @@ fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Re
     })
 }
 
-/// What converts the rows of a file to the scale of the comparison.
+/// The converter of a file's rows to the scale of the comparison.
 fn converter_of(
     rows: &Arc<PredictedCells>,
     values: PredictionScale,

@@ -35,6 +35,7 @@ use schemas::{
     numbers::to_i64,
     vocabulary::{CovariateTerm, GroupCodes, Vocabulary},
 };
+use shrinkage::MOST_KERNELS;
 use tch::Tensor;
 use torch::{memory::on_device, parameters::Parameters};
 
@@ -47,7 +48,6 @@ use self::{
     shrunken::ShrunkenShifts,
     weighted::WeightedShifts,
 };
-use shrinkage::MOST_KERNELS;
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";

@@ -27,7 +27,7 @@ const LIBRARY_SIZES: &str = "offset.libraries";
 /// The library of the control profiles, and the smallest mean count of a gene in it.
 const LEVELS: &str = "offset.levels";
 
-/// What the estimator reads, and the estimator.
+/// The measurements that the estimator reads, and the estimator.
 #[derive(Debug)]
 pub(super) struct ShrunkenShifts {
     layout: OffsetLayout,
@@ -147,7 +147,7 @@ impl ShrunkenShifts {
         shift.map_or_else(|| vec![0.0; bounded(self.shifts.size()[1])], |estimate| estimate.shift)
     }
 
-    /// What the estimator answers; `None` for control, and if nothing could be estimated.
+    /// The estimator's answer; `None` for control, and if nothing could be estimated.
     fn asked<T>(
         &self,
         parts: &[(u32, f64)],

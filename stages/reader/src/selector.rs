@@ -156,7 +156,7 @@ impl Selector {
     }
 }
 
-/// What a key of a selector names.
+/// The column that a key of a selector names.
 #[derive(Clone, Copy, PartialEq)]
 enum KeyMeaning {
     /// The covariate with this index in the atlas.

@@ -51,7 +51,7 @@ struct VectorProducts {
     own: f64,
 }
 
-/// What is needed of a prediction.
+/// The parts of a prediction that are needed.
 struct PredictionProducts {
     /// The predicted change, centred; its product with the real one, and whether it varies.
     change: VectorProducts,

@@ -212,7 +212,7 @@ impl Split {
         if !path.parent().is_some_and(Path::exists) {
             return Err(unknown());
         }
-        // The list comes first: a file that it does not have is no damage.
+        // The list comes first: a file that it does not have is not damaged.
         let was_listed = SplitList::lock(atlas.path())?.remove(name)?;
         match path.exists() {
             true => remove_all(&path)?,
