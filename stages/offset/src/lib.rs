@@ -67,6 +67,15 @@ pub struct Offset {
     estimate: ShiftSource,
 }
 
+/// The offset of a target.
+#[derive(Debug)]
+pub struct TargetOffset {
+    /// The addition to the decoder's output, `[1, genes]`.
+    pub offset: Tensor,
+    /// The change by the offset of cells' ln(1 + 10,000 x / Σx), `[1, genes]`; `None` if it was estimated on another scale.
+    pub log_shift: Option<Tensor>,
+}
+
 /// The source of a target's shift.
 #[derive(Debug)]
 enum ShiftSource {
@@ -122,8 +131,8 @@ impl Offset {
         }
     }
 
-    /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms: `[1, genes]`.
-    pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
+    /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms.
+    pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> TargetOffset {
         let _no_grad = tch::no_grad_guard();
         let target = self.target(terms);
         match &self.estimate {
@@ -131,17 +140,10 @@ impl Offset {
                 let share = 1.0 / real(target.stand_ins.len().max(1));
                 let controls: Weights = target.stand_ins.iter().map(|context| (*context, share)).collect();
                 let level = summed(&self.controls, &controls) + weighted.shift(parts, &target);
-                if self.counts { level.expm1().maximum(&weighted.smallest()).log() } else { level }
+                let offset = if self.counts { level.expm1().maximum(&weighted.smallest()).log() } else { level };
+                TargetOffset { offset, log_shift: None }
             }
             ShiftSource::Shrunken(shrunken) => shrunken.shifted(parts, &target),
-        }
-    }
-
-    /// The change by the offset of cells' ln(1 + 10,000 x / Σx), `[1, genes]`; `None` if it was estimated on another scale.
-    pub fn log_shift(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Option<Tensor> {
-        match &self.estimate {
-            ShiftSource::Shrunken(shrunken) if self.counts => Some(shrunken.shift(parts, &self.target(terms))),
-            _ => None,
         }
     }
 
@@ -183,7 +185,7 @@ impl Offset {
             let row = match known.get(&key) {
                 Some(row) => *row,
                 None => {
-                    rows.push(self.of_terms(parts, &key.1));
+                    rows.push(self.of_terms(parts, &key.1).offset);
                     known.insert(key, rows.len() - 1);
                     rows.len() - 1
                 }

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use torch::{memory::on_device, parameters::Parameters};
 
 use super::{
-    copy_into,
+    TargetOffset, copy_into,
     layout::{OffsetLayout, is_control},
     log_shares::LogShares,
     profiles::{LIBRARIES, OffsetProfiles},
@@ -137,14 +137,10 @@ impl ShrunkenShifts {
         Ok(MeasuredShifts { variances: numbers(&self.variances)?, controls, shifts })
     }
 
-    /// The shift of parts at doses, `[1, genes]`: 0 for control.
-    pub(super) fn shift(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
-        on_device(&self.estimate(parts, target), self.shifts.device()).to_kind(self.shifts.kind()).unsqueeze(0)
-    }
-
+    /// The shift of parts at doses, a number for each gene: 0 for control.
     fn estimate(&self, parts: &[(u32, f64)], target: &TargetContext) -> Vec<f64> {
         let shift = self.asked(parts, target, |estimator, target| estimator.predict(target, 0..estimator.genes()));
-        shift.map_or_else(|| vec![0.0; bounded(self.shifts.size()[1])], |estimate| estimate.shift)
+        shift.unwrap_or_else(|| vec![0.0; bounded(self.shifts.size()[1])])
     }
 
     /// The estimator's answer; `None` for control, and if nothing could be estimated.
@@ -161,25 +157,27 @@ impl ShrunkenShifts {
         Some(ask(estimator, &target).unwrap_or_else(|error| panic!("{error}")))
     }
 
-    /// The control profile of a context after the shift of parts at doses, as an offset of the decoder's output: `[1, genes]`.
-    pub(super) fn shifted(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
+    /// The control profile of a context after the shift of parts at doses, as an offset of the decoder's output.
+    pub(super) fn shifted(&self, parts: &[(u32, f64)], target: &TargetContext) -> TargetOffset {
         let fitted = self.fitted();
         let mut values = vec![0.0; bounded(self.shifts.size()[1])];
         for context in &target.stand_ins {
             let share = 1.0 / target.stand_ins.len() as f64;
             values.iter_mut().zip(&fitted.profiles[*context]).for_each(|(value, level)| *value += share * level);
         }
-        for (value, shift) in values.iter_mut().zip(self.estimate(parts, target)) {
+        let estimate = self.estimate(parts, target);
+        for (value, shift) in values.iter_mut().zip(&estimate) {
             let Some(shares) = &fitted.shares else {
                 *value += shift;
                 continue;
             };
             let count = value.exp_m1().max(fitted.smallest);
             let moved = shares.expected(count / fitted.library) + shift;
-            let count = if shift == 0.0 { count } else { (fitted.library * shares.share(moved)).max(fitted.smallest) };
+            let count = if *shift == 0.0 { count } else { (fitted.library * shares.share(moved)).max(fitted.smallest) };
             *value = count.ln();
         }
-        on_device(&values, self.shifts.device()).to_kind(self.shifts.kind()).unsqueeze(0)
+        let row = |numbers: &[f64]| on_device(numbers, self.shifts.device()).to_kind(self.shifts.kind()).unsqueeze(0);
+        TargetOffset { offset: row(&values), log_shift: fitted.shares.is_some().then(|| row(&estimate)) }
     }
 
     /// The expected error of a shift, a root mean square over genes: 0 for control.

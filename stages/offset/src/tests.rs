@@ -205,7 +205,8 @@ fn shrunken(loss: ReconLoss) -> Offset {
 fn a_shift_is_kept_where_it_is_far_beyond_noise_and_all_but_vanishes_where_it_is_not() {
     let offset = shrunken(ReconLoss::Gauss);
     let terms = |context| [CovariateTerm::Value(context), CovariateTerm::Nothing];
-    let of = |parts: &[(u32, f64)], context| Vec::<f64>::try_from(offset.of_terms(parts, &terms(context)).view([-1]));
+    let of =
+        |parts: &[(u32, f64)], context| Vec::<f64>::try_from(offset.of_terms(parts, &terms(context)).offset.view([-1]));
     for context in [0, 1, 2] {
         let control = of(&[(CTRL, 1.0)], context).expect("it has numbers");
         assert!(control.iter().all(|value| (value - 1.0).abs() < 1e-9), "{control:?}");
@@ -223,9 +224,10 @@ fn a_shift_is_kept_where_it_is_far_beyond_noise_and_all_but_vanishes_where_it_is
 fn counts_start_where_their_expected_logarithm_is_shifted_by_the_estimate() {
     let offset = shrunken(ReconLoss::Nb);
     let terms = [CovariateTerm::Value(0), CovariateTerm::Nothing];
-    let means = |parts| Vec::<f64>::try_from(offset.of_terms(parts, &terms).exp().view([-1])).expect("it has numbers");
+    let means =
+        |parts| Vec::<f64>::try_from(offset.of_terms(parts, &terms).offset.exp().view([-1])).expect("it has numbers");
     let (control, shifted) = (means(&[(CTRL, 1.0)]), means(&[(A, 1.0)]));
-    let shift = offset.log_shift(&[(A, 1.0)], &terms).expect("it is of counts").double_value(&[0, 0]);
+    let shift = offset.of_terms(&[(A, 1.0)], &terms).log_shift.expect("it is of counts").double_value(&[0, 0]);
     let expected = |mean: f64| statistics::counted_log::expectation(mean, 10.0);
     close((control[0] - 1.0_f64.exp_m1()).abs(), 0.0);
     let change = expected(shifted[0]) - expected(control[0]);

@@ -33,8 +33,9 @@ impl TargetLatentTerms {
                 false => without_batch += row,
             }
         }
-        let offset = network.offset().map(|offset| offset.of_terms(&target.parts, &target.terms));
-        let log_shift = network.offset().and_then(|offset| offset.log_shift(&target.parts, &target.terms));
+        let of_target = network.offset().map(|offset| offset.of_terms(&target.parts, &target.terms));
+        let (offset, log_shift) = of_target.map(|of| (of.offset, of.log_shift)).unzip();
+        let log_shift = log_shift.flatten();
         Self { without_batch, batch, offset, log_shift }
     }
 

@@ -40,15 +40,6 @@ pub struct ShiftTarget<'a> {
     pub context: usize,
 }
 
-/// An estimated shift.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShiftEstimate {
-    /// The posterior mean of each gene's shift against the controls of the context, in the unit of the values.
-    pub shift: Vec<f64>,
-    /// Number of parts that training had in no context with controls: they contribute what all perturbations share.
-    pub unseen: usize,
-}
-
 /// Parameters fitted to all groups together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedParameters {
@@ -132,14 +123,15 @@ impl AdaptiveShrinkage {
         }
     }
 
-    /// The shift of a condition in a context, for a range of genes; ranges can be asked for in any order and on any
-    /// thread.
+    /// The posterior mean of each gene's shift against the controls of the context, in the unit of the values, for a range of genes.
+    /// A part that training had in no context with controls contributes what all perturbations share. Ranges can be asked
+    /// for in any order and on any thread.
     ///
     /// The shared response counts once a part, effects are summed, and a combination's sum is multiplied by the slope.
     ///
     /// # Errors
     /// No part, a perturbation twice, a dose that is not positive, and genes that there are not.
-    pub fn predict(&self, target: &ShiftTarget, genes: Range<usize>) -> Result<ShiftEstimate> {
+    pub fn predict(&self, target: &ShiftTarget, genes: Range<usize>) -> Result<Vec<f64>> {
         let parts = sorted_parts(target.parts)?;
         if genes.start > genes.end || genes.end > self.genes() {
             let message = format!("genes {} to {} are not among {}", genes.start, genes.end, self.genes());
@@ -154,13 +146,9 @@ impl AdaptiveShrinkage {
         };
         shift.iter_mut().for_each(|shared| *shared *= real(parts.len()));
         let times = if parts.len() > 1 { self.effects.combinations.slope } else { 1.0 };
-        let mut unseen = 0;
         for part in &parts {
             let found = process.shifts.perturbations.binary_search_by_key(&part.perturbation, |of| of.perturbation);
-            let Ok(perturbation) = found else {
-                unseen += 1;
-                continue;
-            };
+            let Ok(perturbation) = found else { continue };
             let place = EffectPlace { process, perturbation, dose: part.dose, context };
             self.effects.of_perturbations[perturbation].add_to(&mut shift, genes.start, times, &place);
         }
@@ -169,6 +157,6 @@ impl AdaptiveShrinkage {
         if shift.iter().any(|shift| !shift.is_finite()) {
             return Err(Error::Bug("an estimated shift is not finite".into()));
         }
-        Ok(ShiftEstimate { shift, unseen })
+        Ok(shift)
     }
 }

@@ -44,7 +44,7 @@
 //! };
 //! let estimator = AdaptiveShrinkage::fit(measured)?;
 //! let estimate = estimator.predict(&ShiftTarget { parts: &parts, context: 0 }, 0..2)?;
-//! assert!(estimate.shift[0].abs() < 0.02 && (estimate.shift[1] - 2.0).abs() < 0.02);
+//! assert!(estimate[0].abs() < 0.02 && (estimate[1] - 2.0).abs() < 0.02);
 //! # Ok::<(), schemas::Error>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -67,7 +67,7 @@ mod sums;
 
 pub use self::{
     choice::MOST_KERNELS,
-    estimator::{AdaptiveShrinkage, FittedParameters, ShiftEstimate, ShiftTarget},
+    estimator::{AdaptiveShrinkage, FittedParameters, ShiftTarget},
     measured::{DosedPart, MeasuredControls, MeasuredShift, MeasuredShifts},
     noise::GeneVariances,
     sums::CellSums,
