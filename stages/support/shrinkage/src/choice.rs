@@ -1,4 +1,4 @@
-//! Which scales effects have, and which kernels between contexts describe them.
+//! Which scales effects have, what doses have of their own, and which kernels between contexts describe effects.
 
 use schemas::Result;
 
@@ -12,9 +12,17 @@ use crate::{
 /// The kernel with which the scales are fitted, and with which effects are estimated where no perturbation was seen
 /// in two contexts.
 const USUAL_KERNEL: usize = 2;
-/// Numbers of perturbations that suffice for the scales, and for the kernels.
+/// Numbers of perturbations that suffice for the scales, for the kernels, and for doses.
 const ENOUGH_FOR_SCALES: usize = 60;
 const ENOUGH_FOR_KERNELS: usize = 50;
+const ENOUGH_FOR_DOSES: usize = 50;
+/// Shares ω and factors of the noise that are tried.
+const OWN_SHARES: [f64; 4] = [0.03, 0.15, 0.35, 0.7];
+const NOISE_FACTORS: [f64; 4] = [1.0, 1.4, 2.0, 3.0];
+/// The share where no perturbation has two rows in one context.
+const USUAL_OWN_SHARE: f64 = 0.15;
+/// The kernel between contexts by which doses are compared: of equals, a third of a context's own.
+const KERNEL_FOR_DOSES: usize = 3;
 /// From more perturbations than this, genes have shares of their own.
 const FEW_PERTURBATIONS: usize = 3;
 /// How many perturbations' worth of evidence speaks for a gene being as all genes are.
@@ -37,6 +45,54 @@ pub(crate) struct WeighedKernel {
     pub(crate) kernel: usize,
     /// Its weight; those of all kept kernels add up to 1.
     pub(crate) weight: f64,
+}
+
+/// Chooses ω and a factor of the noise of all rows: those with the largest marginal likelihood. Perturbations with
+/// several rows in one context are compared; without any, the noise stays as it is.
+///
+/// Returns the factor.
+///
+/// # Errors
+/// Numbers that are not finite.
+pub(crate) fn choose_doses(process: &mut Process, prior: &ScalePrior) -> Result<f64> {
+    let repeats = |rows: &[Exposure]| {
+        rows.iter().enumerate().any(|(at, row)| rows[..at].iter().any(|other| other.context == row.context))
+    };
+    let perturbations = &process.shifts.perturbations;
+    let compared = |at: &usize| perturbations[*at].has_doses() && repeats(&perturbations[*at].all);
+    let chosen: Vec<usize> = (0..perturbations.len()).filter(compared).collect();
+    if chosen.is_empty() {
+        process.doses.own = if process.doses.varies() { USUAL_OWN_SHARE } else { 0.0 };
+        return Ok(1.0);
+    }
+    let noise = process.shifts.noise.clone();
+    let mut best: Option<(f64, f64, f64)> = None;
+    for own in OWN_SHARES {
+        for factor in NOISE_FACTORS {
+            process.doses.own = own;
+            process.shifts.noise = noise.iter().map(|noise| noise * factor).collect();
+            let mut likelihoods = Vec::new();
+            for at in evenly_spaced(chosen.len(), ENOUGH_FOR_DOSES) {
+                let rows = &process.shifts.perturbations[chosen[at]].alone;
+                if rows.is_empty() {
+                    likelihoods.push(Likelihoods::new(Matrix::zeros(process.shifts.genes(), prior.scales.len())));
+                    continue;
+                }
+                let spectrum = process.spectrum(chosen[at], KERNEL_FOR_DOSES, rows)?;
+                let logarithms = spectrum.log_likelihoods(&prior.scales, &process.beyond_background(rows));
+                likelihoods.push(Likelihoods::new(logarithms));
+            }
+            let shares = shares(&likelihoods, &prior.ignorant, 1.0, 20);
+            let found = mean(likelihoods.iter().map(|genes| genes.mean_log(&shares)));
+            if best.is_none_or(|(most, ..)| found > most) {
+                best = Some((found, own, factor));
+            }
+        }
+    }
+    let (own, factor) = best.map_or((0.0, 1.0), |(_, own, factor)| (own, factor));
+    process.doses.own = own;
+    process.shifts.noise = noise.into_iter().map(|noise| noise * factor).collect();
+    Ok(factor)
 }
 
 /// Fits the shares of scales to all perturbations together, and then to each gene.

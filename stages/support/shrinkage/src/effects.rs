@@ -186,7 +186,8 @@ impl Effects {
                 beyond = beyond_sums(process, &sums, slope);
             }
             if pass == 0 {
-                process.background = Background::new(&process.shifts, prior, Some(&(&sums + &beyond)))?;
+                let explained = &sums + &beyond;
+                process.background = Background::new(&process.shifts, &process.amounts, prior, Some(&explained))?;
             }
         }
         let combinations = Combinations::new(process, prior, kernels[0], &sums, slope)?;

@@ -8,13 +8,12 @@ use crate::{
     background::Background,
     choice,
     contexts::candidates,
-    doses::{self, DoseKernel},
+    doses::DoseKernel,
     effects::{EffectPlace, Effects},
     mean,
     measured::{DosedPart, MeasuredShifts, refused, sorted_parts},
     mixture::ScalePrior,
     process::Process,
-    real,
     shifts::Shifts,
 };
 
@@ -45,7 +44,7 @@ pub struct ShiftTarget<'a> {
 pub struct FittedParameters {
     /// Weights of the kernels between contexts that were kept, descending.
     pub kernel_weights: Vec<f64>,
-    /// The half-effect dose of each perturbation seen at several doses, ascending by perturbation.
+    /// The half-effect dose of each perturbation, ascending by perturbation; empty where none was seen at several doses.
     pub half_effects: Vec<(u32, f64)>,
     /// The share of its effect that a dose has of its own.
     pub own_of_doses: f64,
@@ -68,11 +67,11 @@ impl AdaptiveShrinkage {
         let shifts = Shifts::new(&measured.in_order()?)?;
         let kernels = candidates(&shifts);
         let mut prior = ScalePrior::new(&shifts.values, &shifts.noise);
-        let background = Background::new(&shifts, &prior, None)?;
-        let curves = doses::curves(&shifts, &background);
-        let doses = DoseKernel { curves, own: 0.0 };
-        let mut process = Process { shifts, background, kernels, doses, misfit: 0.0 };
-        let noise_factor = doses::choose(&mut process, &prior)?;
+        let doses = DoseKernel::new(&shifts);
+        let amounts = doses.amounts(&shifts);
+        let background = Background::new(&shifts, &amounts, &prior, None)?;
+        let mut process = Process { shifts, background, kernels, doses, amounts, misfit: 0.0 };
+        let noise_factor = choice::choose_doses(&mut process, &prior)?;
         choice::fit_scales(&process, &mut prior)?;
         let weighed = choice::weigh_kernels(&process, &prior)?;
         let effects = Effects::fit(&mut process, &prior, &weighed)?;
@@ -90,12 +89,12 @@ impl AdaptiveShrinkage {
         let process = &self.process;
         let context = process.shifts.numbers.get(target.context).copied().flatten();
         let of_part = |part: &DosedPart| {
-            let found = process.shifts.perturbations.binary_search_by_key(&part.perturbation, |of| of.perturbation);
             let of_known = |perturbation: usize| {
                 let place = EffectPlace { process, perturbation, dose: part.dose, context };
                 self.effects.of_perturbations[perturbation].variance(&place)
             };
-            found.map_or_else(|_| self.effects.typical_square(process, context), of_known)
+            let known = process.shifts.number_of(part.perturbation);
+            known.map_or_else(|| self.effects.typical_square(process, context), of_known)
         };
         let beyond = if parts.len() > 1 && !self.effects.combinations.has_seen(&parts) { process.misfit } else { 0.0 };
         let in_variances = parts.iter().map(of_part).sum::<f64>() + beyond;
@@ -112,10 +111,10 @@ impl AdaptiveShrinkage {
     #[must_use]
     pub fn parameters(&self) -> FittedParameters {
         let process = &self.process;
-        let curves = process.shifts.perturbations.iter().zip(&process.doses.curves);
+        let halves = process.shifts.perturbations.iter().enumerate();
         FittedParameters {
             kernel_weights: self.kernel_weights.clone(),
-            half_effects: curves.filter_map(|(of, curve)| Some((of.perturbation, curve.as_ref()?.half))).collect(),
+            half_effects: halves.filter_map(|(at, of)| Some((of.perturbation, process.doses.half(at)?))).collect(),
             own_of_doses: process.doses.own,
             noise_factor: self.noise_factor,
             slope: self.effects.combinations.slope,
@@ -127,7 +126,8 @@ impl AdaptiveShrinkage {
     /// A part that training had in no context with controls contributes what all perturbations share. Ranges can be asked
     /// for in any order and on any thread.
     ///
-    /// The shared response counts once a part, effects are summed, and a combination's sum is multiplied by the slope.
+    /// The shared response counts once a part, as much as the part's dose has of the effect at its largest dose; effects
+    /// are summed, and a combination's sum is multiplied by the slope.
     ///
     /// # Errors
     /// No part, a perturbation twice, a dose that is not positive, and genes that there are not.
@@ -144,11 +144,13 @@ impl AdaptiveShrinkage {
             Some(context) => background.shared.column(context).rows_range(genes.clone()).iter().copied().collect(),
             None => background.elsewhere[genes.clone()].to_vec(),
         };
-        shift.iter_mut().for_each(|shared| *shared *= real(parts.len()));
+        let known = |part: &DosedPart| process.shifts.number_of(part.perturbation);
+        let amount = |part: &DosedPart| known(part).map_or(1.0, |known| process.doses.size(known, part.dose));
+        let amount: f64 = parts.iter().map(amount).sum();
+        shift.iter_mut().for_each(|shared| *shared *= amount);
         let times = if parts.len() > 1 { self.effects.combinations.slope } else { 1.0 };
         for part in &parts {
-            let found = process.shifts.perturbations.binary_search_by_key(&part.perturbation, |of| of.perturbation);
-            let Ok(perturbation) = found else { continue };
+            let Some(perturbation) = known(part) else { continue };
             let place = EffectPlace { process, perturbation, dose: part.dose, context };
             self.effects.of_perturbations[perturbation].add_to(&mut shift, genes.start, times, &place);
         }

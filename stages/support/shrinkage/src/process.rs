@@ -23,6 +23,8 @@ pub(crate) struct Process {
     pub(crate) kernels: Vec<ContextKernel>,
     /// The kernel between doses.
     pub(crate) doses: DoseKernel,
+    /// How much of the shared response each row has: the sum over its parts of their shares of the size at the largest dose.
+    pub(crate) amounts: Vec<f64>,
     /// Variance of combinations' rows beyond their noise (ν).
     pub(crate) misfit: f64,
 }
@@ -68,11 +70,11 @@ impl Process {
         Spectrum::new(&self.covariances(perturbation, kernel, rows, rows), noise)
     }
 
-    /// The background of a gene of a row: its context's, and for each further part the shared response again.
+    /// The background of a gene of a row: what is known of its controls' noise, and the shared response as often as the
+    /// row has it.
     pub(crate) fn background(&self, row: usize, gene: usize) -> f64 {
-        let at = &self.shifts.rows[row];
-        let further = real(at.parts.len() - 1);
-        self.background.own[(gene, at.context)] + further * self.background.shared[(gene, at.context)]
+        let at = (gene, self.shifts.rows[row].context);
+        self.background.of_controls[at] + self.amounts[row] * self.background.shared[at]
     }
 
     /// Rows less their background, `genes × rows`.

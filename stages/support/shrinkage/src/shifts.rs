@@ -47,6 +47,16 @@ pub(crate) struct PerturbationRows {
 }
 
 impl PerturbationRows {
+    /// Whether the perturbation was given at several doses.
+    pub(crate) fn has_doses(&self) -> bool {
+        Self::vary(&self.all, |row| row.dose)
+    }
+
+    /// The largest dose.
+    pub(crate) fn largest_dose(&self) -> f64 {
+        self.all.iter().fold(0.0, |top: f64, row| top.max(row.dose))
+    }
+
     /// Whether two of these rows differ in what `key` gives.
     pub(crate) fn vary<K: PartialEq>(rows: &[Exposure], key: impl Fn(&Exposure) -> K) -> bool {
         rows.iter().any(|row| key(row) != key(&rows[0]))
@@ -115,15 +125,15 @@ impl Shifts {
         self.control_noise.len()
     }
 
+    /// The number of a perturbation among those that have rows.
+    pub(crate) fn number_of(&self, perturbation: u32) -> Option<usize> {
+        self.perturbations.binary_search_by_key(&perturbation, |of| of.perturbation).ok()
+    }
+
     /// The rows of a context where one thing was done.
     pub(crate) fn alone_in(&self, context: usize) -> Vec<usize> {
         let here = |row: &usize| self.rows[*row].context == context && !self.rows[*row].is_combination();
         (0..self.rows.len()).filter(here).collect()
-    }
-
-    /// Whether some perturbation was given at several doses.
-    pub(crate) fn has_doses(&self) -> bool {
-        self.perturbations.iter().any(|of| PerturbationRows::vary(&of.all, |row| row.dose))
     }
 
     /// The rows of combinations.

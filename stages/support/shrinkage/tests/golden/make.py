@@ -14,30 +14,144 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import estimator
 
-# In this crate few genes have a shared response, with this strength; the prototype takes half of them, with 10.
-SHARED = 30.0
-mixed = estimator.em
-
-
-def with_rare_shared_response(likelihoods, prior, strength, passes=25):
-    if strength == SHARED:
-        prior = np.r_[0.99, np.full(len(prior) - 1, 0.01 / (len(prior) - 1))]
-    return mixed(likelihoods, prior, strength, passes)
-
-
-estimator.em = with_rare_shared_response
+# What this crate does in another way than the prototype: few genes have a shared response (the prototype expects half
+# of them, with a strength of 10), and it grows with the dose as effects do.
+FEW_GENES, STRENGTH = 0.01, 30.0
 
 
 class Fit(estimator.Fit):
-    """The rows of a context with few groups have the shared response that is predicted for it, too."""
+    """The prototype with this crate's shared response."""
 
-    def background(self, *told):
-        super().background(*told)
-        alone = lambda context: ((self.ctx == context) & ~self.combo).sum()
-        if self.o["background"] and any(alone(context) >= 5 for context in self.a):
-            for context in self.a:
-                if alone(context) < 5:
-                    self.B[context] = self.M[context]
+    def background(self, explained=None):
+        if explained is None:
+            self.curves()
+            self.amounts = np.array([sum(self.size(part) for part in key[0]) for key in self.keys])
+            self.known = np.zeros_like(self.B)
+        perturbations = {context: self.perturbation_means(context, explained) for context in self.a}
+        contexts = [context for context in self.a if len(perturbations[context]) >= 5]
+        if not contexts:
+            return
+        means, noises, controls = zip(*(self.context_mean(context, perturbations[context], explained) for context in contexts))
+        means, noises, controls = np.array(means), np.array(noises), np.array(controls)
+        of_controls = np.array([self.v0[context] for context in contexts])
+        kernel = 0.7 + 0.3 * np.eye(len(contexts))
+        scales = estimator.Scales(kernel, np.diag(noises + controls**2 * of_controls), means)
+        likelihoods = scales.loglik(self.lam)
+        others = len(self.lam) - 1
+        shares = estimator.em(likelihoods, np.r_[1 - FEW_GENES, np.full(others, FEW_GENES / others)], STRENGTH)
+        every = sorted(self.a)
+        between = np.array([[0.7 + 0.3 * (one == other) for other in contexts] for one in every])
+        for context, shared in zip(every, scales.mean(self.lam, estimator.resp(likelihoods, shares), between)):
+            self.M[context] = shared
+        for at, context in enumerate(contexts):
+            total = controls[at] ** 2 * of_controls[at] + noises[at]
+            self.known[context] = controls[at] * of_controls[at] / total * (means[at] - self.M[context])
+            self.vB[context] = of_controls[at] * noises[at] / total
+
+    def perturbation_means(self, context, explained):
+        found = {}
+        for row in np.flatnonzero((self.ctx == context) & ~self.combo & (self.amounts >= 0.01)):
+            found.setdefault(self.keys[row][0][0][0], []).append(row)
+        left = self.Y if explained is None else self.Y - explained
+        means = []
+        for rows in found.values():
+            weights = self.amounts[rows] / self.v[rows]
+            total = weights @ self.amounts[rows]
+            means.append((weights @ left[rows] / total, weights @ self.Y[rows] / total, 1 / total, weights.sum() / total))
+        return means
+
+    def context_mean(self, context, means, explained):
+        left, whole, noise, controls = map(np.array, zip(*means))
+        typical = np.median(np.maximum((left**2).mean(1) - noise - controls**2 * self.v0[context], 0))
+        weights = 1 / (noise + typical + 1e-12)
+        weights /= weights.sum()
+        mean = weights @ left
+        if explained is None:
+            of_mean = 1.1 * (weights**2 @ (left - mean) ** 2).mean()
+        else:
+            of_mean = 1.3 * (weights**2 @ noise) + 0.3 * (weights**2 @ (whole - mean) ** 2).mean()
+        return mean, of_mean, weights @ controls
+
+    def bg(self, rows):
+        rows = np.asarray(rows)
+        return self.known[self.ctx[rows]] + self.amounts[rows][:, None] * self.M[self.ctx[rows]]
+
+    def size(self, part):
+        perturbation, dose = part
+        return self.u[perturbation](np.array([dose]))[0]
+
+    def losses(self, name, halves):
+        """How badly each half-effect dose explains products of whole shifts; None with fewer than two products."""
+        rows = [row for row in self.rows[name] if not self.combo[row]]
+        doses = {row: dict(self.keys[row][0])[name] for row in rows}
+        pairs = [(one, other) for at, one in enumerate(rows) for other in rows[:at]]
+        pairs = [(a, b) for a, b in pairs if doses[a] != doses[b] and self.ctx[a] == self.ctx[b]]
+        if len(pairs) < 2:
+            return None
+        products = np.array([(self.Y[a] * self.Y[b]).mean() - self.v0[self.ctx[a]] for a, b in pairs])
+        scale, top = max(abs(products).max(), 1e-9), max(self.dose[name])
+        noise = (self.v[rows].mean() / scale) ** 2 / self.Y.shape[1] * 20 + 0.02**2
+        one, other = (np.array([doses[pair[side]] for pair in pairs]) for side in (0, 1))
+        found = []
+        for half in halves:
+            expected = estimator.hill(one, half, top) * estimator.hill(other, half, top)
+            slope = (expected * products / scale).sum() / (expected**2).sum()
+            found.append(((products / scale - slope * expected) ** 2).sum() / noise)
+        return np.array(found)
+
+    def curves(self):
+        """Half-effect doses; a perturbation with one dose follows the others."""
+        self.u, self.wd = {name: (lambda doses: np.ones(len(doses))) for name in self.names}, 0.0
+        self.several = [name for name in self.names if len(set(self.dose[name])) > 1]
+        if not self.several:
+            return
+        typical = np.median([dose for name in self.several for dose in self.dose[name]])
+        halves = typical * np.exp(np.linspace(np.log(1e-2), np.log(1e2), 25))
+        found = {name: self.losses(name, halves) for name in self.several}
+        found = {name: losses for name, losses in found.items() if losses is not None}
+        self.K = {}
+        for name in self.names:
+            half = typical
+            if found:
+                loss = found.get(name, 0) + 2 * sum(found.values()) / len(found)
+                weights = np.exp(-0.5 * (loss - loss.min()))
+                half = np.exp((weights * np.log(halves)).sum() / weights.sum())
+            self.K[name] = half
+            top = max(self.dose[name])
+            self.u[name] = lambda doses, half=half, top=top: estimator.hill(np.asarray(doses, float), half, top)
+
+    def doses(self):
+        """What a dose has of its own, and a factor of the noise, by likelihood."""
+        repeated = lambda name: any((self.ctx[self.rows[name]] == context).sum() > 1 for context in self.a)
+        chosen = [name for name in self.several if repeated(name)]
+        self.wd = 0.15 if self.several else 0.0
+        noise, best = self.v.copy(), None
+        for own in (0.03, 0.15, 0.35, 0.7) if chosen else ():
+            for factor in (1.0, 1.4, 2.0, 3.0):
+                self.wd, self.v, likelihoods = own, noise * factor, []
+                for name in chosen:
+                    rows = np.array([row for row in self.rows[name] if not self.combo[row]])
+                    if not len(rows):
+                        likelihoods.append(np.zeros((len(self.lam), self.Y.shape[1])))
+                        continue
+                    doses = np.array([dict(self.keys[row][0])[name] for row in rows])
+                    kernel = self.Kp(name, 3, self.ctx[rows], doses, self.ctx[rows], doses)
+                    likelihoods.append(estimator.Scales(kernel, self.D(rows), self.Y[rows] - self.bg(rows)).loglik(self.lam))
+                all_genes = np.concatenate(likelihoods, 1)
+                shares = estimator.em(all_genes, self.nul, 1.0, 20)
+                most = all_genes.max(0)
+                found = (most + np.log(shares @ np.exp(all_genes - most))).mean()
+                if best is None or found > best[0]:
+                    best = found, own, factor
+        if best:
+            _, self.wd, self.over = best
+            self.v = noise * self.over
+
+    def predict(self, parts, context):
+        shared, self.M[context] = self.M[context].copy(), 0.0
+        beyond = super().predict(parts, context)
+        self.M[context] = shared
+        return beyond + sum(self.size(part) for part in parts) * shared * self.s
 
 
 class Training:
@@ -73,12 +187,7 @@ class Training:
             S1={key(group): np.array(group["sums"][0]) for group in self.groups},
             S2={key(group): np.array(group["sums"][1]) for group in self.groups},
         )
-        doses = {}
-        for group in self.groups:
-            for perturbation, dose in group["parts"]:
-                doses.setdefault(perturbation, set()).add(dose)
-        # Here doses and a shared response exclude each other.
-        fit = Fit(known, nullM=SHARED, background=all(len(of) == 1 for of in doses.values()))
+        fit = Fit(known)
         for target in self.targets:
             target["shift"] = [float(f"{value:.12g}") for value in fit.predict(*key(target))]
         fitted = {
