@@ -6,7 +6,7 @@
 use std::f64::consts::LN_10;
 
 use crate::{
-    Matrix, mean, median, real,
+    mean, median, real,
     shifts::{PerturbationRows, Shifts},
 };
 

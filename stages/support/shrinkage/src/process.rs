@@ -8,7 +8,6 @@ use crate::{
     contexts::ContextKernel,
     doses::DoseKernel,
     mixture::Spectrum,
-    real,
     shifts::{Exposure, Shifts},
 };
 
