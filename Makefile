@@ -6,7 +6,7 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test test-features test-long lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory bench-judge gpu-check clean
+.PHONY: help setup build demo test test-features test-long lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory bench-judge bench-dev-loop gpu-check clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-predict-peers    our predicted cells compared with cpa-tools'; several GB and minutes"
 	@echo "make bench-memory    the figures of docs/memory.md; some minutes"
 	@echo "make bench-judge     predicted cells judged beside cell-eval (CELL_EVAL_PYTHON); some minutes, 2 GB, numpy and h5py"
+	@echo "make bench-dev-loop  seconds from one changed line to the end of its room's tests, for each room; half an hour"
 	@echo "make gpu-check       builds a package for a machine with a GPU (target/gpu-check), and runs it here as far as possible"
 
 setup:
@@ -83,6 +84,9 @@ bench-predict-peers: build
 
 bench-judge: build
 	@$(or $(PYTHON),python3) scripts/bench_judge.py $(RELEASE)/perturbine
+
+bench-dev-loop: setup
+	@CARGO="$(CARGO)" python3 scripts/dev_loop.py
 
 bench-memory: build
 	@python3 scripts/bench_memory.py $(RELEASE)/perturbine

@@ -39,16 +39,15 @@ VARIANTS = {
     "no offset": ("residual", "model.offset=none"),
     "reconstruction": ("residual", "train.objective=reconstruction"),
     "paired": ("residual", "train.objective=paired"),
-    "ridge 10": ("residual", "model.offset_ridge=10"),
     "random dispersion": ("residual", "model.dispersion_start=random"),
     "40 epochs": ("residual", "train.epochs=40"),
     "lr 2e-3": ("residual", "train.lr=2e-3"),
-    "as cpa, with offset": ("cpa", "model.offset=ridge model.output_deviation=0.001 model.perturbations_from_zero=true model.dispersion_start=moments"),
+    "as cpa, with offset": ("cpa", "model.offset=shrinkage model.output_deviation=0.001 model.perturbations_from_zero=true model.dispersion_start=moments"),
 }
 # What is run: data, scheme, scale, seeds, variants.
 RUNS = [
     ("kang", "leave-out:cell_type", "log1p", 5, ["residual", "kang", "cpa", "offset alone", "additive", "additive alone", "no offset", "reconstruction",
-                                                 "paired", "ridge 10", "random dispersion", "40 epochs", "lr 2e-3", "as cpa, with offset"]),
+                                                 "paired", "random dispersion", "40 epochs", "lr 2e-3", "as cpa, with offset"]),
     ("kang", "leave-out:cell_type", "pseudobulk", 5, ["residual", "kang", "offset alone"]),
     ("norman", "combos:0.2", "values", 5, ["residual", "cpa", "offset alone", "additive", "additive alone", "no offset"]),
     ("interactions", "combos:0.2", "log1p", 2, ["residual", "cpa", "offset alone", "additive", "40 epochs"]),

@@ -52,12 +52,12 @@ class Bag(nn.Module):
 
 
 class Offsets(nn.Module):
-    """What the decoder's output is added to: profiles of controls, and sums of trained shifts (docs/model.md)."""
+    """What is added to the decoder's output with `model.offset=additive`: profiles of controls, and sums of trained shifts (docs/model.md)."""
 
     def __init__(self, card):
         super().__init__()
         vocabulary, model = card["vocabulary"], card["config"]["model"]
-        self.additive, self.counts = model["offset"] == "additive", model["recon_loss"] != "gauss"
+        self.counts = model["recon_loss"] != "gauss"
         self.names = [covariate["name"] for covariate in vocabulary["covariates"]]
         self.kept = [at for at, name in enumerate(self.names) if name != vocabulary["batch"]]
         values = [covariate["values"] for covariate in vocabulary["covariates"]]
@@ -109,14 +109,6 @@ class Offsets(nn.Module):
         share = (here - low) / (high - low) if low < high else 1.0
         return {first: 1 - share, last: share}
 
-    def ridge_shares(self, seen, stand_ins):
-        a = self.controls.double()
-        profiles, wanted = a[seen], a[stand_ins].mean(0)
-        centre = profiles.mean(0)
-        kernel = (profiles - centre) @ (profiles - centre).T + self.chosen[0].double() * torch.eye(len(seen)).double()
-        weights = torch.linalg.solve(kernel, (profiles - centre) @ (wanted - centre))
-        return (weights + (1 - weights.sum()) / len(seen)).tolist()
-
     def of_combination(self, parts, own, stand_ins):
         """Weights of a combination that was trained somewhere, else none."""
         seen = {}
@@ -125,60 +117,12 @@ class Offsets(nn.Module):
                 seen.setdefault(context, []).append(row)
         if not seen:
             return None
-        if own in seen and (self.additive or own not in self.with_controls):
+        if own in seen:
             return self.at_doses(seen[own], parts)
         if self.with_controls & set(seen):
             seen = {context: rows for context, rows in seen.items() if context in self.with_controls}
-        contexts = sorted(seen)
-        counted = [context for context in contexts if context in stand_ins] or contexts
-        shares = [(context in counted) / len(counted) for context in contexts] if self.additive else self.ridge_shares(contexts, stand_ins)
-        return added(*((self.at_doses(seen[context], parts), share) for context, share in zip(contexts, shares)))
-
-    def directions(self):
-        """The mean direction of each single perturbation's shifts, at its largest dose in each context."""
-        largest = {}
-        for row, (parts, context) in enumerate(self.rows):
-            if len(parts) == 1:
-                kept = largest.get((parts[0][0], context))
-                if kept is None or self.rows[kept][0][0][1] < parts[0][1]:
-                    largest[parts[0][0], context] = row
-        sums = {}
-        for (code, _), row in largest.items():
-            sums[code] = sums.get(code, 0) + self.shifts[row].double()
-        return {code: total / total.norm().clamp_min(1e-30) for code, total in sums.items()}
-
-    def combined(self, parts, own, stand_ins):
-        """What trained conditions tell of one that was not trained; none where too few tell."""
-        penalty, weight, own_share = (float(number) for number in self.chosen[2:])
-        conditions = list(dict.fromkeys(condition for condition, _ in self.rows))
-        largest = {}
-        for condition in conditions:
-            for code, dose in condition:
-                largest[code] = max(dose, largest.get(code, dose))
-        if penalty <= 0 or any(code not in largest for code, _ in parts):
-            return None
-        shares = lambda parts: [(code, self.scale(code, largest[code], dose)) for code, dose in parts]
-        known, directions = [shares(condition) for condition in conditions], self.directions()
-        alike = lambda a, b: 1.0 if a == b else float(directions[a] @ directions[b]) if a in directions and b in directions else 0.0
-
-        def likeness(a, b):
-            shared = sum(x * y for code, x in a for other, y in b if code == other)
-            if len(a) != 2 or len(b) != 2 or weight <= 0:
-                return shared
-            (p, x), (q, y) = a
-            (r, z), (s, w) = b
-            pr, ps, qr, qs = alike(p, r), alike(p, s), alike(q, r), alike(q, s)
-            return shared + weight * ((pr * qs + ps * qr) / 2 + 0.3 * (pr + ps + qr + qs) / 4) * x * y * z * w
-
-        kernel = torch.tensor([[likeness(a, b) for b in known] for a in known]).double()
-        wanted = torch.tensor([likeness(shares(parts), other) for other in known]).double()
-        noise = torch.tensor([penalty + own_share * (len(condition) > 1) for condition in known]).double()
-        weights = torch.linalg.solve(kernel + noise.diag(), wanted).tolist()
-        return added(*((self.as_seen(condition, own, stand_ins), weight) for condition, weight in zip(conditions, weights)))
-
-    def as_seen(self, condition, own, stand_ins):
-        exact = [row for row, known in enumerate(self.rows) if known == (condition, own)]
-        return {exact[0]: 1.0} if exact else self.of_combination(condition, own, stand_ins) or {}
+        counted = [context for context in sorted(seen) if context in stand_ins] or sorted(seen)
+        return added(*((self.at_doses(seen[context], parts), 1 / len(counted)) for context in counted))
 
     def of_part(self, part, own, stand_ins):
         alone = lambda part: self.of_combination((part,), own, stand_ins)
@@ -202,13 +146,8 @@ class Offsets(nn.Module):
         own = self.contexts.index(context) if context in self.contexts else None
         shared = {at: sum(a == b for a, b in zip(self.contexts[at], context)) for at in self.with_controls}
         stand_ins = [own] if own in self.with_controls else [at for at in shared if shared[at] == max(shared.values())]
-        weights = {} if all(code == 1 for code, _ in parts) else None
-        if weights is None and (len(parts) == 1 or not self.additive):
-            weights = self.of_combination(parts, own, stand_ins)
-        if weights is None:
-            weights = self.combined(parts, own, stand_ins)
-        if weights is None:
-            weights = added(*((self.of_part(part, own, stand_ins), 1) for part in parts))
+        control = all(code == 1 for code, _ in parts)
+        weights = {} if control else added(*((self.of_part(part, own, stand_ins), 1) for part in parts))
         level = self.controls[stand_ins].mean(0) + sum(weight * self.shifts[row] for row, weight in weights.items())
         return torch.log(torch.expm1(level).clamp_min(float(self.chosen[1]))) if self.counts else level
 
@@ -262,8 +201,11 @@ class CPA(nn.Module):
         if width:
             self.pert_network.pert_transformation = nn.Linear(width, latent)
             self.pert_network.control_embedding = nn.Embedding(1, latent)
-        if model.get("offset", "none") != "none":
+        offset = model.get("offset", "none")
+        if offset == "additive":
             self.offset = Offsets(card)
+        elif offset != "none":
+            raise ValueError(f"this module has the offsets none and additive; the model was trained with {offset}")
         self.covars_embeddings = nn.ModuleDict(
             {covariate["name"]: nn.Embedding(len(covariate["values"]), latent) for covariate in vocabulary["covariates"]})
 

@@ -6,6 +6,7 @@ use schemas::{
     atlas::{BLOCK_ENTRY_BYTES, BLOCK_ROWS, files},
     ids::CellIndex,
 };
+use serde_json::Value;
 use stages::reader::atlas::Atlas;
 
 use crate::support::{
@@ -249,6 +250,22 @@ fn a_model_that_is_not_as_it_was_written() {
     home.json("ingest other.h5ad --out other.atlas");
     let message = home.refused(65, "predict m other.atlas --out p --to observed");
     says(&message, &["lacks 1 of the model's 60 genes", "G00060"]);
+}
+
+#[test]
+fn a_model_with_an_offset_that_is_gone() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    let path = home.path("m/model.json");
+    let mut card: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    card.as_object_mut().unwrap().remove("checksum");
+    card["config"]["model"]["offset_ridge"] = 0.0.into();
+    fs::write(&path, card.to_string()).unwrap();
+    home.json("predict m s.atlas --out p");
+    card["config"]["model"]["offset"] = "ridge".into();
+    fs::write(&path, card.to_string()).unwrap();
+    let message = home.refused(65, "predict m s.atlas --out q");
+    says(&message, &["m/model.json: the model was made with the offset `ridge`", "no longer has", "train it again"]);
+    assert!(!message.contains("damaged"), "{message}");
 }
 
 #[test]

@@ -43,8 +43,6 @@ fn before_it_learns_it_predicts_as_well_as_the_baselines_that_it_starts_from() {
         ("shrinkage", format!("--hold-out condition={single},cell_type=type_1"), "linear"),
         ("shrinkage", format!("--hold-out condition={pair}"), "additive"),
         ("additive", format!("--hold-out condition={single},cell_type=type_1"), "additive"),
-        ("ridge", format!("--hold-out condition={single},cell_type=type_1"), "linear"),
-        ("ridge", format!("--hold-out condition={pair}"), "additive"),
     ];
     for (at, (offset, hold_out, baseline)) in held.into_iter().enumerate() {
         home.json(&format!("train s.atlas --out m{at} {hold_out} {STILL} --set model.offset={offset}"));

@@ -46,9 +46,6 @@ pub enum OffsetChoice {
     /// The mean profile of the controls of a covariate combination, plus the sum of the shifts of single
     /// perturbations: as seen there, or else their mean over the other covariate combinations.
     Additive,
-    /// The same, but shifts are predicted from other covariate combinations by ridge regression on the control
-    /// profile, and trained combinations of perturbations have shifts of their own.
-    Ridge,
     /// A posterior mean: shifts of logarithms are shrunk by their noise, gene by gene, towards what contexts, doses and
     /// combinations share.
     Shrinkage,
@@ -132,11 +129,8 @@ pub struct ModelSettings {
     pub norm_decoder: Norm,
     /// Dropout in the decoder.
     pub dropout_rate_decoder: f64,
-    /// The offset of the decoder's output: `none`, `additive`, `ridge` or `shrinkage`.
+    /// The offset of the decoder's output: `none`, `additive` or `shrinkage`.
     pub offset: OffsetChoice,
-    /// How strongly a shift is shrunk towards its mean over covariate combinations; 0: chosen by leaving out each
-    /// one in turn.
-    pub offset_ridge: f64,
     /// Standard deviation of the initial weights of the decoder's last layer, whose bias starts at 0; 0: both are
     /// drawn uniformly, as in other layers.
     pub output_deviation: f64,
@@ -165,7 +159,6 @@ impl Default for ModelSettings {
             norm_decoder: Norm::Layer,
             dropout_rate_decoder: 0.1,
             offset: OffsetChoice::None,
-            offset_ridge: 0.0,
             output_deviation: 0.0,
             perturbations_from_zero: false,
             dispersion_start: DispersionStart::Random,

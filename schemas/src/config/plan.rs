@@ -72,7 +72,6 @@ impl Settings {
             ("train.lr_decay", train.lr_decay),
             ("train.mixup_alpha", train.mixup_alpha),
             ("train.gradient_clip_value", train.gradient_clip_value),
-            ("model.offset_ridge", model.offset_ridge),
             ("model.output_deviation", model.output_deviation),
         ];
         for (name, value) in amounts {

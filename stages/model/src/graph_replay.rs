@@ -21,10 +21,11 @@ use super::{
     backpressure::Backpressure,
     draws::StepDraws,
     input::Input,
-    launched::{self, Control, StepInput, StepNumbers},
+    launched::{self, StepInput},
     packed_batch::{PackedBatch, PackedLayout},
     schedule::Schedule,
     step::{Engine, Learner, StepLosses},
+    step_numbers::{Control, StepNumbers},
     transfer::{BatchBuffers, StepExtras, Streams},
 };
 

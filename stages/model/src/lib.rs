@@ -55,4 +55,5 @@ mod recomputed;
 pub mod saved;
 pub mod schedule;
 pub mod step;
+mod step_numbers;
 pub mod transfer;

@@ -22,7 +22,7 @@ use torch::{CudaEvent, memory::numbers_mut};
 
 use super::{
     input::{Cells, Input, widened},
-    launched::{Controls, StepNumbers},
+    step_numbers::{Controls, StepNumbers},
 };
 
 /// Alignment of the parts, enough for any number type.

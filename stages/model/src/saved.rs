@@ -21,6 +21,7 @@ use schemas::{
     vocabulary::Vocabulary,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use storage::{
     disk::{ScratchFolder, checksum_of, write_atomically},
     sealed::{sealed, unsealed},
@@ -165,19 +166,32 @@ impl Model {
 /// Reads the description of a model, without its weights.
 ///
 /// # Errors
-/// A folder that is not a model, or has another format version.
+/// A folder that is not a model, has another format version, or an offset that is gone.
 pub fn read_card(folder: &Path) -> Result<ModelCard> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "model" });
     }
     let path = folder.join(files::CARD);
     let text = fs::read_to_string(&path).map_err(|_| without_card(folder))?;
-    let card: ModelCard = unsealed(&text, &path)?;
+    let mut card: Value = unsealed(&text, &path)?;
+    refuse_ridge(&mut card, &path)?;
+    let card: ModelCard = serde_json::from_value(card).map_err(|error| Error::damaged(&path, error.to_string()))?;
     if card.format != FORMAT_VERSION {
         let message = format!("the model has format {}; this version reads {FORMAT_VERSION}", card.format);
         return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
     }
     Ok(card)
+}
+
+/// Refuses a model with the offset `ridge`, which is gone. Other cards of its time only have its penalty, which is removed.
+fn refuse_ridge(card: &mut Value, path: &Path) -> Result<()> {
+    let Some(model) = card.pointer_mut("/config/model").and_then(Value::as_object_mut) else { return Ok(()) };
+    if model.get("offset").is_some_and(|offset| offset == "ridge") {
+        let message = "the model was made with the offset `ridge`, which this version no longer has";
+        return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
+    }
+    model.remove("offset_ridge");
+    Ok(())
 }
 
 /// The error about a folder whose card can't be read.

@@ -17,8 +17,8 @@ use torch::{CudaEvent, CudaStream, synchronise};
 
 use super::{
     input::Input,
-    launched::{Controls, StepNumbers},
     packed_batch::{PackedBatch, PackedLayout},
+    step_numbers::{Controls, StepNumbers},
 };
 
 /// Slots per layout: one is filled while the batch in the other is used.

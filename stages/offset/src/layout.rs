@@ -4,7 +4,7 @@
 //! A *context* is a combination of covariate values, without the batch: the network learns batch effects, and
 //! predictions may be for any batch or none.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use schemas::vocabulary::Vocabulary;
 
@@ -14,22 +14,29 @@ const ANY_BATCH: u32 = 0;
 /// Contexts and groups, in the order in which they were trained.
 #[derive(Clone, Debug)]
 pub struct OffsetLayout {
-    pub(super) contexts: Vec<TrainedContext>,
+    contexts: Vec<TrainedContext>,
     context_at: HashMap<Vec<u32>, usize>,
     pub(super) rows: Vec<Row>,
     /// Rows of each combination, by its codes, ascending.
     pub(super) by_combination: HashMap<Vec<u32>, Vec<usize>>,
-    /// The largest trained dose of each perturbation.
-    pub(super) largest_doses: HashMap<u32, f64>,
     batch: Option<usize>,
 }
 
 /// Cells that share covariate values.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct TrainedContext {
+struct TrainedContext {
     /// Codes of the values.
     covariates: Vec<u32>,
-    pub(super) has_controls: bool,
+    has_controls: bool,
+}
+
+/// The context of a target.
+#[derive(Clone, Debug)]
+pub(super) struct TargetContext {
+    /// The trained context, if it is one.
+    pub(super) own: Option<usize>,
+    /// Contexts whose controls replace its own, with equal weights.
+    pub(super) stand_ins: Vec<usize>,
 }
 
 /// Cells of one condition in one context.
@@ -59,7 +66,6 @@ impl OffsetLayout {
             context_at: HashMap::new(),
             rows: Vec::new(),
             by_combination: HashMap::new(),
-            largest_doses: HashMap::new(),
             batch,
         };
         for group in &vocabulary.trained {
@@ -77,10 +83,6 @@ impl OffsetLayout {
                 continue;
             }
             let parts: Vec<(u32, f64)> = group.perturbations.iter().copied().zip(group.doses.iter().copied()).collect();
-            for (code, dose) in &parts {
-                let largest = layout.largest_doses.entry(*code).or_insert(*dose);
-                *largest = largest.max(*dose);
-            }
             let row = Row { parts, context };
             let of_combination = layout.by_combination.entry(group.perturbations.clone()).or_default();
             if !of_combination.iter().any(|at| layout.rows[*at] == row) {
@@ -127,23 +129,6 @@ impl OffsetLayout {
     /// Whether a context has its own controls.
     pub fn has_controls(&self, context: usize) -> bool {
         self.contexts[context].has_controls
-    }
-
-    /// The distinct conditions of perturbed groups.
-    pub(super) fn conditions(&self) -> Vec<Vec<(u32, f64)>> {
-        let mut seen = HashSet::new();
-        let bits = |row: &&Row| row.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>();
-        self.rows.iter().filter(|row| seen.insert(bits(row))).map(|row| row.parts.clone()).collect()
-    }
-
-    /// The contexts with the most perturbed groups, at most this many.
-    pub(super) fn largest_contexts(&self, most: usize) -> Vec<usize> {
-        let mut counts = vec![0_usize; self.contexts.len()];
-        self.rows.iter().for_each(|row| counts[row.context] += 1);
-        let mut order: Vec<usize> = (0..counts.len()).filter(|at| self.contexts[*at].has_controls).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(counts[*at]));
-        order.truncate(most);
-        order
     }
 
     /// The contexts whose controls are used for covariate values, with equal weights: the context itself or, if

@@ -1,9 +1,9 @@
 //! Offsets of the decoder's output: computed from mean profiles of training cells for a condition in a context.
 //!
-//! Every offset consists of a control profile and a shift: a weighted sum of measured shifts (`weighted`), or their posterior mean
+//! Every offset consists of a control profile and a shift: a sum of measured shifts (`additive`), or their posterior mean
 //! (`shrunken`). Profiles and shifts are measured in one pass over the training cells, and saved with the model. With a the
 //! control profile and Δ the shift, the mean of continuous values starts at a + Δ. For counts, a is on log(1 + counts in a library
-//! T). So is a weighted Δ, and logits start at ln max(exp(a + Δ) − 1, ε); a posterior mean is one of cells' normalised logarithms
+//! T). So is a sum Δ, and logits start at ln max(exp(a + Δ) − 1, ε); a posterior mean is one of cells' normalised logarithms
 //! (`log_shares`).
 //!
 //! ```
@@ -16,8 +16,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod combined;
-mod fit;
+mod additive;
+mod half_effects;
 mod layout;
 mod log_shares;
 mod profiles;
@@ -25,7 +25,6 @@ mod rule;
 mod shrunken;
 #[cfg(test)]
 mod tests;
-mod weighted;
 
 use std::collections::HashMap;
 
@@ -39,14 +38,10 @@ use shrinkage::MOST_KERNELS;
 use tch::Tensor;
 use torch::{memory::on_device, parameters::Parameters};
 
+use self::{additive::AdditiveShifts, layout::TargetContext, shrunken::ShrunkenShifts};
 pub use self::{
     layout::{GroupRole, OffsetLayout},
     profiles::{LIBRARIES, OffsetProfiles, ShrinkageProfiles},
-};
-use self::{
-    rule::{TargetContext, Weights, real},
-    shrunken::ShrunkenShifts,
-    weighted::WeightedShifts,
 };
 
 const CONTROLS: &str = "offset.controls";
@@ -59,7 +54,6 @@ const SMALLEST_SHARE: f64 = 0.01;
 #[derive(Debug)]
 pub struct Offset {
     layout: OffsetLayout,
-    counts: bool,
     /// Control profile of each context, `[contexts, genes]`.
     controls: Tensor,
     /// Shift of each perturbed group, `[groups, genes]`.
@@ -79,7 +73,7 @@ pub struct TargetOffset {
 /// The source of a target's shift.
 #[derive(Debug)]
 enum ShiftSource {
-    Weighted(Box<WeightedShifts>),
+    Additive(Box<AdditiveShifts>),
     Shrunken(Box<ShrunkenShifts>),
 }
 
@@ -94,17 +88,14 @@ impl Offset {
         let [contexts, groups] = layout.sizes().map(to_i64);
         let controls = parameters.statistic(CONTROLS, &[contexts, genes], 0.0);
         let shifts = parameters.statistic(SHIFTS, &[groups, genes], 0.0);
-        let estimate = match model.offset {
-            OffsetChoice::Shrinkage => {
-                ShiftSource::Shrunken(Box::new(ShrunkenShifts::new(parameters, &layout, [&controls, &shifts])))
-            }
-            _ => {
-                let names = to_i64(vocabulary.perturbations.len());
-                let profiles = [&controls, &shifts];
-                ShiftSource::Weighted(Box::new(WeightedShifts::new(parameters, settings, &layout, names, profiles)))
-            }
+        let profiles = [&controls, &shifts];
+        let estimate = if model.offset == OffsetChoice::Shrinkage {
+            ShiftSource::Shrunken(Box::new(ShrunkenShifts::new(parameters, &layout, profiles)))
+        } else {
+            let (counts, names) = (model.recon_loss != ReconLoss::Gauss, vocabulary.perturbations.len());
+            ShiftSource::Additive(Box::new(AdditiveShifts::new(parameters, &layout, counts, names, profiles)))
         };
-        Some(Self { layout, counts: model.recon_loss != ReconLoss::Gauss, controls, shifts, estimate })
+        Some(Self { layout, controls, shifts, estimate })
     }
 
     /// Stores the profiles, and chooses the free parameters.
@@ -116,7 +107,7 @@ impl Offset {
         copy_into(&mut self.controls, &profiles.controls);
         copy_into(&mut self.shifts, &profiles.shifts);
         match &mut self.estimate {
-            ShiftSource::Weighted(weighted) => weighted.fill(profiles),
+            ShiftSource::Additive(additive) => additive.fill(profiles),
             ShiftSource::Shrunken(shrunken) => shrunken.fill(profiles)?,
         }
         let [contexts, groups] = self.layout.sizes();
@@ -136,13 +127,7 @@ impl Offset {
         let _no_grad = tch::no_grad_guard();
         let target = self.target(terms);
         match &self.estimate {
-            ShiftSource::Weighted(weighted) => {
-                let share = 1.0 / real(target.stand_ins.len().max(1));
-                let controls: Weights = target.stand_ins.iter().map(|context| (*context, share)).collect();
-                let level = summed(&self.controls, &controls) + weighted.shift(parts, &target);
-                let offset = if self.counts { level.expm1().maximum(&weighted.smallest()).log() } else { level };
-                TargetOffset { offset, log_shift: None }
-            }
+            ShiftSource::Additive(additive) => additive.shifted(parts, &target),
             ShiftSource::Shrunken(shrunken) => shrunken.shifted(parts, &target),
         }
     }
@@ -151,7 +136,7 @@ impl Offset {
     pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
         let target = self.target(terms);
         match &self.estimate {
-            ShiftSource::Weighted(weighted) => weighted.uncertainty(parts, &target),
+            ShiftSource::Additive(additive) => additive.uncertainty(parts, &target),
             ShiftSource::Shrunken(shrunken) => shrunken.uncertainty(parts, &target),
         }
     }
@@ -206,16 +191,7 @@ fn copy_into(to: &mut Tensor, numbers: &[f32]) {
 
 /// The smallest mean count of a gene in the library of profiles.
 fn smallest_mean(profiles: &OffsetProfiles) -> f64 {
-    SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / real(profiles.genes.max(1)))
-}
-
-/// A weighted sum of a matrix's rows: `[1, genes]`.
-fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
-    let places: Vec<i64> = weights.keys().map(|row| to_i64(*row)).collect();
-    let weights: Vec<f64> = weights.values().copied().collect();
-    let (kind, device) = (rows.kind(), rows.device());
-    let weights = on_device(&weights, device).to_kind(kind).unsqueeze(0);
-    weights.matmul(&rows.index_select(0, &on_device(&places, device)))
+    SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / profiles.genes.max(1) as f64)
 }
 
 /// Offsets of the groups of an atlas, for look-up.

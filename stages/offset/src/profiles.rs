@@ -41,15 +41,8 @@ pub struct ShrinkageProfiles {
 pub const LIBRARIES: usize = 16;
 
 impl OffsetProfiles {
-    /// The control profile of a context.
-    #[must_use]
-    pub fn control(&self, context: usize) -> &[f32] {
-        &self.controls[context * self.genes..][..self.genes]
-    }
-
     /// The shift of a group.
-    #[must_use]
-    pub fn shift(&self, row: usize) -> &[f32] {
+    pub(super) fn shift(&self, row: usize) -> &[f32] {
         &self.shifts[row * self.genes..][..self.genes]
     }
 }

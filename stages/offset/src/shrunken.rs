@@ -12,10 +12,9 @@ use torch::{memory::on_device, parameters::Parameters};
 
 use super::{
     TargetOffset, copy_into,
-    layout::{OffsetLayout, is_control},
+    layout::{OffsetLayout, TargetContext, is_control},
     log_shares::LogShares,
     profiles::{LIBRARIES, OffsetProfiles},
-    rule::TargetContext,
     smallest_mean,
 };
 

@@ -3,11 +3,7 @@
 use schemas::{conditions::Covariate, config::ModelSettings, vocabulary::TrainedGroup};
 use tch::{Device, Kind};
 
-use super::{
-    combined::{GaussianProcess, KernelParameters},
-    rule::OffsetRule,
-    *,
-};
+use super::{half_effects::half_effects, rule::AdditiveRule, *};
 
 const CTRL: u32 = 1;
 const A: u32 = 2;
@@ -34,24 +30,15 @@ fn vocabulary(groups: &[(&[(u32, f64)], &str)]) -> Vocabulary {
     }
 }
 
-/// A rule with controls of three contexts at 0, 1 and 3 of the only gene in which they differ.
-fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> OffsetRule {
+/// A rule with controls of three contexts, and half of the drug's effect at 0.5.
+fn rule(groups: &[(&[(u32, f64)], &str)]) -> AdditiveRule {
     let controls: [(&[(u32, f64)], &str); 3] = [(&[], "x"), (&[], "y"), (&[], "z")];
     let layout = OffsetLayout::from_vocabulary(&vocabulary(&[&controls, groups].concat()));
-    let level = [0.0, 1.0, 3.0];
-    let products = level.iter().flat_map(|a| level.map(|b| a * b)).collect();
-    OffsetRule {
-        layout,
-        additive,
-        ridge,
-        half_effects: vec![None, None, None, None, Some(0.5)],
-        products,
-        combined: None,
-    }
+    AdditiveRule { layout, half_effects: vec![None, None, None, None, Some(0.5)] }
 }
 
 /// The shift of a target in a context, if row `n` was trained to shift by `shifts[n]`.
-fn shift(rule: &OffsetRule, parts: &[(u32, f64)], context: u32, shifts: &[f64]) -> f64 {
+fn shift(rule: &AdditiveRule, parts: &[(u32, f64)], context: u32, shifts: &[f64]) -> f64 {
     let own = rule.layout.context(&[context, 0]);
     let stand_ins = own.map_or_else(Vec::new, |own| rule.layout.stand_ins_of(own));
     rule.shift(parts, &TargetContext { own, stand_ins }).into_iter().map(|(row, weight)| weight * shifts[row]).sum()
@@ -63,7 +50,7 @@ fn close(a: f64, b: f64) {
 
 #[test]
 fn additive_takes_what_was_seen_in_the_context_or_else_the_mean_of_the_others() {
-    let rule = rule(&[(&[(A, 1.0)], "x"), (&[(A, 1.0)], "y"), (&[(B, 1.0)], "x")], true, 0.0);
+    let rule = rule(&[(&[(A, 1.0)], "x"), (&[(A, 1.0)], "y"), (&[(B, 1.0)], "x")]);
     close(shift(&rule, &[(A, 1.0)], 0, &[1.0, 3.0, 10.0]), 1.0);
     close(shift(&rule, &[(A, 1.0)], 2, &[1.0, 3.0, 10.0]), 2.0);
     close(shift(&rule, &[(A, 1.0), (B, 1.0)], 1, &[1.0, 3.0, 10.0]), 13.0);
@@ -71,32 +58,22 @@ fn additive_takes_what_was_seen_in_the_context_or_else_the_mean_of_the_others() 
 }
 
 #[test]
-fn a_ridge_without_a_penalty_follows_the_control_profile_and_a_strong_one_is_the_mean() {
-    let groups: [(&[(u32, f64)], &str); 2] = [(&[(A, 1.0)], "x"), (&[(A, 1.0)], "y")];
-    close(shift(&rule(&groups, false, 1e-12), &[(A, 1.0)], 2, &[1.0, 3.0]), 7.0);
-    close(shift(&rule(&groups, false, 1e15), &[(A, 1.0)], 2, &[1.0, 3.0]), 2.0);
-    close(shift(&rule(&groups, false, 1e-12), &[(A, 1.0)], 1, &[1.0, 3.0]), 3.0);
-}
-
-#[test]
-fn a_combination_that_was_trained_elsewhere_has_a_shift_of_its_own_with_ridge_alone() {
-    let groups: [(&[(u32, f64)], &str); 5] =
-        [(&[(A, 1.0)], "x"), (&[(B, 1.0)], "x"), (&[(A, 1.0)], "y"), (&[(B, 1.0)], "y"), (&[(A, 1.0), (B, 1.0)], "x")];
+fn a_combination_that_was_trained_elsewhere_is_still_the_sum_of_its_parts() {
     let both = [(A, 1.0), (B, 1.0)];
-    close(shift(&rule(&groups, false, 1e15), &both, 1, &[1.0, 2.0, 1.0, 2.0, 7.0]), 7.0);
-    close(shift(&rule(&groups, true, 0.0), &both, 1, &[1.0, 2.0, 1.0, 2.0, 7.0]), 3.0);
+    let rule = rule(&[(&[(A, 1.0)], "x"), (&[(B, 1.0)], "x"), (&both, "x"), (&[(A, 1.0)], "y"), (&[(B, 1.0)], "y")]);
+    close(shift(&rule, &both, 1, &[1.0, 2.0, 7.0, 1.0, 2.0]), 3.0);
 }
 
 #[test]
 fn what_was_trained_in_combinations_alone_has_what_they_show_beyond_their_other_parts() {
-    let rule = rule(&[(&[(A, 1.0)], "x"), (&[(A, 1.0), (B, 1.0)], "x")], true, 0.0);
+    let rule = rule(&[(&[(A, 1.0)], "x"), (&[(A, 1.0), (B, 1.0)], "x")]);
     close(shift(&rule, &[(B, 1.0)], 0, &[1.0, 5.0]), 4.0);
     close(shift(&rule, &[(DRUG, 1.0)], 0, &[1.0, 5.0]), 1.0);
 }
 
 #[test]
 fn doses_are_interpolated_between_trained_ones_and_saturate_beyond_them() {
-    let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")], true, 0.0);
+    let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")]);
     let effect = |dose: f64| dose / (dose + 0.5);
     // Row n has the effect of its dose; so do all doses between, below and above.
     for dose in [0.1, 0.5, 0.7, 1.2, 1.5, 4.5] {
@@ -105,8 +82,8 @@ fn doses_are_interpolated_between_trained_ones_and_saturate_beyond_them() {
 }
 
 #[test]
-fn what_lies_beyond_trained_doses_is_told_by_all_of_them() {
-    let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")], true, 0.0);
+fn beyond_trained_doses_all_of_them_count() {
+    let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")]);
     let effect = |dose: f64| dose / (dose + 0.5);
     let [low, high] = [0.5, 1.5].map(effect);
     // The lower dose has twice the effect expected from the higher one.
@@ -116,7 +93,7 @@ fn what_lies_beyond_trained_doses_is_told_by_all_of_them() {
 
 #[test]
 fn nothing_is_known_of_how_an_effect_goes_on_where_one_dose_was_trained() {
-    let rule = rule(&[(&[(A, 1.0)], "x")], true, 0.0);
+    let rule = rule(&[(&[(A, 1.0)], "x")]);
     close(shift(&rule, &[(A, 3.0)], 0, &[2.0]), 2.0);
     close(shift(&rule, &[(A, 0.0)], 0, &[2.0]), 0.0);
 }
@@ -132,21 +109,6 @@ fn a_context_without_controls_has_those_that_share_most_covariate_values() {
     assert_eq!(layout.stand_ins_of(2), [1]);
     assert_eq!(layout.stand_ins(&[None, None, Some(0)]), [0]);
     assert_eq!(layout.stand_ins(&[None, None, None]), [0, 1]);
-}
-
-#[test]
-fn the_penalty_is_the_one_with_which_each_context_is_told_best_from_the_others() {
-    let groups: [(&[(u32, f64)], &str); 3] = [(&[(A, 1.0)], "x"), (&[(A, 1.0)], "y"), (&[(A, 1.0)], "z")];
-    let layout = rule(&groups, false, 0.0).layout;
-    let profiles = |shifts: [f32; 3]| OffsetProfiles {
-        genes: 1,
-        controls: vec![0.0, 1.0, 3.0],
-        shifts: shifts.into(),
-        ..OffsetProfiles::default()
-    };
-    // A shift that follows the control profile, and one that is unrelated to it.
-    let [follows, even] = [[1.0, 2.0, 4.0], [2.0, 1.0, 2.0]].map(|shifts| fit::ridge(&layout, &profiles(shifts)));
-    assert!(follows * 100.0 < even, "{follows} {even}");
 }
 
 #[test]
@@ -237,75 +199,10 @@ fn counts_start_where_their_expected_logarithm_is_shifted_by_the_estimate() {
 #[test]
 fn the_dose_of_half_an_effect_is_found_from_three_doses() {
     let groups: [(&[(u32, f64)], &str); 3] = [(&[(DRUG, 0.1)], "x"), (&[(DRUG, 0.3)], "x"), (&[(DRUG, 1.0)], "x")];
-    let layout = rule(&groups, true, 0.0).layout;
+    let layout = rule(&groups).layout;
     let shifts: Vec<f32> = [0.1_f32, 0.3, 1.0].iter().map(|dose| 2.0 * dose / (dose + 0.3)).collect();
     let profiles = OffsetProfiles { genes: 1, controls: vec![0.0; 3], shifts, ..OffsetProfiles::default() };
-    let halves = fit::half_effects(&layout, &profiles, 5);
+    let halves = half_effects(&layout, &profiles, 5);
     assert_eq!(halves[DRUG as usize], Some(0.3));
     assert_eq!(halves[A as usize], None);
-}
-
-/// A context with single perturbations, each of which shifts its own gene and the gene of its kind (even or odd), and pairs.
-fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (OffsetRule, Vec<Vec<f32>>) {
-    let singles = 2..10_u32;
-    let mut vocabulary = vocabulary(&[(&[], "x")]);
-    vocabulary.perturbations = (0..10).map(|code| format!("P{code}")).collect();
-    let conditions: Vec<Vec<u32>> =
-        singles.map(|code| vec![code]).chain(pairs.iter().map(|pair| pair.to_vec())).collect();
-    vocabulary.trained.extend(conditions.iter().map(|codes| TrainedGroup {
-        perturbations: codes.clone(),
-        doses: vec![1.0; codes.len()],
-        covariates: vec!["x".into(), "one".into()],
-        cells: 10,
-    }));
-    let layout = OffsetLayout::from_vocabulary(&vocabulary);
-    let shift = |codes: &Vec<u32>| {
-        let mut shift = vec![0.0_f32; 13];
-        for code in codes {
-            shift[*code as usize] += 0.5;
-            shift[usize::from(code % 2 == 0)] += 1.0;
-        }
-        if let [a, b] = codes[..] {
-            shift[12] += beyond([a, b]);
-        }
-        shift
-    };
-    let shifts = conditions.iter().map(shift).collect();
-    let rule =
-        OffsetRule { layout, additive: false, ridge: 1.0, half_effects: vec![], products: vec![1.0], combined: None };
-    (rule, shifts)
-}
-
-/// The prediction for a pair in this setting: the shift of the pair's last gene, and of its first part's own
-/// gene.
-fn predicted_pair((rule, shifts): (OffsetRule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
-    let row = |at: usize| shifts[at].clone();
-    let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
-    let combined =
-        GaussianProcess::new(&rule.layout, conditions, KernelParameters::USUAL, &row).expect("few conditions");
-    let all = Tensor::from_slice(&shifts.concat()).view([i64::try_from(shifts.len()).expect("few"), 13]);
-    let combined = combined.fitted(&[all.to_kind(Kind::Double)]);
-    let rule = OffsetRule { combined: Some(combined), ..rule };
-    let weights = rule.shift(&pair.map(|code| (code, 1.0)), &TargetContext { own: Some(0), stand_ins: vec![0] });
-    [12, pair[0] as usize].map(|gene| weights.iter().map(|(row, weight)| weight * f64::from(shifts[*row][gene])).sum())
-}
-
-#[test]
-fn what_pairs_do_beyond_the_sum_is_told_from_pairs_that_resemble_them() {
-    let pairs: Vec<[u32; 2]> =
-        (2..10).flat_map(|a| (a + 1..10).map(move |b| [a, b])).filter(|pair| *pair != [2, 4]).collect();
-    // Pairs of the even kind have an interaction that others don't have.
-    let [beyond, own] =
-        predicted_pair(world(&pairs, |[a, b]| if a % 2 == 0 && b % 2 == 0 { 2.0 } else { 0.0 }), [2, 4]);
-    assert!((1.2..2.8).contains(&beyond) && (0.4..0.6).contains(&own), "{beyond} {own}");
-    let [nothing, own] = predicted_pair(world(&pairs, |_| 0.0), [2, 4]);
-    assert!(nothing.abs() < 1e-6 && (0.45..0.55).contains(&own), "{nothing} {own}");
-}
-
-#[test]
-fn a_few_combinations_with_effects_of_their_own_leave_others_the_sum_of_single_shifts() {
-    let [beyond, own] =
-        predicted_pair(world(&[[2, 3], [4, 5], [6, 7]], |[a, _]| if a == 4 { -9.0 } else { 6.0 }), [3, 4]);
-    assert!(beyond.abs() < 2.0, "what one pair has of its own is not told of another: {beyond}");
-    assert!((0.4..0.6).contains(&own), "{own}");
 }

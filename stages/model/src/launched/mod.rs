@@ -12,7 +12,6 @@
 mod adam;
 mod chain;
 mod classifiers;
-mod controls;
 mod product;
 
 use device_kernels::{
@@ -23,7 +22,6 @@ use device_kernels::{
 use schemas::config::Doser;
 use tch::Tensor;
 
-pub(super) use self::controls::{Control, Controls, StepNumbers};
 use self::{
     chain::{DeviceDropoutSeeds, DropoutPass, LaunchedForwardPass},
     product::OutputLayer,
@@ -39,6 +37,7 @@ use super::{
     network::Network,
     schedule::Schedule,
     step::{Learner, StepLosses},
+    step_numbers::{Control, Controls},
 };
 
 /// The inputs of a step: a batch, and the other inputs from the host, all on the device.

@@ -1,7 +1,7 @@
 use device_kernels::mixing::Mixing;
 
 use super::*;
-use crate::{launched::Control, schedule::Schedule};
+use crate::{schedule::Schedule, step_numbers::Control};
 
 fn labels() -> Labels {
     let perturbations = CsMatI::<f32, u32>::new((3, 5), vec![0, 1, 3, 4], vec![2, 3, 4, 1], vec![0.5, 1.5, 2.5, 1.0]);
