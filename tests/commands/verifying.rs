@@ -153,6 +153,18 @@ fn the_split_of_a_model_is_verified_with_it() {
 }
 
 #[test]
+fn a_file_that_is_missing_from_a_model_is_named() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    for file in ["config.toml", "genes.txt", "history.jsonl"] {
+        fs::remove_file(home.copy(&home.path("m"), "gone").join(file)).unwrap();
+        let (code, damages) = verified(&home, "gone");
+        assert_eq!((code, damages.len()), (65, 1), "{damages:?}");
+        assert_eq!((&damages[0]["file"], &damages[0]["what"]), (&file.into(), &"it is missing".into()));
+        fs::remove_dir_all(home.path("gone")).unwrap();
+    }
+}
+
+#[test]
 fn the_split_of_an_older_model_has_to_be_there_and_to_be_readable() {
     let home = Home::with_model("condition=G00034,dose=0.5");
     forget_the_checksum_of_the_split(&home.path("m/model.json"));

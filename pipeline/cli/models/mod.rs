@@ -163,11 +163,23 @@ pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
         let model = saved::is_one(path).then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
         let mut all: Vec<Damage> = model.iter().map(|error| found(files::CARD.into(), error)).collect();
         all.extend(damage_of_split(path).map(|error| found(files::SPLIT.into(), &error)));
+        all.extend(missing_files(path));
         for (checkpoint, error) in checkpoint::verify(&checkpoints)? {
             all.push(found(checkpoint.display().to_string(), &error));
         }
         Ok(all)
     })
+}
+
+/// The files that a finished model of this program has, and that are not there.
+fn missing_files(path: &Path) -> Vec<Damage> {
+    // Imported models were trained on no atlas of ours, and have fewer files.
+    if saved::read_card(path).is_ok_and(|card| card.atlas.is_empty()) || !saved::is_one(path) {
+        return Vec::new();
+    }
+    let missing = |file: &&str| !path.join(file).exists();
+    let damage = |file: &str| Damage { file: file.into(), block: None, what: "it is missing".into() };
+    [files::CONFIG, files::GENES, files::HISTORY].iter().filter(missing).map(|file| damage(file)).collect()
 }
 
 /// The damage to a model's split; none if the model's card has no checksum of it.

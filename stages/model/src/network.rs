@@ -117,7 +117,7 @@ impl Network {
         });
         let covariates = covariates.collect();
         let batch = vocabulary.batch_at();
-        let offset = Offset::new(p, settings, genes, vocabulary);
+        let offset = Offset::new(p, settings, genes, vocabulary, perturbations.given());
         Self { genes, latent, encoder, perturbations, covariates, batch, decoder, offset, parameters }
     }
 

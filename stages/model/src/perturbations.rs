@@ -89,6 +89,14 @@ impl Perturbations {
         Self { embedding, names, response: DoseScaling::new(parameters, settings, names) }
     }
 
+    /// The rows of a given table by code, trained names first, `[vocabulary and unseen, width]`; those of padding and of control are 0.
+    pub(super) fn given(&self) -> Option<&Tensor> {
+        match &self.embedding {
+            Embedding::Free(_) => None,
+            Embedding::Projected { rows, .. } => Some(rows),
+        }
+    }
+
     /// Fills in the rows of a table. Each column is centred over the trained perturbations, then the table is scaled by one
     /// number to a mean square of 1, so that fingerprints and gene embeddings start on the same scale.
     pub(super) fn fill(&mut self, table: &EmbeddingTable, vocabulary: &Vocabulary) {

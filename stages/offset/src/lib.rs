@@ -78,8 +78,15 @@ enum ShiftSource {
 }
 
 impl Offset {
-    /// Offsets that are not filled in yet; `None` if the settings don't enable them.
-    pub fn new(parameters: &mut Parameters, settings: &Settings, genes: i64, vocabulary: &Vocabulary) -> Option<Self> {
+    /// Offsets that are not filled in yet; `None` if the settings don't enable them. `embeddings` are given rows of perturbations
+    /// by code, `[codes, width]`, filled in before the offsets are.
+    pub fn new(
+        parameters: &mut Parameters,
+        settings: &Settings,
+        genes: i64,
+        vocabulary: &Vocabulary,
+        embeddings: Option<&Tensor>,
+    ) -> Option<Self> {
         let model = &settings.model;
         if model.offset == OffsetChoice::None {
             return None;
@@ -90,7 +97,7 @@ impl Offset {
         let shifts = parameters.statistic(SHIFTS, &[groups, genes], 0.0);
         let profiles = [&controls, &shifts];
         let estimate = if model.offset == OffsetChoice::Shrinkage {
-            ShiftSource::Shrunken(Box::new(ShrunkenShifts::new(parameters, &layout, profiles)))
+            ShiftSource::Shrunken(Box::new(ShrunkenShifts::new(parameters, &layout, profiles, embeddings)))
         } else {
             let (counts, names) = (model.recon_loss != ReconLoss::Gauss, vocabulary.perturbations.len());
             ShiftSource::Additive(Box::new(AdditiveShifts::new(parameters, &layout, counts, names, profiles)))
@@ -237,8 +244,9 @@ pub fn offset_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) 
         return genes * (8 * slots + 4 * (contexts + groups)).max(training);
     }
     // Sums of logarithms and of their squares too; then, for each group, six numbers while shrinkage is fitted, and one for each
-    // kernel between contexts that is kept.
+    // kernel between contexts that is kept; for given embeddings, three for each perturbation.
     let kernels = if contexts > 1 { MOST_KERNELS } else { 1 };
-    let fitting = 8 * (6 + kernels) * (contexts + groups);
+    let embedded = if vocabulary.embedding_width.is_some() { vocabulary.perturbations.len() } else { 0 };
+    let fitting = 8 * ((6 + kernels) * (contexts + groups) + 3 * embedded);
     genes * (24 * slots + 4 * (contexts + groups)).max(training + fitting)
 }

@@ -1,6 +1,9 @@
 //! Shifts of cells' logarithms, or of continuous values, by adaptive shrinkage of the measured ones.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use schemas::{
     Error, Result,
@@ -18,6 +21,8 @@ use super::{
     smallest_mean,
 };
 
+/// The code of the first perturbation, after padding and control.
+const FIRST_PERTURBATION: usize = 2;
 const NOISES: &str = "offset.noises";
 const LOG_CONTROLS: &str = "offset.log_controls";
 const CONTROL_NOISES: &str = "offset.control_noises";
@@ -44,6 +49,8 @@ pub(super) struct ShrunkenShifts {
     variances: Tensor,
     libraries: Tensor,
     levels: Tensor,
+    /// Given rows of perturbations by code, `[codes, width]`.
+    embeddings: Option<Tensor>,
     /// Estimated on first use, after all fields above are filled in, once for all networks with the same parameters.
     fitted: Arc<OnceLock<Fitted>>,
 }
@@ -62,7 +69,12 @@ struct Fitted {
 
 impl ShrunkenShifts {
     /// Shifts that are not filled in yet.
-    pub(super) fn new(parameters: &mut Parameters, layout: &OffsetLayout, [profiles, shifts]: [&Tensor; 2]) -> Self {
+    pub(super) fn new(
+        parameters: &mut Parameters,
+        layout: &OffsetLayout,
+        [profiles, shifts]: [&Tensor; 2],
+        embeddings: Option<&Tensor>,
+    ) -> Self {
         let [contexts, groups, genes] = [profiles.size()[0], shifts.size()[0], shifts.size()[1]];
         Self {
             layout: layout.clone(),
@@ -74,6 +86,7 @@ impl ShrunkenShifts {
             variances: parameters.statistic(VARIANCES, &[genes], 0.0),
             libraries: parameters.statistic(LIBRARY_SIZES, &[to_i64(LIBRARIES)], 0.0),
             levels: parameters.statistic(LEVELS, &[2], 0.0),
+            embeddings: embeddings.map(Tensor::shallow_clone),
             fitted: Arc::default(),
         }
     }
@@ -110,7 +123,10 @@ impl ShrunkenShifts {
     fn fit(&self) -> Result<Fitted> {
         let [library, smallest] = numbers(&self.levels)?[..] else { unreachable!("two levels") };
         let measured = self.measured()?;
-        let estimator = if measured.shifts.is_empty() { None } else { Some(AdaptiveShrinkage::fit(measured)?) };
+        let estimator = match measured.shifts.is_empty() {
+            true => None,
+            false => Some(AdaptiveShrinkage::fit_with_vectors(measured, &self.vectors()?)?),
+        };
         let shares = LogShares::new(&numbers(&self.libraries)?);
         Ok(Fitted { estimator, profiles: rows(&self.profiles)?, shares, library, smallest })
     }
@@ -134,6 +150,12 @@ impl ShrunkenShifts {
         };
         let shifts = rows(&self.shifts)?.into_iter().enumerate().filter_map(shift).collect();
         Ok(MeasuredShifts { variances: numbers(&self.variances)?, controls, shifts })
+    }
+
+    /// The given rows of perturbations by code, if any.
+    fn vectors(&self) -> Result<BTreeMap<u32, Vec<f64>>> {
+        let given = self.embeddings.as_ref().map_or(Ok(Vec::new()), rows)?;
+        Ok((0..).zip(given).skip(FIRST_PERTURBATION).collect())
     }
 
     /// The shift of parts at doses, a number for each gene: 0 for control.

@@ -29,14 +29,16 @@ const FEW_PERTURBATIONS: usize = 3;
 const PRIOR_OF_GENES: f64 = 30.0;
 /// How many genes' worth of evidence speaks for a perturbation's scales being those of all.
 pub(crate) const PRIOR_OF_SCALES: f64 = 10.0;
+/// Number of genes by which kernels and doses are compared.
+const ENOUGH_GENES: usize = 500;
 /// How much a mean over genes of log marginal likelihoods counts: as that many independent genes would.
-const LIKELIHOOD_WEIGHT: f64 = 60.0;
+pub(crate) const LIKELIHOOD_WEIGHT: f64 = 60.0;
 /// How much a left-out context counts: as that many independent numbers would.
 const LEFT_OUT_WEIGHT: f64 = 3.0;
 /// Kernels between contexts that are kept: at most this many, with at least `SMALLEST_WEIGHT`.
 pub const MOST_KERNELS: usize = 6;
 /// The smallest weight of a kernel that is kept.
-const SMALLEST_WEIGHT: f64 = 0.02;
+pub(crate) const SMALLEST_WEIGHT: f64 = 0.02;
 
 /// A kernel between contexts and its weight.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ pub(crate) fn choose_doses(process: &mut Process, prior: &ScalePrior) -> Result<
         process.doses.own = if process.doses.varies() { USUAL_OWN_SHARE } else { 0.0 };
         return Ok(1.0);
     }
+    let genes = enough_genes(process);
     let noise = process.shifts.noise.clone();
     let mut best: Option<(f64, f64, f64)> = None;
     for own in OWN_SHARES {
@@ -75,12 +78,12 @@ pub(crate) fn choose_doses(process: &mut Process, prior: &ScalePrior) -> Result<
             for at in evenly_spaced(chosen.len(), ENOUGH_FOR_DOSES) {
                 let rows = &process.shifts.perturbations[chosen[at]].alone;
                 if rows.is_empty() {
-                    likelihoods.push(Likelihoods::new(Matrix::zeros(process.shifts.genes(), prior.scales.len())));
+                    likelihoods.push(Likelihoods::new(Matrix::zeros(genes.len(), prior.scales.len())));
                     continue;
                 }
                 let spectrum = process.spectrum(chosen[at], KERNEL_FOR_DOSES, rows)?;
-                let logarithms = spectrum.log_likelihoods(&prior.scales, &process.beyond_background(rows));
-                likelihoods.push(Likelihoods::new(logarithms));
+                let values = process.beyond_background(rows).select_rows(&genes);
+                likelihoods.push(Likelihoods::new(spectrum.log_likelihoods(&prior.scales, &values)));
             }
             let shares = shares(&likelihoods, &prior.ignorant, 1.0, 20);
             let found = mean(likelihoods.iter().map(|genes| genes.mean_log(&shares)));
@@ -93,6 +96,14 @@ pub(crate) fn choose_doses(process: &mut Process, prior: &ScalePrior) -> Result<
     process.doses.own = own;
     process.shifts.noise = noise.into_iter().map(|noise| noise * factor).collect();
     Ok(factor)
+}
+
+/// Genes that suffice for means over genes: evenly spaced in the order of their variances.
+fn enough_genes(process: &Process) -> Vec<usize> {
+    let deviations = &process.shifts.deviations;
+    let mut order: Vec<usize> = (0..deviations.len()).collect();
+    order.sort_by(|one, other| deviations[*one].total_cmp(&deviations[*other]));
+    evenly_spaced(order.len(), ENOUGH_GENES).into_iter().map(|at| order[at]).collect()
 }
 
 /// Fits the shares of scales to all perturbations together, and then to each gene.
@@ -141,7 +152,8 @@ pub(crate) fn weigh_kernels(process: &Process, prior: &ScalePrior) -> Result<Vec
     if several.is_empty() {
         return Ok(vec![WeighedKernel { kernel: USUAL_KERNEL, weight: 1.0 }]);
     }
-    let variances = || process.shifts.deviations.iter().map(|deviation| deviation * deviation);
+    let genes = enough_genes(process);
+    let variances = || genes.iter().map(|gene| process.shifts.deviations[*gene].powi(2));
     let mean_variance = mean(variances());
     let gene_weights: Vec<f64> = variances().map(|variance| variance / mean_variance).collect();
     let (mut likelihood, mut left_out) = (vec![0.0; process.kernels.len()], LeftOut::new(process.kernels.len()));
@@ -151,7 +163,7 @@ pub(crate) fn weigh_kernels(process: &Process, prior: &ScalePrior) -> Result<Vec
         if rows.len() < 2 {
             continue;
         }
-        let values = process.beyond_background(rows);
+        let values = process.beyond_background(rows).select_rows(&genes);
         for (kernel, likelihood) in likelihood.iter_mut().enumerate() {
             let spectrum = process.spectrum(perturbation, kernel, rows)?;
             let genes = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, &values))];

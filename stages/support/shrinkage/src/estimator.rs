@@ -1,6 +1,6 @@
 //! The estimator: fitted once, asked often.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use schemas::{Error, Result};
 
@@ -10,6 +10,7 @@ use crate::{
     contexts::candidates,
     doses::DoseKernel,
     effects::{EffectPlace, Effects},
+    embedded::EmbeddedEffects,
     mean,
     measured::{DosedPart, MeasuredShifts, refused, sorted_parts},
     mixture::ScalePrior,
@@ -25,6 +26,8 @@ use crate::{
 pub struct AdaptiveShrinkage {
     process: Process,
     effects: Effects,
+    /// `None` without vectors.
+    embedded: Option<EmbeddedEffects>,
     noise_factor: f64,
     kernel_weights: Vec<f64>,
 }
@@ -63,6 +66,15 @@ impl AdaptiveShrinkage {
     /// Means that are not finite numbers of all genes, noise and variances and doses that are not positive, a condition that is
     /// twice in a context, no context with controls and perturbed cells.
     pub fn fit(measured: MeasuredShifts) -> Result<Self> {
+        Self::fit_with_vectors(measured, &BTreeMap::new())
+    }
+
+    /// The same, and effects of perturbations that were not measured: from their vectors (chemical fingerprints, embeddings of
+    /// genes), if those of measured ones say something. Vectors of any unit, of the same length for all perturbations.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit); vectors of different lengths, or with numbers that are not finite.
+    pub fn fit_with_vectors(measured: MeasuredShifts, vectors: &BTreeMap<u32, Vec<f64>>) -> Result<Self> {
         measured.check()?;
         let shifts = Shifts::new(&measured.in_order()?)?;
         let kernels = candidates(&shifts);
@@ -76,7 +88,8 @@ impl AdaptiveShrinkage {
         let weighed = choice::weigh_kernels(&process, &prior)?;
         let effects = Effects::fit(&mut process, &prior, &weighed)?;
         let kernel_weights = weighed.iter().map(|kernel| kernel.weight).collect();
-        Ok(Self { process, effects, noise_factor, kernel_weights })
+        let embedded = EmbeddedEffects::new(&process, &prior, vectors)?;
+        Ok(Self { process, effects, embedded, noise_factor, kernel_weights })
     }
 
     /// The expected squared error of a predicted shift, averaged over genes, in the unit of the values: the posterior variance of the
@@ -94,11 +107,19 @@ impl AdaptiveShrinkage {
                 self.effects.of_perturbations[perturbation].variance(&place)
             };
             let known = process.shifts.number_of(part.perturbation);
-            known.map_or_else(|| self.effects.typical_square(process, context), of_known)
+            let by_vector = || self.embedded.as_ref()?.variance(part.perturbation);
+            let of_unknown = || by_vector().unwrap_or_else(|| self.effects.typical_square(process, context));
+            known.map_or_else(of_unknown, of_known)
         };
         let beyond = if parts.len() > 1 && !self.effects.combinations.has_seen(&parts) { process.misfit } else { 0.0 };
         let in_variances = parts.iter().map(of_part).sum::<f64>() + beyond;
         Ok(in_variances * mean(process.shifts.deviations.iter().map(|deviation| deviation.powi(2))))
+    }
+
+    /// The fitted process.
+    #[cfg(test)]
+    pub(crate) fn into_process(self) -> Process {
+        self.process
     }
 
     /// Number of genes.
@@ -123,8 +144,8 @@ impl AdaptiveShrinkage {
     }
 
     /// The posterior mean of each gene's shift against the controls of the context, in the unit of the values, for a range of genes.
-    /// A part that training had in no context with controls contributes what all perturbations share. Ranges can be asked
-    /// for in any order and on any thread.
+    /// A part that training had in no context with controls contributes what all perturbations share and, if it has a
+    /// vector, what follows from it. Ranges can be asked for in any order and on any thread.
     ///
     /// The shared response counts once a part, as much as the part's dose has of the effect at its largest dose; effects
     /// are summed, and a combination's sum is multiplied by the slope.
@@ -150,7 +171,12 @@ impl AdaptiveShrinkage {
         shift.iter_mut().for_each(|shared| *shared *= amount);
         let times = if parts.len() > 1 { self.effects.combinations.slope } else { 1.0 };
         for part in &parts {
-            let Some(perturbation) = known(part) else { continue };
+            let Some(perturbation) = known(part) else {
+                if let Some(embedded) = &self.embedded {
+                    embedded.add_to(&mut shift, genes.start, times, part.perturbation);
+                }
+                continue;
+            };
             let place = EffectPlace { process, perturbation, dose: part.dose, context };
             self.effects.of_perturbations[perturbation].add_to(&mut shift, genes.start, times, &place);
         }

@@ -14,6 +14,7 @@
 //! | `doses` | half-effect doses; what a dose has of its own | products of shifts; marginal likelihood |
 //! | `contexts`, `choice` | how alike contexts respond | kernels, averaged by marginal likelihood and left-out contexts |
 //! | `effects`, `joint` | the effect of each perturbation | the mixture; backfitting |
+//! | `embedded` | effects of perturbations that were not seen, from vectors that are known of them | kernels, averaged by marginal likelihood |
 //! | `combinations` | what combinations have beyond the sum of their parts | a slope; the mixture |
 //!
 //! - Smyth 2004, *Statistical Applications in Genetics and Molecular Biology*, [doi:10.2202/1544-6115.1027](https://doi.org/10.2202/1544-6115.1027)
@@ -55,6 +56,7 @@ mod combinations;
 mod contexts;
 mod doses;
 mod effects;
+mod embedded;
 mod estimator;
 mod joint;
 mod measured;

@@ -86,6 +86,19 @@ impl Spectrum {
         Ok(Self { values, basis, log_determinant })
     }
 
+    /// The spectrum of a kernel of these eigenvectors, with these values for its eigenvalues, relative to the same noise for all rows.
+    pub(crate) fn of_eigenvectors(
+        eigen: &SymmetricEigen<f64, nalgebra::Dyn>,
+        noise: f64,
+        value: impl Fn(f64) -> f64,
+    ) -> Self {
+        Self {
+            values: eigen.eigenvalues.iter().map(|of| value(of.max(0.0)) / noise).collect(),
+            basis: &eigen.eigenvectors / noise.sqrt(),
+            log_determinant: 0.5 * real(eigen.eigenvalues.len()) * noise.ln(),
+        }
+    }
+
     /// How likely each gene's rows are under each scale, up to a constant. `rows` is `genes × rows`.
     pub(crate) fn log_likelihoods(&self, scales: &[f64], rows: &Matrix) -> Matrix {
         let variance = |row: usize, scale: usize| 1.0 + scales[scale] * self.values[row];

@@ -5,6 +5,8 @@ mod support {
     pub(crate) mod drawn;
 }
 
+use std::collections::BTreeMap;
+
 use schemas::numbers::bounded;
 use shrinkage::{AdaptiveShrinkage, DosedPart, ShiftTarget};
 
@@ -211,6 +213,47 @@ fn a_range_of_genes_has_the_shifts_that_all_genes_have() {
             assert_eq!(some, all[genes]);
         }
     }
+}
+
+/// Four numbers of each of 40 perturbations, the last ten of them not measured.
+fn vector(perturbation: u32) -> Vec<f64> {
+    (1..=4).map(|at| f64::from(perturbation * 7 + 3).sin() * f64::from(perturbation * at + at).cos() * 3.0).collect()
+}
+
+#[test]
+fn effects_of_perturbations_that_were_not_measured_follow_from_vectors_that_say_something() {
+    let by_vector = |perturbation: u32, gene: usize| {
+        let weight = |at: usize| if (gene + at).is_multiple_of(3) { ((gene * 5 + at * 11) as f64).sin() } else { 0.0 };
+        vector(perturbation).iter().enumerate().map(|(at, number)| 0.4 * number * weight(at)).sum::<f64>()
+    };
+    let mut drawn = Drawn::new(GENES, 1);
+    drawn.add(&[], 0, 500, |_| 0.0);
+    for perturbation in 0..30 {
+        drawn.add(&single(perturbation), 0, 40, |gene| by_vector(perturbation, gene));
+    }
+    let fit = |vectors: BTreeMap<u32, Vec<f64>>| {
+        let measured = drawn.measurements().expect("the sums are sound");
+        AdaptiveShrinkage::fit_with_vectors(measured, &vectors).expect("so are the vectors")
+    };
+    let true_vectors = fit((0..40).map(|code| (code, vector(code))).collect());
+    // Each vector is another perturbation's.
+    let others = fit((0..40).map(|code| (code, vector((code * 17 + 5) % 40))).collect());
+    let square = |numbers: Vec<f64>| root_mean_square(numbers.into_iter()).powi(2);
+    let (mut sizes, mut errors, mut expected, mut found) = (0.0, 0.0, 0.0, 0.0);
+    for perturbation in 30..40 {
+        let truth: Vec<f64> = (0..GENES).map(|gene| by_vector(perturbation, gene)).collect();
+        errors += difference(&shift(&true_vectors, &single(perturbation), 0), &truth).powi(2);
+        sizes += square(truth);
+        expected += true_vectors
+            .variance(&ShiftTarget { parts: &single(perturbation), context: 0 })
+            .expect("the target is sound");
+        found += square(shift(&others, &single(perturbation), 0));
+    }
+    assert!(errors < 0.05 * sizes, "shifts of mean square {sizes} are estimated with errors of {errors}");
+    assert!((0.4..4.0).contains(&(expected / errors)), "errors of {errors} instead of {expected}");
+    assert!(found < 0.02 * sizes, "vectors that say nothing predict {found}, where shifts have {sizes}");
+    // What was measured is not changed by vectors.
+    assert_eq!(shift(&true_vectors, &single(3), 0), shift(&others, &single(3), 0));
 }
 
 #[test]

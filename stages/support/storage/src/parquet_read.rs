@@ -8,9 +8,13 @@ use std::{
     fmt::Display,
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
-use arrow::array::RecordBatch;
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, Field, Fields, Schema, SchemaRef},
+};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
@@ -59,8 +63,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 /// # Errors
 /// A file that is not Parquet, or is damaged.
 pub fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<Pages>, Undecodable> {
-    footer::check(&file).map_err(Undecodable)?;
-    decoded(|| ParquetRecordBatchReaderBuilder::try_new(Pages(file)))
+    let metadata = parquet_metadata(&file)?;
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(Pages(file), metadata))
 }
 
 /// The metadata of a Parquet file.
@@ -69,7 +73,25 @@ pub fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<Pages>, Und
 /// A file that is not Parquet, or is damaged.
 pub fn parquet_metadata(file: &File) -> Result<ArrowReaderMetadata, Undecodable> {
     footer::check(file).map_err(Undecodable)?;
-    decoded(|| ArrowReaderMetadata::load(file, ArrowReaderOptions::new()))
+    decoded(|| {
+        let metadata = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())?;
+        let Some(schema) = without_categories_of_booleans(metadata.schema()) else { return Ok(metadata) };
+        ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), ArrowReaderOptions::new().with_schema(schema))
+    })
+}
+
+/// The schema with categories of booleans, which the decoder does not know, as booleans; `None` if it has none.
+fn without_categories_of_booleans(schema: &Schema) -> Option<SchemaRef> {
+    let is_one = |field: &Field| matches!(field.data_type(), DataType::Dictionary(_, of) if **of == DataType::Boolean);
+    if !schema.fields().iter().any(|field| is_one(field)) {
+        return None;
+    }
+    let plain = |field: &Arc<Field>| match is_one(field) {
+        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Boolean)),
+        false => Arc::clone(field),
+    };
+    let fields: Fields = schema.fields().iter().map(plain).collect();
+    Some(Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())))
 }
 
 /// The record batches of a Parquet file, in order.
@@ -95,7 +117,36 @@ impl Iterator for Batches {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, AsArray, BooleanArray};
+    use parquet::{
+        arrow::{ArrowWriter, add_encoded_arrow_schema_to_metadata, arrow_writer::ArrowWriterOptions},
+        file::properties::WriterProperties,
+    };
+
     use super::*;
+
+    #[test]
+    fn categories_of_booleans_are_booleans() {
+        // As pandas writes a categorical column of booleans: booleans, and a schema that calls them a dictionary.
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]));
+        let batch = RecordBatch::try_from_iter([("flag", Arc::clone(&flags))]).expect("one column");
+        let of_flags = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Boolean));
+        let mut properties = WriterProperties::builder().build();
+        let schema = Schema::new(vec![Field::new("flag", of_flags, true)]);
+        add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let file = tempfile::tempfile().expect("a temporary file");
+        let copy = file.try_clone().expect("a second handle");
+        let mut writer = ArrowWriter::try_new_with_options(copy, batch.schema(), options).expect("a writer");
+        writer.write(&batch).expect("it is written");
+        writer.close().expect("it is closed");
+
+        let read: Vec<RecordBatch> = Batches::new(parquet(file).expect("it is Parquet"))
+            .expect("it is read")
+            .map(|of| of.expect("rows"))
+            .collect();
+        assert_eq!(read[0].column(0).as_boolean(), flags.as_boolean());
+    }
 
     #[test]
     fn a_decoder_that_panics_is_an_error_with_what_it_said() {
