@@ -13,7 +13,7 @@ use reader::{
 use schemas::{Error, Result, ids::CellIndex};
 use serde::{Deserialize, Serialize};
 use statistics::scale::Scale;
-use storage::sealed::read_sealed;
+use storage::sealed::read_strictly_sealed;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::PredictionScores;
@@ -128,9 +128,10 @@ impl Card {
     /// Reads a card.
     ///
     /// # Errors
-    /// A file that is not a card, or one that was changed.
+    /// A file that is not a card, or one that was changed or only formatted in another way: then nobody can say that its
+    /// scores are those that were computed.
     pub fn read(path: &Path) -> Result<Self> {
-        read_sealed(path)
+        read_strictly_sealed(path)
     }
 
     /// The changes since the card was written, each with its file. Files are looked for where they were, and then

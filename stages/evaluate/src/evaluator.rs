@@ -142,7 +142,7 @@ impl Evaluator {
             });
             if let Some(MeanProfile { cells, mean, .. }) = trained {
                 let parts: Vec<_> = table.parts(group.condition).collect();
-                let matched = context.source.as_ref().filter(|_| group.members.len() > 1 && !parts.is_empty());
+                let matched = context.source.as_ref().filter(|controls| controls.differ() && !parts.is_empty());
                 let control =
                     matched.map(|controls| on_scale(controls.matched(&profile.training_batches), scale).mean.into());
                 training.push(TrainingProfile { parts, context: context.number, cells, mean, control });

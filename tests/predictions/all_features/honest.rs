@@ -2,6 +2,7 @@
 //! nothing is named or not.
 
 use perturbine::flows::ingesting::IngestOptions;
+use schemas::chunk::CsrRows;
 use stages::ingest::keys::RequestedKeys;
 
 use super::{CELLS, number, screen};
@@ -92,6 +93,46 @@ fn naming_a_batch_that_changes_nothing_changes_no_score() {
             let [plain, batched] = [plain, batched].map(|found| number(&found["baselines"][baseline][score]));
             assert!((plain - batched).abs() < 0.01, "{baseline}, {score}: {plain} and {batched}");
         }
+    }
+}
+
+#[test]
+fn a_baseline_does_not_take_a_batch_for_an_effect_where_perturbations_lie_in_one_batch_each() {
+    let home = Home::new();
+    let simulator = screen(300);
+    let mut chunk = simulator.chunk(0..CELLS).unwrap();
+    let labels = ["ctrl", "ctrl", "A", "B", "C", "D"];
+    let label = |cell: usize| labels[drawn(cell, labels.len())];
+    // Controls and D are on both plates, A and B on the second, C on the first.
+    let is_second = |cell: usize| match label(cell) {
+        "A" | "B" => true,
+        "C" => false,
+        _ => drawn(cell * 31 + 7, 2) == 1,
+    };
+    set_column(&mut chunk, "condition", "condition", |cell, _| label(cell).into());
+    set_column(&mut chunk, "batch", "batch", |cell, _| if is_second(cell) { "second" } else { "first" }.into());
+    let rows = &chunk.expression;
+    let (pointers, genes, mut values) = (rows.row_pointers().to_vec(), rows.genes().to_vec(), rows.values().to_vec());
+    for cell in (0..pointers.len() - 1).filter(|cell| is_second(*cell)) {
+        for at in pointers[cell] as usize..pointers[cell + 1] as usize {
+            values[at] *= if genes[at] % 2 == 0 { 4.0 } else { 1.0 };
+        }
+    }
+    chunk.expression = CsrRows::canonical(pointers, genes, values, 300).unwrap();
+    let keys = RequestedKeys {
+        covariates: Some(vec!["cell_type".into()]),
+        dose: Some(String::new()),
+        batch: Some("batch".into()),
+        ..RequestedKeys::default()
+    };
+    ingest_chunk(&chunk, simulator.genes(), &home.path("p.atlas"), &IngestOptions { keys, ..IngestOptions::default() });
+    home.json("split p.atlas --name s --hold-out condition=D,cell_type=type_0");
+    home.json(&format!("train p.atlas --split s --out m --epochs 1 {TINY}"));
+    let evaluation = home.json("evaluate m p.atlas");
+    let error = |baseline: &str| number(&evaluation["baselines"][baseline]["mse_delta"]);
+    for baseline in ["perturbed_mean", "additive", "linear"] {
+        let [found, none] = [error(baseline), error("control")];
+        assert!(found < 1.5 * none, "{baseline} errs by {found}, and no change by {none}");
     }
 }
 

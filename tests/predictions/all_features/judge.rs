@@ -278,6 +278,10 @@ fn a_card_shows_what_scores_were_computed_from() {
     std::fs::write(home.path("better.json"), text.replacen("\"r2_mean\": ", "\"r2_mean\": 1", 1)).unwrap();
     assert_ne!(text, std::fs::read_to_string(home.path("better.json")).unwrap());
     assert_eq!(home.run("verify better.json").code, 65, "a score was changed");
+    // Another program writes the same numbers with other blanks, or without the checksum.
+    std::fs::write(home.path("again.json"), serde_json::to_string(&card).unwrap()).unwrap();
+    let ran = home.run("verify again.json");
+    assert!(ran.code == 65 && ran.stdout.contains("does not end with a checksum"), "{}", ran.stdout);
     assert!(std::fs::read_to_string(home.path("page.html")).unwrap().contains("p.h5ad"));
     says(&home.refused(2, "judge p.h5ad --truth a.atlas --out page.html"), &["page.html"]);
 

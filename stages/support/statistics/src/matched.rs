@@ -38,6 +38,12 @@ impl BatchControls {
         MeanProfile::from(&self.all)
     }
 
+    /// Whether batches differ more than by chance, so that their share of the cells matters.
+    #[must_use]
+    pub fn differ(&self) -> bool {
+        self.ratio > 0.0
+    }
+
     /// The profile for cells that are divided among batches like this.
     ///
     /// The mean of each batch is drawn towards that of all controls, by n r / (n r + 1) for n controls and a ratio r

@@ -33,6 +33,21 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T> {
     unsealed(text, path)
 }
 
+/// Reads a file written with [`sealed`] of a kind that always had a checksum.
+///
+/// # Errors
+/// A file that can't be read, that differs from what was written, or that was written again by another program.
+pub fn read_strictly_sealed<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
+    if parts(text).is_none() {
+        let message =
+            "it does not end with a checksum: it is another kind of file, or was written again by another program";
+        return Err(Error::data(path.display().to_string(), message, "use the file as it was written first"));
+    }
+    unsealed(text, path)
+}
+
 /// Parses text produced by [`sealed`]; `path` names its file in errors.
 ///
 /// # Errors
