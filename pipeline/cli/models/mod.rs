@@ -179,7 +179,7 @@ fn missing_files(path: &Path) -> Vec<Damage> {
     }
     let missing = |file: &&str| !path.join(file).exists();
     let damage = |file: &str| Damage { file: file.into(), block: None, what: "it is missing".into() };
-    [files::CONFIG, files::GENES, files::HISTORY].iter().filter(missing).map(|file| damage(file)).collect()
+    [files::CONFIG, files::GENES, files::HISTORY].into_iter().filter(missing).map(damage).collect()
 }
 
 /// The damage to a model's split; none if the model's card has no checksum of it.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use nalgebra::{DVector, SymmetricEigen};
+use nalgebra::{DVector, Dyn, SymmetricEigen};
 use schemas::{Error, Result};
 
 use crate::{
@@ -166,6 +166,21 @@ impl EmbeddedEffects {
     }
 }
 
+/// A kernel and a share that are tried.
+struct Candidate<'a> {
+    kernel: VectorKernel,
+    /// The kernel's eigenvectors.
+    eigen: &'a SymmetricEigen<f64, Dyn>,
+    share: f64,
+}
+
+impl Candidate<'_> {
+    /// The spectrum of effects with this noise.
+    fn spectrum(&self, noise: f64) -> Spectrum {
+        Spectrum::of_eigenvectors(self.eigen, noise, |value| self.share * value + 1.0 - self.share)
+    }
+}
+
 /// The posterior means of all kernels and shares that have some weight. `effects` are `genes × perturbations`, each with
 /// this noise.
 fn fitted(
@@ -176,32 +191,38 @@ fn fitted(
     effects: &Matrix,
     noise: f64,
 ) -> Result<Vec<WeighedShare>> {
-    let mut candidates = Vec::new();
+    let mut eigen = Vec::new();
     for kernel in [VectorKernel::Linear, VectorKernel::SquaredExponential] {
-        let between = likeness.between(kernel, seen, seen);
-        let eigen = SymmetricEigen::try_new(between, f64::EPSILON, 100_000)
-            .ok_or_else(|| Error::Bug(format!("the kernel of {} vectors has no eigenvalues", seen.ncols())))?;
-        for share in FROM_VECTORS {
-            let spectrum = Spectrum::of_eigenvectors(&eigen, noise, |value| share * value + 1.0 - share);
-            let genes = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, effects))];
-            let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
-            let evidence = LIKELIHOOD_WEIGHT * genes[0].mean_log(&shares);
-            candidates.push((kernel, share, evidence, spectrum, genes[0].responsibilities(&shares)));
-        }
+        let found = SymmetricEigen::try_new(likeness.between(kernel, seen, seen), f64::EPSILON, 100_000);
+        let none = || Error::Bug(format!("the kernel of {} vectors has no eigenvalues", seen.ncols()));
+        eigen.push((kernel, found.ok_or_else(none)?));
     }
-    let most = candidates.iter().map(|(_, _, evidence, ..)| *evidence).fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = candidates.iter().map(|(_, _, evidence, ..)| (evidence - most).exp()).sum();
+    let of_kernel = |(kernel, eigen)| FROM_VECTORS.map(|share| Candidate { kernel, eigen, share });
+    let candidates: Vec<Candidate> = eigen.iter().map(|(kernel, eigen)| (*kernel, eigen)).flat_map(of_kernel).collect();
+    let likelihoods = |spectrum: &Spectrum| {
+        let genes = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, effects))];
+        let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
+        let [genes] = genes;
+        (genes, shares)
+    };
+    let evidence = |candidate: &Candidate| {
+        let (genes, shares) = likelihoods(&candidate.spectrum(noise));
+        LIKELIHOOD_WEIGHT * genes.mean_log(&shares)
+    };
+    let evidence: Vec<f64> = candidates.iter().map(evidence).collect();
+    let most = evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = evidence.iter().map(|evidence| (evidence - most).exp()).sum();
     let variances: Vec<f64> = process.shifts.deviations.iter().map(|deviation| deviation.powi(2)).collect();
-    let mut kept = Vec::new();
-    for (kernel, share, evidence, spectrum, responsibilities) in candidates {
-        let weight = (evidence - most).exp() / total;
-        if weight > SMALLEST_WEIGHT {
-            let weights = spectrum.weights(&prior.scales, effects, &responsibilities) * weight;
-            let variance = spectrum.variance(&prior.scales, effects, &responsibilities, &variances);
-            kept.push(WeighedShare { kernel, share, weight, weights, variance });
-        }
-    }
-    Ok(kept)
+    let weighed = candidates.iter().zip(evidence).map(|(of, evidence)| (of, (evidence - most).exp() / total));
+    let fit = |(of, weight): (&Candidate, f64)| {
+        let spectrum = of.spectrum(noise);
+        let (genes, shares) = likelihoods(&spectrum);
+        let responsibilities = genes.responsibilities(&shares);
+        let weights = spectrum.weights(&prior.scales, effects, &responsibilities) * weight;
+        let variance = spectrum.variance(&prior.scales, effects, &responsibilities, &variances);
+        WeighedShare { kernel: of.kernel, share: of.share, weight, weights, variance }
+    };
+    Ok(weighed.filter(|(_, weight)| *weight > SMALLEST_WEIGHT).map(fit).collect())
 }
 
 /// The noise of what was measured of a perturbation's effect; `None` if it was not seen alone.
