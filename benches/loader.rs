@@ -16,6 +16,9 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark writes files of its own")]
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+#[path = "common/clock.rs"]
+mod clock;
+
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -51,6 +54,8 @@ use stages::{
     simulate::{SimulateSettings, Simulator},
     storage::disk::ScratchFolder,
 };
+
+use self::clock::processor_seconds;
 
 const BATCH: usize = 512;
 /// Batches whose entropy is measured.
@@ -255,13 +260,4 @@ impl Run {
             "peak_anon_mb": self.peak.bytes() >> 20,
         })
     }
-}
-
-/// Processor time of this process, in user and in kernel mode.
-fn processor_seconds() -> Result<f64> {
-    let text = fs::read_to_string("/proc/self/stat")?;
-    // The second field is a name in brackets, which may hold anything.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / 100.0)
 }

@@ -10,18 +10,14 @@ use torch::{
     memory::{numbers, numbers_mut},
 };
 
-use super::{
-    decoder::{Decoder, DecoderOutput},
-    layers::Mode,
-    network::Network,
-};
+use super::{decoder::DecoderOutput, layers::Mode, network::Network};
 
 /// Two terms of the logits: that of cells with these latents, `[cells, latent]`, and that shared by all
 /// cells, which is the bias and an offset, `[1, genes]`.
 ///
 /// `None` on a GPU, in float64, for continuous values, and for negative binomials with excess zeros.
 fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option<(Tensor, Tensor)> {
-    let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return None };
+    let (scale, _) = network.decoder.negative_binomial()?;
     if (network.parameters.device(), network.parameters.kind()) != (Device::Cpu, Kind::Float) {
         return None;
     }
@@ -29,7 +25,7 @@ fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option
         Some(offset) => (&scale.bias + offset).view([-1]),
         None => scale.bias.shallow_clone(),
     };
-    Some((hidden.forward(latent, Mode::Eval).matmul(&scale.weight.tr()), bias))
+    Some((network.decoder.hidden().forward(latent, Mode::Eval).matmul(&scale.weight.tr()), bias))
 }
 
 /// Expected counts of cells with these latents, `[cells, latent]`, library sizes, `[cells, 1]`, and one
@@ -84,7 +80,7 @@ pub fn add_expected_counts_of_targets(
     library: &Tensor,
     [first, second]: [&Tensor; 2],
 ) -> bool {
-    let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return false };
+    let Some((scale, _)) = network.decoder.negative_binomial() else { return false };
     let device = basal.device();
     if device == Device::Cpu || lacks_kernels(device).is_some() {
         return false;
@@ -95,7 +91,7 @@ pub fn add_expected_counts_of_targets(
         let count = to_i64(targets.len());
         let of_targets: Vec<&Tensor> = targets.iter().map(|(latent, _)| latent).collect();
         let latent = basal.unsqueeze(0) + Tensor::stack(&of_targets, 0);
-        let hidden = hidden.forward(&latent.view([count * cells, -1]), Mode::Eval);
+        let hidden = network.decoder.hidden().forward(&latent.view([count * cells, -1]), Mode::Eval);
         let added = targets.iter().map(|(_, offset)| match offset {
             Some(offset) => (&scale.bias + offset).view([-1]),
             None => scale.bias.shallow_clone(),
@@ -112,10 +108,8 @@ pub fn add_expected_counts_of_targets(
 /// The noise of cells for negative binomials, from the sums of their means and squares; `None` for other
 /// decoders.
 pub fn noise_of_sums(network: &Network, first: &Tensor, second: &Tensor) -> Option<Tensor> {
-    match &network.decoder {
-        Decoder::Counts { dispersion, zeros: None, .. } => Some(first + second / dispersion.exp()),
-        Decoder::Counts { .. } | Decoder::Normal { .. } => None,
-    }
+    let (_, dispersion) = network.decoder.negative_binomial()?;
+    Some(first + second / dispersion.exp())
 }
 
 /// Whether an output is fully described by its mean and [`noise_of_sums`].

@@ -16,8 +16,8 @@ use super::{
 };
 
 const NOISES: &str = "offset.noises";
-/// Five numbers, of which the second is the smallest mean count of a gene. The others are 0, and were parameters of an offset
-/// that is gone: so models that were saved with it beside them can still be loaded.
+/// Five numbers: the second is the smallest mean count of a gene, the others are 0. Models of earlier versions have as many: the
+/// others were parameters of an offset that was removed.
 const LEVELS: &str = "offset.chosen";
 /// The dose with half of the full effect of each perturbation; 0 if unknown.
 const HALF_EFFECTS: &str = "offset.half_effects";

@@ -14,7 +14,6 @@
 
 pub mod encode;
 pub mod files;
-mod frame;
 pub mod gather;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;

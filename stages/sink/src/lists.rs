@@ -29,10 +29,7 @@ use simd::{InstructionSet, Kernel, widest};
 use stage::BoxError;
 use zstd::bulk::Compressor;
 
-use super::{
-    frame::frame,
-    precision::{OutputPrecision, to_bfloat16},
-};
+use super::precision::{OutputPrecision, to_bfloat16};
 
 /// Approximate size of the numbers of a page, in bytes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -81,7 +78,7 @@ impl<'a> Lists<'a> {
             let mut body = levels(rows, self.length, column.max_def_level())?;
             rest.set_apart(rows * self.length, precision, &mut body);
             let page = Page::DataPage {
-                buf: frame(&body, rows * self.length, &mut compressor)?.into(),
+                buf: compressor.compress(&body)?.into(),
                 num_values: u32::try_from(rows * self.length)?,
                 encoding: Encoding::BYTE_STREAM_SPLIT,
                 def_level_encoding: Encoding::RLE,

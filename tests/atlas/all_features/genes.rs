@@ -9,11 +9,9 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch},
-    compute::concat_batches,
+    array::{ArrayRef, AsArray},
     datatypes::Float32Type,
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use perturbine::flows::ingesting::IngestOptions;
 use schemas::chunk::{Chunk, CsrRows};
 use serde_json::Value;
@@ -22,7 +20,7 @@ use stages::{
     simulate::{SimulateSettings, Simulator},
 };
 
-use crate::support::{Home, TINY, ingest_chunk, says, simulator, skipped};
+use crate::support::{Home, TINY, ingest_chunk, parquet::read, says, simulator, skipped};
 
 /// The cells behind `golden/genes.json`.
 fn simulated() -> (Chunk, Vec<String>) {
@@ -45,14 +43,6 @@ fn with_values(chunk: &Chunk, value: impl Fn(f32) -> f32) -> Chunk {
     let values = rows.values().iter().map(|count| value(*count)).collect();
     let expression = CsrRows::canonical(rows.row_pointers().to_vec(), rows.genes().to_vec(), values, u32::MAX).unwrap();
     Chunk { expression, ..chunk.clone() }
-}
-
-/// All rows of a Parquet file.
-fn table(path: &Path) -> RecordBatch {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
-    let schema = builder.schema().clone();
-    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
-    concat_batches(&schema, &batches).unwrap()
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -236,7 +226,7 @@ fn a_model_predicts_and_is_judged_on_its_own_genes_wherever_they_lie() {
     let predicted = |atlas: &str, layout: &str| {
         let out = format!("{atlas}.{layout}.parquet");
         home.json(&format!("predict m {atlas} --to observed --layout {layout} --out {out}"));
-        table(&home.path(&out))
+        read(&home.path(&out))
     };
     let (a, b) = (predicted("a.atlas", "long"), predicted("b.atlas", "long"));
     assert_eq!(a.num_rows() % 20, 0);
@@ -276,7 +266,7 @@ fn genes_that_an_atlas_lacks_are_refused_or_taken_for_zero() {
     let result = home.json("predict m d.atlas --to observed --layout long --missing-genes zero --out d.parquet");
     assert_eq!(result["missing_genes"], serde_json::json!([lacking]));
     let controls = |file: &str| -> Vec<f32> {
-        let rows = table(&home.path(file));
+        let rows = read(&home.path(file));
         let means = rows.column_by_name("control_mean").unwrap().as_primitive::<Float32Type>().values().to_vec();
         let genes = rows.column_by_name("gene").unwrap().as_string::<i32>();
         means.into_iter().zip(genes).filter(|(_, gene)| *gene == Some(lacking)).map(|(mean, _)| mean).collect()

@@ -1,13 +1,11 @@
 //! An atlas's statistics of its groups agree with a pass over every cell.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use arrow::{
     array::{AsArray, RecordBatch},
-    compute::concat_batches,
     datatypes::{Float32Type, Float64Type, UInt64Type},
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use perturbine::flows::ingesting::IngestOptions;
 use schemas::{
     chunk::{Chunk, CsrRows},
@@ -15,14 +13,7 @@ use schemas::{
 };
 use stages::{ingest::census::ValuesAs, reader::atlas::Atlas};
 
-use crate::support::{Home, ingest_chunk, simulator};
-
-fn read(path: &Path) -> RecordBatch {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
-    let schema = builder.schema().clone();
-    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
-    concat_batches(&schema, &batches).unwrap()
-}
+use crate::support::{Home, ingest_chunk, parquet::read, simulator};
 
 fn list(table: &RecordBatch, column: &str, row: usize) -> Vec<f64> {
     let column = table.column_by_name(column).unwrap();

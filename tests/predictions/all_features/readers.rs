@@ -1,25 +1,15 @@
 //! Programs of others read predictions, and see the same values: pyarrow, DuckDB, Polars, pandas, anndata and cell-eval.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use arrow::{
     array::{AsArray, RecordBatch},
-    compute::concat_batches,
     datatypes::Float32Type,
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value, json};
 use stages::reader::atlas::Atlas;
 
-use crate::support::{self, Home, python};
-
-/// All rows of a file.
-fn read(path: &Path) -> RecordBatch {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
-    let schema = builder.schema().clone();
-    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
-    concat_batches(&schema, &batches).unwrap()
-}
+use crate::support::{self, Home, parquet::read, python};
 
 /// The expected content of a table.
 fn truth(table: &RecordBatch, keys: &[&str], column: &str, parted: bool, genes: &[String]) -> Value {

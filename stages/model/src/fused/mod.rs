@@ -21,11 +21,9 @@ use torch::memory::{TensorNumber, numbers, numbers_mut};
 
 use self::chain::{DropoutSeeds, FusedForwardPass, HiddenInput, linear_back, log1p, rows};
 use super::{
-    decoder::Decoder,
     draws::StepDraws,
     gradients::{Gradients, is_among},
     input::{Cells, Input},
-    layers::{HiddenLayers, Linear},
     loss_term::LossTerm,
     network::Network,
     optimiser::Adam,
@@ -45,19 +43,12 @@ impl Fused {
         if network.parameters.device() != Device::Cpu {
             return Some("it computes on the CPU only");
         }
-        let Some((decoder, ..)) = parts(network) else {
+        if network.decoder.negative_binomial().is_none() {
             return Some("it supports no reconstruction loss but nb");
-        };
-        let passes = FusedForwardPass::supports(network.encoder.hidden()) && FusedForwardPass::supports(decoder);
+        }
+        let layers = [network.encoder.hidden(), network.decoder.hidden()];
+        let passes = layers.into_iter().all(FusedForwardPass::supports);
         (!passes).then_some("it supports at most one norm per hidden layer")
-    }
-}
-
-/// Hidden layers, last layer and dispersion of a negative binomial decoder.
-fn parts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
-    match &network.decoder {
-        Decoder::Counts { hidden, scale, dispersion, zeros: None, .. } => Some((hidden, scale, dispersion)),
-        Decoder::Counts { .. } | Decoder::Normal { .. } => None,
     }
 }
 
@@ -166,10 +157,11 @@ fn reconstruct<T: TensorNumber>(
     found: Option<&mut Gradients>,
 ) -> (Tensor, Option<Tensor>) {
     let _no_grad = tch::no_grad_guard();
-    let Some((hidden, scale, dispersion)) = parts(network) else {
+    let Some((scale, dispersion)) = network.decoder.negative_binomial() else {
         unreachable!("`Fused::lacks` has looked at the decoder")
     };
-    let decoded = FusedForwardPass::forward::<T>(hidden, HiddenInput::Dense(latent.contiguous()), seeds);
+    let decoded =
+        FusedForwardPass::forward::<T>(network.decoder.hidden(), HiddenInput::Dense(latent.contiguous()), seeds);
     let mut logits = match offset {
         Some(offset) => offset.addmm(decoded.output(), &scale.weight.tr()),
         None => decoded.output().matmul(&scale.weight.tr()),

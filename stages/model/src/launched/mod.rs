@@ -27,11 +27,10 @@ use self::{
     product::OutputLayer,
 };
 use super::{
-    decoder::Decoder,
     encoder::{Basal, Encoder},
     gradients::Gradients,
     input::Cells,
-    layers::{HiddenLayers, Linear, Mode},
+    layers::{HiddenLayers, Mode},
     loss_term::LossTerm,
     losses::reconstruction,
     network::Network,
@@ -77,20 +76,12 @@ pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
 
 /// Whether the likelihood uses libtorch's operations: all but negative binomials without excess zeros.
 pub(super) fn needs_rows(network: &Network) -> bool {
-    counts(network).is_none()
+    network.decoder.negative_binomial().is_none()
 }
 
 /// Whether these layers have at most one norm.
 fn can_pass(layers: &HiddenLayers) -> bool {
     layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
-}
-
-/// Hidden layers, last layer and dispersion of a negative binomial decoder.
-fn counts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
-    match &network.decoder {
-        Decoder::Counts { hidden, scale, dispersion, zeros: None, .. } => Some((hidden, scale, dispersion)),
-        Decoder::Counts { .. } | Decoder::Normal { .. } => None,
-    }
 }
 
 /// A step, with the sides that the schedule selects.
@@ -171,7 +162,7 @@ fn reconstruct(
     found: &mut Gradients,
 ) -> (Tensor, Tensor) {
     let offset_rows = controls.rows();
-    if let Some((_, scale, dispersion)) = counts(network) {
+    if let Some((scale, dispersion)) = network.decoder.negative_binomial() {
         let (to_logits, logits) = OutputLayer::forward(scale, hidden, false);
         let offset = offsets.map(|table| (table, &offset_rows));
         let loss = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);

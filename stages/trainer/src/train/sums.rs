@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use device_kernels::losses::LossSums;
 use model::{loss_term::LossTerm, step::StepLosses};
 use schemas::{Error, Result, numbers::bounded};
+use stage::cast::real;
 use tch::{Device, Kind, Tensor};
 use torch::memory::numbers;
 
@@ -110,11 +111,6 @@ impl LossTotals {
     pub(super) fn means(&self) -> impl Iterator<Item = (&String, f64)> {
         self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no epoch has 2^52 batches")]
-fn real(count: u64) -> f64 {
-    count as f64
 }
 
 /// A count that was stored as a float64.
