@@ -1,4 +1,5 @@
-//! The effects of perturbations, each estimated from what the others leave (backfitting).
+//! The effects of perturbations, each estimated from what the others left in the pass before: backfitting, all at once, so
+//! that the order of perturbations does not matter.
 
 use schemas::Result;
 
@@ -11,14 +12,12 @@ use crate::{
     mean,
     mixture::{Likelihoods, PosteriorVariance, ScalePrior, shares},
     process::Process,
+    real,
     shifts::Exposure,
 };
 
 /// Passes over all perturbations if some were combined, and if not.
 const PASSES: [usize; 2] = [4, 2];
-/// The step towards a new estimate where rows have several parts.
-const STEP_OF_COMBINED: f64 = 0.5;
-
 /// The posterior mean of one perturbation's effect under each kernel.
 #[derive(Debug)]
 pub(crate) struct PerturbationEffect {
@@ -157,11 +156,10 @@ impl Effects {
         let mut beyond = Matrix::zeros(genes, process.shifts.rows.len());
         let mut slope = 1.0;
         let mut of_perturbations = Vec::new();
-        let mut sums = Matrix::zeros(0, 0);
+        let mut sums = summed(process, &parts);
         for pass in 0..PASSES[usize::from(!combined)] {
             // The estimates of the pass before are only known by their effects in rows.
             of_perturbations.clear();
-            sums = summed(process, &parts);
             for (at, part) in parts.iter_mut().enumerate() {
                 let exposures = &process.shifts.perturbations[at].all;
                 let mut left = process.beyond_background(exposures);
@@ -171,16 +169,13 @@ impl Effects {
                     left -= beyond.column(exposure.row);
                 }
                 let effect = PerturbationEffect::new(process, prior, kernels, at, &left)?;
-                let with_others = exposures.iter().any(|exposure| process.shifts.rows[exposure.row].is_combination());
-                let step = if with_others { STEP_OF_COMBINED } else { 1.0 };
-                let change = (effect.at(process, at, exposures) - &*part) * step;
-                for (place, exposure) in exposures.iter().enumerate() {
-                    let mut sum = sums.column_mut(exposure.row);
-                    sum += change.column(place);
-                }
-                *part += change;
+                // Parts that share rows all move, so each goes its share of the way.
+                let most = exposures.iter().map(|exposure| process.shifts.rows[exposure.row].parts.len()).max();
+                let step = 1.0 / real(most.unwrap_or(1));
+                *part += (effect.at(process, at, exposures) - &*part) * step;
                 of_perturbations.push(effect);
             }
+            sums = summed(process, &parts);
             if combined {
                 slope = fit_slope(process, &sums);
                 beyond = beyond_sums(process, &sums, slope);

@@ -173,7 +173,7 @@ fn asked() -> Vec<(Vec<DosedPart>, usize)> {
 }
 
 #[test]
-fn the_order_of_genes_and_of_groups_does_not_matter() {
+fn the_order_of_genes_of_groups_and_of_perturbations_does_not_matter() {
     let turned = |gene: usize| (gene * 7 + 3) % GENES;
     let (plain, permuted) = (mixed(|gene| gene), mixed(turned));
     let (one, other) = (fitted(&plain), fitted(&permuted));
@@ -181,11 +181,17 @@ fn the_order_of_genes_and_of_groups_does_not_matter() {
     reversed.shifts.reverse();
     reversed.shifts.iter_mut().for_each(|shift| shift.parts.reverse());
     let reversed = AdaptiveShrinkage::fit(reversed).expect("the sums are sound");
+    let renamed = |part: &DosedPart| DosedPart { perturbation: 1_000 - part.perturbation, ..*part };
+    let mut others = plain.measurements().expect("the sums are sound");
+    others.shifts.iter_mut().for_each(|shift| shift.parts = shift.parts.iter().map(renamed).collect());
+    let others = AdaptiveShrinkage::fit(others).expect("the sums are sound");
     for (parts, context) in asked() {
         let expected = shift(&one, &parts, context);
         let found = shift(&other, &parts, context);
         assert!((0..GENES).all(|gene| (found[gene] - expected[turned(gene)]).abs() < 1e-9), "{parts:?}");
         assert_eq!(shift(&reversed, &parts, context), expected, "{parts:?}");
+        let found = shift(&others, &parts.iter().map(renamed).collect::<Vec<_>>(), context);
+        assert!(difference(&found, &expected) < 1e-8, "{parts:?} under other names");
     }
 }
 

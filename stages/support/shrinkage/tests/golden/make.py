@@ -14,6 +14,18 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import estimator
 
+# The prototype's perturbations see what others changed in the same pass, which makes their order matter; here all change at once.
+source = Path(estimator.__file__).read_text()
+for before, after in [
+    ("total[r] += new - part[p]; part[p] = new", "later[p] = new"),
+    ("            total = np.zeros_like(s.Y)\n", "            total = np.zeros_like(s.Y); later = {}\n"),
+    ("            s.total = total\n", "            part, total = later, np.zeros_like(s.Y)\n            for p in s.names: total[s.rows[p]] += part[p]\n            s.total = total\n"),
+    (".5 if s.combo[r].any() else 1.", "1 / max(len(s.keys[i][0]) for i in r)"),
+]:
+    assert source.count(before) == 1, before
+    source = source.replace(before, after)
+exec(compile(source, estimator.__file__, "exec"), estimator.__dict__)
+
 # What this crate does in another way than the prototype: few genes have a shared response (the prototype expects half
 # of them, with a strength of 10), and it grows with the dose as effects do.
 FEW_GENES, STRENGTH = 0.01, 30.0
