@@ -49,15 +49,12 @@ impl RowsInPlace {
         let parents = [folder.parent(), real.parent()].into_iter().flatten();
         let paths: Vec<PathBuf> = parents.map(|parent| parent.join(&described.path)).collect();
         let path = paths.iter().rev().find(|path| path.is_file()).or(paths.first()).cloned().unwrap_or_default();
-        let missing = || {
-            let message = format!("the atlas {} reads its matrix from it, but it does not exist", folder.display());
-            Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
-        };
         // Opening a pipe would block.
         if !path.is_file() {
-            return Err(missing());
+            let kind = "file, from which the atlas reads its matrix: put it back, or ingest without --in-place";
+            return Err(Error::Missing { path, kind });
         }
-        let file = File::open(&path).map_err(|_| missing())?;
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
         let (matrix, place) =
             RowMatrix::open_in_place(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
         Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
