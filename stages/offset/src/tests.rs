@@ -117,7 +117,7 @@ fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts(
     let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
     let model = ModelSettings { offset: OffsetChoice::Additive, ..ModelSettings::default() };
     let settings = Settings { model, ..Settings::default() };
-    let mut offset = Offset::new(&mut parameters, &settings, 2, &vocabulary).expect("it is asked for");
+    let mut offset = Offset::new(&mut parameters, &settings, 2, &vocabulary, None).expect("it is asked for");
     let filled = offset.fill(&OffsetProfiles {
         genes: 2,
         library: 100.0,
@@ -141,7 +141,7 @@ fn shrunken(loss: ReconLoss) -> Offset {
     let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
     let model = ModelSettings { offset: OffsetChoice::Shrinkage, recon_loss: loss, ..ModelSettings::default() };
     let settings = Settings { model, ..Settings::default() };
-    let mut offset = Offset::new(&mut parameters, &settings, 43, &vocabulary).expect("it is asked for");
+    let mut offset = Offset::new(&mut parameters, &settings, 43, &vocabulary, None).expect("it is asked for");
     let shift = (0..genes).map(|gene| if gene == 0 { 1.0 } else { 0.01 * (gene as f32 % 5.0 - 2.0) });
     let shifts: Vec<f32> = shift.collect::<Vec<_>>().repeat(2);
     let libraries = if loss == ReconLoss::Gauss { vec![0.0; LIBRARIES] } else { vec![1_000.0; LIBRARIES] };
