@@ -20,11 +20,13 @@ pub(crate) struct HillCurve {
     pub(crate) half: f64,
     /// The largest dose that was seen, where the curve is 1.
     top: f64,
+    /// The largest size: of a perturbation that was seen at one dose, nothing says that it does more at larger ones.
+    most: f64,
 }
 
 impl HillCurve {
     fn at(self, dose: f64) -> f64 {
-        dose / (dose + self.half) * (self.top + self.half) / self.top
+        (dose / (dose + self.half) * (self.top + self.half) / self.top).min(self.most)
     }
 }
 
@@ -76,7 +78,7 @@ impl DoseKernel {
     }
 }
 
-/// The curve of each perturbation, if one was seen at several doses; those seen at one follow the others.
+/// The curve of each perturbation, if one was seen at several doses; those seen at one follow the others, up to that dose.
 fn curves(shifts: &Shifts) -> Vec<Option<HillCurve>> {
     let varied = shifts.perturbations.iter().filter(|of| of.has_doses());
     let Some(typical) = median(varied.flat_map(|of| of.all.iter().map(|row| row.dose)).collect()) else {
@@ -92,7 +94,7 @@ fn curves(shifts: &Shifts) -> Vec<Option<HillCurve>> {
     let pooled: Vec<f64> = (0..HALVES).map(|at| losses.iter().flatten().map(|losses| losses[at]).sum()).collect();
     let curve = |(of, own): (&PerturbationRows, &Option<Vec<f64>>)| {
         let half = if measured == 0 { typical } else { weighted_half(&halves, own.as_deref(), &pooled, measured) };
-        Some(HillCurve { half, top: of.largest_dose() })
+        Some(HillCurve { half, top: of.largest_dose(), most: if of.has_doses() { f64::INFINITY } else { 1.0 } })
     };
     shifts.perturbations.iter().zip(&losses).map(curve).collect()
 }
@@ -127,7 +129,7 @@ fn losses(of: &PerturbationRows, halves: &[f64], shifts: &Shifts) -> Option<Vec<
     let noise_of_rows = mean(of.alone.iter().map(|exposure| shifts.noise[exposure.row]));
     let noise = (noise_of_rows / scale).powi(2) / real(shifts.genes()) * 20.0 + 0.02 * 0.02;
     let loss = |half: &f64| {
-        let curve = HillCurve { half: *half, top };
+        let curve = HillCurve { half: *half, top, most: f64::INFINITY };
         let expected = |one: f64, other: f64| curve.at(one) * curve.at(other);
         let squares: f64 = products.iter().map(|(one, other, _)| expected(*one, *other).powi(2)).sum();
         let fitted: f64 = products.iter().map(|(one, other, product)| expected(*one, *other) * product / scale).sum();

@@ -112,7 +112,7 @@ class Fit(estimator.Fit):
         return np.array(found)
 
     def curves(self):
-        """Half-effect doses; a perturbation with one dose follows the others."""
+        """Half-effect doses; a perturbation with one dose follows the others up to that dose."""
         self.u, self.wd = {name: (lambda doses: np.ones(len(doses))) for name in self.names}, 0.0
         self.several = [name for name in self.names if len(set(self.dose[name])) > 1]
         if not self.several:
@@ -130,7 +130,9 @@ class Fit(estimator.Fit):
                 half = np.exp((weights * np.log(halves)).sum() / weights.sum())
             self.K[name] = half
             top = max(self.dose[name])
-            self.u[name] = lambda doses, half=half, top=top: estimator.hill(np.asarray(doses, float), half, top)
+            most = np.inf if name in self.several else 1.0
+            curve = lambda doses, half=half, top=top, most=most: np.minimum(estimator.hill(np.asarray(doses, float), half, top), most)
+            self.u[name] = curve
 
     def doses(self):
         """What a dose has of its own, and a factor of the noise, by likelihood."""
