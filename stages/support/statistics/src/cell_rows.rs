@@ -1,6 +1,6 @@
 //! Cells row by row, and the same gene by gene.
 
-/// Cells as their non-zero genes and the values of these.
+/// Cells as their non-zero genes, ascending, and the values of these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CellRows {
     /// Where each cell's entries end.
@@ -34,10 +34,17 @@ pub struct SortedValues<'a> {
 }
 
 impl CellRows {
-    /// Adds a cell, given by its non-zero genes.
+    /// Adds a cell, given by its non-zero genes, in any order.
     pub fn push(&mut self, genes: &[u32], values: impl IntoIterator<Item = f32>) {
-        self.genes.extend(genes);
-        self.values.extend(values);
+        if genes.is_sorted() {
+            self.genes.extend(genes);
+            self.values.extend(values);
+        } else {
+            let mut entries: Vec<(u32, f32)> = genes.iter().copied().zip(values).collect();
+            entries.sort_unstable_by_key(|(gene, _)| *gene);
+            self.genes.extend(entries.iter().map(|(gene, _)| gene));
+            self.values.extend(entries.iter().map(|(_, value)| value));
+        }
         self.ends.push(self.genes.len());
     }
 
@@ -51,6 +58,12 @@ impl CellRows {
     pub fn all(&self) -> impl Iterator<Item = (&[u32], &[f32])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| (&self.genes[start..*end], &self.values[start..*end]))
+    }
+
+    /// Number of values.
+    #[must_use]
+    pub fn values(&self) -> usize {
+        self.genes.len()
     }
 
     /// Bytes that are in use.
