@@ -104,21 +104,20 @@ impl TestControls {
     /// The tests of the halves of this many conditions, two parts each, as [`RealGeneTests`] has them.
     #[must_use]
     pub fn rounds_of_halves(conditions: usize, reference: &Self, source: &Self) -> Vec<TestRound> {
-        let round = |controls: &Self, group_of: &dyn Fn(usize) -> Option<usize>| TestRound {
-            controls: Arc::clone(&controls.columns),
-            group_of: (0..2 * conditions).map(group_of).collect(),
-        };
-        vec![
-            round(reference, &|part| Some(part / 2)),
-            round(reference, &|part| part.is_multiple_of(2).then_some(part / 2)),
-            round(source, &|part| (part % 2 == 1).then_some(part / 2)),
-        ]
+        let grouping = |group_of: fn(usize) -> Option<usize>| (0..2 * conditions).map(group_of).collect();
+        let groupings = [
+            vec![grouping(|part| Some(part / 2)), grouping(|part| part.is_multiple_of(2).then_some(part / 2))],
+            vec![grouping(|part| (part % 2 == 1).then_some(part / 2))],
+        ];
+        let round =
+            |(groupings, controls): (_, &Self)| TestRound { controls: Arc::clone(&controls.columns), groupings };
+        groupings.into_iter().zip([reference, source]).map(round).collect()
     }
 
     /// The tests of this many conditions' predicted cells, one part each.
     #[must_use]
     pub fn round(&self, conditions: usize) -> TestRound {
-        TestRound { controls: Arc::clone(&self.columns), group_of: (0..conditions).map(Some).collect() }
+        TestRound { controls: Arc::clone(&self.columns), groupings: vec![(0..conditions).map(Some).collect()] }
     }
 
     /// Number of genes.

@@ -16,13 +16,8 @@ const OF_CELLS: [&str; 2] = ["e_distance", "mmd"];
 const FIRST_BY_TESTS: &str = "overlap_at_n";
 
 /// The scores that identify a prediction among other conditions.
-const IDENTIFYING: [&str; 5] = [
-    "rank",
-    "centroid_accuracy",
-    "discrimination_score_l1",
-    "discrimination_score_l2",
-    "discrimination_score_cosine",
-];
+const IDENTIFYING: [&str; 5] =
+    ["rank", "centroid_accuracy", "discrimination_score_l1", "discrimination_score_l2", "discrimination_score_cosine"];
 
 /// Some of the scores; `pearson_delta`, which verdicts are by, is always among them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,8 +35,8 @@ use self::{
     joined::{Context, JoinedProfiles, merged},
 };
 use crate::{
-    Baseline, BaselineScores, ChosenScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup, ContextGroups, Predicted,
-    PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
+    Baseline, BaselineScores, ChosenScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
+    ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
     comparison::TRAIN_UNIVERSE,
     versus::{self, DrawnBlocks, DrawnScores, ResampledMeans},
 };

@@ -34,13 +34,15 @@ pub struct SortedValues<'a> {
 }
 
 impl CellRows {
-    /// Adds a cell, given by its non-zero genes, in any order.
+    /// Adds a cell, given by some genes, in any order, among them all whose value is not 0.
     pub fn push(&mut self, genes: &[u32], values: impl IntoIterator<Item = f32>) {
-        if genes.is_sorted() {
+        let first = self.values.len();
+        self.values.extend(values);
+        if genes.is_sorted() && !self.values[first..].contains(&0.0) {
             self.genes.extend(genes);
-            self.values.extend(values);
         } else {
-            let mut entries: Vec<(u32, f32)> = genes.iter().copied().zip(values).collect();
+            let mut entries: Vec<(u32, f32)> = genes.iter().copied().zip(self.values.drain(first..)).collect();
+            entries.retain(|(_, value)| *value != 0.0);
             entries.sort_unstable_by_key(|(gene, _)| *gene);
             self.genes.extend(entries.iter().map(|(gene, _)| gene));
             self.values.extend(entries.iter().map(|(_, value)| value));
@@ -81,16 +83,15 @@ impl GeneColumns {
     #[must_use]
     pub fn new(genes: usize, groups: &[&CellRows]) -> Self {
         let entries = || groups.iter().flat_map(|rows| rows.genes.iter().zip(&rows.values));
-        let kept = || entries().filter(|(_, value)| **value != 0.0);
         let mut ends = vec![0; genes];
-        kept().for_each(|(gene, _)| ends[*gene as usize] += 1);
+        entries().for_each(|(gene, _)| ends[*gene as usize] += 1);
         let mut before = 0;
         for end in &mut ends {
             (*end, before) = (before, before + *end);
         }
         let mut values = vec![0.0; before];
         // Each start moves to its gene's end.
-        for (gene, value) in kept() {
+        for (gene, value) in entries() {
             let place = &mut ends[*gene as usize];
             values[*place] = *value;
             *place += 1;
