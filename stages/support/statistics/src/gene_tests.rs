@@ -3,9 +3,6 @@
 //! The values of a gene in all groups are sorted together, and one walk along them and the sorted controls finds every group's
 //! statistic. Cells whose value is 0 are counted, and never looked at.
 
-#[cfg(test)]
-mod tests;
-
 use std::{ops::Range, sync::Arc};
 
 use super::{
@@ -343,3 +340,6 @@ fn number(entry: u64) -> f32 {
     let ordered = (entry >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 0 { !ordered } else { ordered & !(1 << 31) })
 }
+
+#[cfg(test)]
+mod tests;

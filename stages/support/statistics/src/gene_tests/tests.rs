@@ -1,3 +1,5 @@
+//! Groups that are tested together have the tests that each would have alone.
+
 use proptest::prelude::*;
 
 use super::*;
