@@ -338,7 +338,8 @@ impl<'a> CellTesting<'a> {
         let bytes_of = |group: usize| {
             let real = real_cells[place_of(group, TestedPart::First)] + real_cells[place_of(group, TestedPart::Second)];
             let predicted = predicted_cells.iter().map(|counts| counts[group]).max().unwrap_or(0);
-            real * real_bytes + predicted * predicted_bytes
+            // They are in memory one after the other.
+            (real * real_bytes).max(predicted * predicted_bytes)
         };
         let most = MOST_PORTION.min((self.resources.memory / 8) as u64);
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);

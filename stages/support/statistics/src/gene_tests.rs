@@ -13,6 +13,9 @@ use super::{
 /// Values that are sorted between two looks at the cells: 2 MiB.
 const TILE_VALUES: usize = 1 << 18;
 
+/// Controls that are compared at once.
+const BLOCK: usize = 8;
+
 /// Parts of groups of cells, and the tests to make of them.
 #[derive(Clone, Debug)]
 pub struct GroupTests {
@@ -60,7 +63,7 @@ struct PartSums {
 /// Space for one gene's walk, used again for the next.
 #[derive(Default)]
 struct WalkSpace {
-    /// The keys of the controls.
+    /// The keys of the controls, and behind them the largest, so that at least one block ends with it.
     controls: Vec<u32>,
     /// The entries of the round's parts.
     entries: Vec<u64>,
@@ -190,6 +193,7 @@ impl TestRound {
         let WalkSpace { controls: keys, entries, below, parts, ties } = space;
         keys.clear();
         keys.extend(controls.values.iter().map(|value| ordered(*value)));
+        keys.resize(BLOCK * (keys.len() / BLOCK + 1), u32::MAX);
         entries.clear();
         let is_used = |part: usize| self.groupings.iter().any(|grouping| grouping[part].is_some());
         let used: Vec<bool> = (0..self.groupings.first().map_or(0, Vec::len)).map(is_used).collect();
@@ -276,19 +280,18 @@ fn groups(grouping: &[Option<usize>]) -> usize {
     grouping.iter().flatten().max().map_or(0, |last| last + 1)
 }
 
-/// The number of controls below each entry; both are sorted.
+/// The number of controls below each entry; both are sorted, and a block of controls ends with the largest key.
 fn count_below(controls: &[u32], entries: &[u64], below: &mut Vec<usize>) {
+    let (blocks, _) = controls.as_chunks::<BLOCK>();
+    let mut block = 0;
     below.clear();
-    below.resize(entries.len(), 0);
-    let (mut entry, mut control) = (0, 0);
-    // Without branches that depend on values: a processor could not foresee them.
-    while entry < entries.len() && control < controls.len() {
-        let is_below = u64::from(controls[control]) < entries[entry] >> 32;
-        below[entry] = control;
-        control += usize::from(is_below);
-        entry += usize::from(!is_below);
-    }
-    below[entry..].fill(controls.len());
+    below.extend(entries.iter().map(|entry| {
+        while u64::from(blocks[block][BLOCK - 1]) < entry >> 32 {
+            block += 1;
+        }
+        let within: u32 = blocks[block].iter().map(|control| u32::from(u64::from(*control) < entry >> 32)).sum();
+        BLOCK * block + within as usize
+    }));
 }
 
 impl GeneTests {
