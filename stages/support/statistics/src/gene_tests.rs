@@ -339,7 +339,6 @@ fn part_of(entry: u64) -> usize {
 
 /// The value of an entry.
 fn number(entry: u64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half has 32 bits")]
     let ordered = (entry >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 0 { !ordered } else { ordered & !(1 << 31) })
 }
