@@ -20,7 +20,7 @@ use stages::{
     reader::control_roles::first_half,
     statistics::{
         cell_rows::CellRows,
-        gene_tests::{GeneTests, GroupTests, TestRound, TestedTile},
+        gene_tests::{GeneTests, GroupTests, TestedTile},
     },
 };
 
@@ -246,7 +246,8 @@ impl<'a> CellTesting<'a> {
         let parts = places.map(|(group, part)| cells.remove(&place_of(*group, part)).unwrap_or_default()).collect();
         let [reference, source] = controls.map(Arc::clone);
         let rounds = TestControls::rounds_of_halves(portion.len(), &reference, &source);
-        let (tests, found) = self.gene_tests(parts, rounds)?;
+        let tests = Arc::new(GroupTests::new(self.genes, parts, rounds));
+        let found = self.gene_tests(&tests)?;
         let mut rounds = found.into_iter().map(Vec::into_iter);
         let [mut whole, mut first, mut second] = std::array::from_fn(|_| rounds.next().unwrap_or_default());
         let mut next = || RealGeneTests {
@@ -277,7 +278,8 @@ impl<'a> CellTesting<'a> {
             portion.iter().filter_map(|group| Some((*group, Arc::clone(real.get(group)?)))).collect();
         let taken = |(group, _): &(usize, _)| cells.remove(&place_of(*group, TestedPart::First)).unwrap_or_default();
         let parts: Vec<CellRows> = known.iter().map(taken).collect();
-        let (tests, found) = self.gene_tests(parts, vec![controls.round(known.len())])?;
+        let tests = Arc::new(GroupTests::new(self.genes, parts, vec![controls.round(known.len())]));
+        let found = self.gene_tests(&tests)?;
         let found = known.into_iter().zip(found.into_iter().flatten());
         let (found, genes) = (found.map(|((group, real), found)| (group, (real, found))).collect(), self.genes);
         self.compare(found, move |at, (real, found)| {
@@ -285,14 +287,9 @@ impl<'a> CellTesting<'a> {
         })
     }
 
-    /// `genes → test → collect`: the tests of all genes, by round and group.
-    fn gene_tests(
-        &self,
-        parts: Vec<CellRows>,
-        rounds: Vec<TestRound>,
-    ) -> Result<(Arc<GroupTests>, Vec<Vec<Option<GeneTests>>>)> {
-        let tests = Arc::new(GroupTests::new(self.genes, parts, rounds));
-        let (tested, groups) = (Arc::clone(&tests), tests.parts().len());
+    /// `genes → test → collect`: the tests of all genes, by grouping and group.
+    fn gene_tests(&self, tests: &Arc<GroupTests>) -> Result<Vec<Vec<Option<GeneTests>>>> {
+        let (tested, groups) = (Arc::clone(tests), tests.parts().len());
         let run = Pipeline::from_source("genes", self.resources.edge(), tests.tiles().map(OfGenes).map(Ok::<_, Error>))
             .with_stop(self.resources.stop.clone())
             .map("test", self.resources.threads, move |OfGenes(genes)| {
@@ -300,7 +297,7 @@ impl<'a> CellTesting<'a> {
                 Ok(Tile(tested.test(genes), bytes))
             })
             .run("collect", CollectTiles::default());
-        Ok((tests, completed(run, AGAIN)?.0))
+        Ok(completed(run, AGAIN)?.0)
     }
 
     /// `conditions → compare`: the results of each condition, from its tests and its index among them, on all threads.
