@@ -5,8 +5,8 @@ usage: bench_judge.py PERTURBINE [FOLDER]     (the built command line; a folder 
 
 500 conditions × 100 cells and 5,000 controls of 5,000 genes, negative binomial counts with an effect for each condition, a third of
 them not 0, as log-normalised CSR in .h5ad: real cells, and predicted cells whose effects are half right. `perturbine judge` computes all
-of its scores. cell-eval computes Pearson's correlation, errors and discrimination (`scores`), and with CELL_EVAL_FULL=1 also its
-whole profile `full`, which tests every gene; CELL_EVAL_PYTHON is a Python that has it. ROUNDS says how often each runs, CONDITIONS how
+of its scores, and then only those of cell-eval's `scores`: Pearson's correlation, errors and discrimination. With CELL_EVAL_FULL=1, cell-eval
+also computes its whole profile `full`, which tests every gene; CELL_EVAL_PYTHON is a Python that has it. ROUNDS says how often each runs, CONDITIONS how
 many conditions there are, and JUDGE_FLAGS are flags of `judge`. With LARGE=1, there are 2,000,000 cells of 2,000 genes, one in twenty not 0,
 as counts. Memory is the most of what is resident, and of that the anonymous part.
 
@@ -30,6 +30,7 @@ import numpy as np
 LARGE = bool(os.environ.get("LARGE"))
 CONDITIONS, CELLS, CONTROLS, GENES = (1_000, 1_900, 100_000, 2_000) if LARGE else (500, 100, 5_000, 5_000)
 CONDITIONS = int(os.environ.get("CONDITIONS", CONDITIONS))
+SCORES = ["pearson_delta", "mse_delta", "mae_delta", *(f"discrimination_score_{distance}" for distance in ("l1", "l2", "cosine"))]
 CELL_EVAL = """
 import logging, sys
 from cell_eval import MetricsEvaluator
@@ -150,7 +151,9 @@ def run(program, folder):
         print("SKIPPED: cell-eval (CELL_EVAL_PYTHON names no Python that has it)", flush=True)
     for _ in range(int(os.environ.get("ROUNDS", "2"))):
         flags = os.environ.get("JUDGE_FLAGS", "").split()
-        lines.append(measured("perturbine judge", [program, "--quiet", "judge", folder / "predicted.h5ad", "--truth", atlas, *flags]))
+        judge = [program, "--quiet", "judge", folder / "predicted.h5ad", "--truth", atlas, *flags]
+        lines.append(measured("perturbine judge, all scores", judge))
+        lines.append(measured("perturbine judge, cell-eval's scores", [*judge, "--scores", ",".join(SCORES)]))
         for which in ["scores", *(["full"] if os.environ.get("CELL_EVAL_FULL") else [])] if python else []:
             files = [folder / "real.h5ad", folder / "predicted.h5ad", folder / "cell-eval", which]
             lines.append(measured(f"cell-eval, {which}", [python, "-c", CELL_EVAL, *files]))

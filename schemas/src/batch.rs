@@ -120,6 +120,26 @@ impl Expression {
         self.row_pointers.len().saturating_sub(1)
     }
 
+    /// The genes and values of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> (Vec<u32>, Vec<f64>) {
+        let entries = self.row_pointers[row] as usize..self.row_pointers[row + 1] as usize;
+        let genes = match &self.genes {
+            Genes::U16(genes) => genes[entries.clone()].iter().map(|gene| u32::from(*gene)).collect(),
+            Genes::U32(genes) => genes[entries.clone()].to_vec(),
+        };
+        let values = match &self.values {
+            Values::U8(values) => values[entries].iter().map(|value| f64::from(*value)).collect(),
+            Values::U16(values) => values[entries].iter().map(|value| f64::from(*value)).collect(),
+            Values::U32(values) => values[entries].iter().map(|value| f64::from(count_to_f32(*value))).collect(),
+            Values::F32(values) => values[entries].iter().map(|value| f64::from(*value)).collect(),
+        };
+        (genes, values)
+    }
+
     /// Calls `f` with row, gene and value of every entry.
     pub fn for_each(&self, mut f: impl FnMut(usize, usize, f32)) {
         match &self.genes {

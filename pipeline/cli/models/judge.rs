@@ -10,7 +10,7 @@ use perturbine::{
 use serde_json::{Map, Value, json};
 use stages::{
     evaluate::{
-        Evaluation,
+        ChosenScores, Evaluation, PredictionScores,
         card::{Card, CardEntry, content_hash, definitions, split_hash},
         frame,
         predicted_cells::{PredictionColumns, PredictionScale},
@@ -40,6 +40,7 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
         columns: PredictionColumns { perturbation: args.perturbation.clone(), dose: args.dose.clone() },
         values: scale_of_numbers(args)?,
         choice: args.choice.choice(&context.resources.stop),
+        scores: args.scores.parse()?,
     };
     let hash = split_hash(&atlas, split.as_ref().unwrap_or(&Split::holding_out_all(&atlas)));
     let split_name = split.as_ref().map(|split| split.name().to_owned());
@@ -67,9 +68,11 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
         write_new(path, page.as_bytes())?;
     }
     let hashes = json!({ "split": hash, "data": atlas.manifest().checksum, "scores": definitions() });
-    let tables = [frame::judged::means, frame::judged::shares].map(|table| table(&named));
+    let tables = [frame::judged::means, frame::judged::shares].map(|table| table(&named, &options.scores));
     let tables = tables.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| Error::Bug(error.to_string()))?;
-    context.show.result(&result(&named, &judged, &hashes)?, || {
+    let mut shown = result(&named, &judged, &hashes)?;
+    keep_chosen(&mut shown, &options.scores);
+    context.show.result(&shown, || {
         let verdicts: Vec<String> =
             named.iter().map(|(name, evaluation)| format!("{name}: {}", evaluation.summary)).collect();
         let drawn: Vec<String> = tables.iter().map(frame::draw).collect();
@@ -126,7 +129,7 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(name).collect()
 }
 
-/// The flags that say how predictions are read.
+/// The flags that say how predictions are read, and which scores were computed.
 fn flags(args: &JudgeArgs) -> Vec<String> {
     let text = |flag: &str, value: Option<String>| value.map(|value| format!("{flag} {value}"));
     let values = args.values.and_then(|values| Some(values.to_possible_value()?.get_name().to_owned()));
@@ -137,6 +140,7 @@ fn flags(args: &JudgeArgs) -> Vec<String> {
         text("--dose", args.dose.clone()),
         text("--layer", args.choice.layer.clone()),
         args.choice.raw.then(|| "--raw".to_owned()),
+        text("--scores", Some(args.scores.clone()).filter(|scores| scores != "all")),
     ];
     all.into_iter().flatten().collect()
 }
@@ -160,6 +164,18 @@ fn card(judged: &Judgement, atlas: &Atlas, split: &str, split_name: Option<Strin
         flags: Vec::new(),
         predictions: judged.predictions.iter().map(entry).collect::<Result<_>>()?,
     })
+}
+
+/// Leaves out scores that were not computed.
+fn keep_chosen(value: &mut Value, chosen: &ChosenScores) {
+    match value {
+        Value::Object(all) => {
+            all.retain(|name, _| chosen.has(name) || !PredictionScores::NAMES.contains(&name.as_str()));
+            all.values_mut().for_each(|one| keep_chosen(one, chosen));
+        }
+        Value::Array(all) => all.iter_mut().for_each(|one| keep_chosen(one, chosen)),
+        _ => {}
+    }
 }
 
 fn result(named: &[(&str, &Evaluation)], judged: &Judgement, card: &Value) -> Result<Value> {

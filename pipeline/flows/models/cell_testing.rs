@@ -1,9 +1,9 @@
 //! Scores by tests of cells, some conditions at a time: `order → read → batch → convert → gather` of their real cells and controls,
-//! `conditions → test`, and for each prediction `source → convert → gather` and `conditions → test`.
+//! `genes → test → collect` and `conditions → compare`; and for each prediction `source → convert → gather`, and the same of its cells.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     sync::Arc,
 };
 
@@ -11,14 +11,17 @@ use schemas::{ByteSize, Error, Result, conditions::CONTROL, ids::CellIndex};
 use stages::{
     BoxError, Sink,
     evaluate::{
-        cell_tests::{CellTests, RealTests, TestControls, cells_per_test},
+        cell_tests::{CellTests, RealGeneTests, RealTests, TestControls, cells_per_test},
         predicted_cells::RowConverter,
         sampled::SampledCells,
         test_rows::{ConvertTestRows, GatherTestRows, TestedPart, place_of},
     },
     formats::source::{RowRange, RowRanges},
     reader::control_roles::first_half,
-    statistics::cell_rows::CellRows,
+    statistics::{
+        cell_rows::CellRows,
+        gene_tests::{GeneTests, GroupTests, TestedTile},
+    },
 };
 
 use super::{
@@ -32,6 +35,12 @@ use crate::{
 
 /// Bytes of an entry of a cell: gene and value.
 const ENTRY_BYTES: u64 = 8;
+
+/// Bytes of the tests of a gene of a condition, of halves too.
+const TEST_BYTES: usize = 48;
+
+/// The most bytes of cells of a portion: with more, tests are no faster.
+const MOST_PORTION: u64 = 96 << 20;
 
 /// The least number of controls of its own that a prediction is tested against.
 const FEWEST_CONTROLS: usize = 2;
@@ -59,24 +68,63 @@ struct TestedContext {
     portions: Vec<Vec<usize>>,
 }
 
+/// A condition with the tests of its genes.
+struct TestedCondition<T> {
+    group: usize,
+    /// The index among the portion's conditions.
+    at: usize,
+    tests: T,
+    bytes: usize,
+}
+
+impl<T> ByteSize for TestedCondition<T> {
+    fn byte_size(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// The result of a stage, with its group.
 struct OfGroup<T>(usize, T);
-
-impl ByteSize for OfGroup<[CellRows; 2]> {
-    fn byte_size(&self) -> usize {
-        self.1.iter().map(CellRows::byte_size).sum()
-    }
-}
-
-impl ByteSize for OfGroup<(CellRows, Arc<RealTests>)> {
-    fn byte_size(&self) -> usize {
-        self.1.0.byte_size()
-    }
-}
 
 impl<T> ByteSize for OfGroup<Option<Arc<T>>> {
     fn byte_size(&self) -> usize {
         0
+    }
+}
+
+/// Genes that are tested together.
+struct OfGenes(Range<usize>);
+
+impl ByteSize for OfGenes {
+    fn byte_size(&self) -> usize {
+        0
+    }
+}
+
+/// The tests of some genes, and their bytes.
+struct Tile(TestedTile, usize);
+
+impl ByteSize for Tile {
+    fn byte_size(&self) -> usize {
+        self.1
+    }
+}
+
+/// Collects the tests of all genes, in order.
+#[derive(Default)]
+struct CollectTiles(Vec<TestedTile>);
+
+impl Sink for CollectTiles {
+    type In = Tile;
+    type Summary = Vec<Vec<Option<GeneTests>>>;
+
+    fn push(&mut self, Tile(tile, _): Tile) -> Result<ControlFlow<()>, BoxError> {
+        self.0.push(tile);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<Self::Summary, BoxError> {
+        Ok(GroupTests::joined(self.0))
     }
 }
 
@@ -99,12 +147,12 @@ impl<T: Send + Sync + 'static> Sink for ByGroup<T> {
 
 impl PredictedTestCells {
     /// Chooses the cells of a file that are tested; `None` if it holds means.
-    pub(super) fn choose(converter: RowConverter, groups: usize, genes: usize) -> Option<Self> {
+    pub(super) fn choose(converter: &RowConverter, groups: usize, genes: usize) -> Option<Self> {
         let predicted = Arc::clone(converter.predicted());
         let group_of = |row: CellIndex| predicted.group(row.0);
         let cells = predicted.source().cells();
         let sampled = || Arc::new(SampledCells::choose(cells, groups, cells_per_test(genes), group_of));
-        (!predicted.holds_means()).then(|| Self { sampled: sampled(), converter: Arc::new(converter) })
+        (!predicted.holds_means()).then(|| Self { sampled: sampled(), converter: Arc::new(converter.clone()) })
     }
 
     /// Mean number of values of a row.
@@ -194,12 +242,24 @@ impl<'a> CellTesting<'a> {
         controls: [&Arc<TestControls>; 2],
     ) -> Result<HashMap<usize, Arc<RealTests>>> {
         let mut cells = self.real_cells(portion)?;
-        let mut halves = |group: usize| {
-            [TestedPart::First, TestedPart::Second].map(|part| cells.remove(&place_of(group, part)).unwrap_or_default())
-        };
-        let cases = portion.iter().map(|group| OfGroup(*group, halves(*group))).collect();
+        let places = portion.iter().flat_map(|group| [TestedPart::First, TestedPart::Second].map(|part| (group, part)));
+        let parts = places.map(|(group, part)| cells.remove(&place_of(*group, part)).unwrap_or_default()).collect();
         let [reference, source] = controls.map(Arc::clone);
-        self.run(cases, move |[first, second]| RealTests::new([first, second], &reference, &source))
+        let rounds = TestControls::rounds_of_halves(portion.len(), &reference, &source);
+        let tests = Arc::new(GroupTests::new(self.genes, parts, rounds));
+        let found = self.gene_tests(&tests)?;
+        let mut rounds = found.into_iter().map(Vec::into_iter);
+        let [mut whole, mut first, mut second] = std::array::from_fn(|_| rounds.next().unwrap_or_default());
+        let mut next = || RealGeneTests {
+            whole: whole.next().flatten(),
+            first_half: first.next().flatten(),
+            second_half: second.next().flatten(),
+        };
+        let found = portion.iter().map(|group| (*group, next())).collect();
+        self.compare(found, move |at, found| {
+            let [first, second] = [2 * at, 2 * at + 1].map(|part| &tests.parts()[part]);
+            RealTests::new([first, second], found, &reference, &source)
+        })
     }
 
     /// The scores of a prediction of some conditions.
@@ -207,43 +267,63 @@ impl<'a> CellTesting<'a> {
         &self,
         prediction: Option<&PredictedTestCells>,
         portion: &[usize],
-        controls: &Arc<TestControls>,
+        controls: &TestControls,
         real: &HashMap<usize, Arc<RealTests>>,
     ) -> Result<HashMap<usize, Arc<CellTests>>> {
         let mut cells = match prediction {
             Some(prediction) => self.predicted_cells(prediction, portion)?,
             None => HashMap::new(),
         };
-        let mut taken = |group: usize| cells.remove(&place_of(group, TestedPart::First)).unwrap_or_default();
-        let cases = real.iter().map(|(group, tests)| OfGroup(*group, (taken(*group), Arc::clone(tests)))).collect();
-        let controls = Arc::clone(controls);
-        self.run(cases, move |(cells, tests)| {
-            Some(tests.score(Some(cells).filter(|cells| cells.count() > 0), &controls))
+        let known: Vec<(usize, Arc<RealTests>)> =
+            portion.iter().filter_map(|group| Some((*group, Arc::clone(real.get(group)?)))).collect();
+        let taken = |(group, _): &(usize, _)| cells.remove(&place_of(*group, TestedPart::First)).unwrap_or_default();
+        let parts: Vec<CellRows> = known.iter().map(taken).collect();
+        let tests = Arc::new(GroupTests::new(self.genes, parts, vec![controls.round(known.len())]));
+        let found = self.gene_tests(&tests)?;
+        let found = known.into_iter().zip(found.into_iter().flatten());
+        let (found, genes) = (found.map(|((group, real), found)| (group, (real, found))).collect(), self.genes);
+        self.compare(found, move |at, (real, found)| {
+            Some(real.score(genes, found.map(|found| (&tests.parts()[at], found))))
         })
     }
 
-    /// `conditions → test`: tests cases on all threads.
-    fn run<C, T>(
+    /// `genes → test → collect`: the tests of all genes, by grouping and group.
+    fn gene_tests(&self, tests: &Arc<GroupTests>) -> Result<Vec<Vec<Option<GeneTests>>>> {
+        let (tested, groups) = (Arc::clone(tests), tests.parts().len());
+        let run = Pipeline::from_source("genes", self.resources.edge(), tests.tiles().map(OfGenes).map(Ok::<_, Error>))
+            .with_stop(self.resources.stop.clone())
+            .map("test", self.resources.threads, move |OfGenes(genes)| {
+                let bytes = TEST_BYTES * genes.len() * groups;
+                Ok(Tile(tested.test(genes), bytes))
+            })
+            .run("collect", CollectTiles::default());
+        Ok(completed(run, AGAIN)?.0)
+    }
+
+    /// `conditions → compare`: the results of each condition, from its tests and its index among them, on all threads.
+    fn compare<C, T>(
         &self,
-        cases: Vec<OfGroup<C>>,
-        test: impl Fn(&C) -> Option<T> + Send + Sync + 'static,
+        conditions: Vec<(usize, C)>,
+        compare: impl Fn(usize, C) -> Option<T> + Send + Sync + 'static,
     ) -> Result<HashMap<usize, Arc<T>>>
     where
         C: Send + 'static,
         T: Send + Sync + 'static,
-        OfGroup<C>: ByteSize,
     {
-        let run = Pipeline::from_source("conditions", self.resources.edge(), cases.into_iter().map(Ok::<_, Error>))
+        let bytes = 2 * TEST_BYTES * self.genes;
+        let conditions = conditions.into_iter().enumerate();
+        let conditions = conditions.map(move |(at, (group, tests))| TestedCondition { group, at, tests, bytes });
+        let run = Pipeline::from_source("conditions", self.resources.edge(), conditions.map(Ok::<_, Error>))
             .with_stop(self.resources.stop.clone())
-            .map("test", self.resources.threads, move |OfGroup(group, cells)| {
-                Ok(OfGroup(group, test(&cells).map(Arc::new)))
+            .map("compare", self.resources.threads, move |TestedCondition { group, at, tests, .. }| {
+                Ok(OfGroup(group, compare(at, tests).map(Arc::new)))
             })
             .run("gather", ByGroup(HashMap::new()));
         Ok(completed(run, AGAIN)?.0)
     }
 
-    /// The evaluated conditions of each context that has controls, in portions whose cells take an eighth of the memory at
-    /// most, but at least one condition each.
+    /// The evaluated conditions of each context that has controls, in portions whose cells take an eighth of the memory and
+    /// [`MOST_PORTION`] at most, but at least one condition each.
     fn contexts(&self, predictions: &[Option<PredictedTestCells>]) -> Vec<TestedContext> {
         let Truth { atlas, groups, .. } = self.truth;
         let manifest = atlas.manifest();
@@ -255,9 +335,10 @@ impl<'a> CellTesting<'a> {
         let bytes_of = |group: usize| {
             let real = real_cells[place_of(group, TestedPart::First)] + real_cells[place_of(group, TestedPart::Second)];
             let predicted = predicted_cells.iter().map(|counts| counts[group]).max().unwrap_or(0);
-            real * real_bytes + predicted * predicted_bytes
+            // They are in memory one after the other.
+            (real * real_bytes).max(predicted * predicted_bytes)
         };
-        let most = (self.resources.memory / 8) as u64;
+        let most = MOST_PORTION.min((self.resources.memory / 8) as u64);
         let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
         let contexts = controls.map(|(controls, of_controls)| {
             let (mut portions, mut bytes): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);

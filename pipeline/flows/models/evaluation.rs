@@ -7,6 +7,7 @@ use schemas::{Error, Result};
 use stages::{
     BoxError, Sink,
     evaluate::{
+        ChosenScores,
         evaluator::{ControlProfile, EvaluationEvidence, ModelProfiles, Tabulate},
         prediction_set::{self, PredictionSelection},
     },
@@ -96,7 +97,8 @@ pub fn evaluate(
         }
         None => None,
     };
-    let real = truth.read(judged_groups, scale, ComparedGenes::all(atlas.genes().len()), resources)?;
+    let compared = ComparedGenes::all(atlas.genes().len());
+    let real = truth.read(judged_groups, scale, compared, &ChosenScores::default(), resources)?;
     let predictions = match of_file {
         Some(predictions) => predictions,
         None => {

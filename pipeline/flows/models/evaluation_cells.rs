@@ -70,6 +70,13 @@ pub(super) struct RealCells {
 }
 
 impl RealCells {
+    /// Without cells, for scores that need none; this many groups.
+    pub(super) fn none(scale: Scale, groups: usize) -> Self {
+        let axes = Arc::new(Axes::new(scale.of_cells(), 0, Vec::new()));
+        let point_sets = vec![[axes.empty_point_set(), axes.empty_point_set()]; groups];
+        Self { axes, sampled: Arc::default(), point_sets, controls: HashMap::new() }
+    }
+
     /// Chooses cells, finds the space in which to compare them, and projects them.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use std::{
 use schemas::{Error, Result, atlas::ValueKind, ids::CellIndex};
 use stages::{
     evaluate::{
+        ChosenScores,
         evaluator::{EvaluationEvidence, Evaluator, ModelProfiles, Tabulate},
         predicted_cells::{
             PredictedCells, PredictionColumns, PredictionScale, PredictionTargets, RowConverter, SumPredictedRows,
@@ -58,6 +59,8 @@ pub struct JudgeOptions {
     pub values: Option<PredictionScale>,
     /// Which matrix of a file to read, and how.
     pub choice: Choice,
+    /// The scores to compute.
+    pub scores: ChosenScores,
 }
 
 /// Scores of several predictions of the same cells.
@@ -141,7 +144,7 @@ pub fn judge(
         ));
     }
     let scale = scale_for(atlas, paths, &opened, options)?;
-    let real = truth.read(judged.into_iter().collect(), scale, compared, resources)?;
+    let real = truth.read(judged.into_iter().collect(), scale, compared, &options.scores, resources)?;
     let (mut all, mut cells) = (Vec::new(), Vec::new());
     for (path, prediction) in paths.iter().zip(&opened) {
         let (profiles, tested) = match prediction {
@@ -150,11 +153,9 @@ pub fn judge(
                 let values = values_of(rows, &truth, options)?;
                 notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
                 let converter = converter_of(rows, values, &truth, &real)?;
-                let tested = PredictedTestCells::choose(
-                    converter.clone(),
-                    truth.groups.all().len(),
-                    real.compared.chosen().len(),
-                );
+                let (groups, genes) = (truth.groups.all().len(), real.compared.chosen().len());
+                let tested = options.scores.need_tests().then(|| PredictedTestCells::choose(&converter, groups, genes));
+                let tested = tested.flatten();
                 (profiles_of_rows(converter, &real, resources)?, tested)
             }
         };
@@ -309,12 +310,15 @@ fn converter_of(
             "normalise it with all genes (sc.pp.normalize_total, sc.pp.log1p), or use --scale log1p",
         ));
     }
+    if rows.holds_means() || !real.scores.need_points() {
+        return RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), None);
+    }
     let judged: BTreeSet<usize> = real.judged.iter().copied().collect();
     let group_of = |row: CellIndex| rows.evaluated_group(row.0).filter(|group| judged.contains(group));
     let most = cells_per_group(judged.len());
     let sampled = SampledCells::choose(source.cells(), truth.groups.all().len(), most, group_of);
-    let points = (!rows.holds_means()).then(|| (Arc::new(sampled), Arc::clone(real.cells.axes())));
-    RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), points)
+    let points = (Arc::new(sampled), Arc::clone(real.cells.axes()));
+    RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), Some(points))
 }
 
 /// `source → convert → sum`.

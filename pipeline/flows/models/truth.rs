@@ -1,4 +1,4 @@
-//! The real cells that predictions are compared with: `order → read → batch → profiles` over all cells, and a few cells of each
+//! The real cells that predictions are compared with: `order → read → batch → convert → profiles` over all cells, and a few cells of each
 //! group as points.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use schemas::{Error, Result, atlas::ValueKind, conditions::CONTROL};
 use stages::{
     evaluate::{
-        ContextGroups,
+        ChosenScores, ContextGroups,
         evaluator::{EvaluationEvidence, Evaluator, ModelProfiles, RealProfiles, Tabulate, Unscored},
     },
     predictor::query::Skipped,
@@ -14,7 +14,7 @@ use stages::{
         atlas::Atlas,
         control_roles::ControlRoles,
         groups::Groups,
-        profiles::{GroupProfiles, SumProfiles},
+        profiles::{GroupProfiles, ScaleRows, SumProfiles},
         split::{Split, SplitPart},
     },
     statistics::{compared::ComparedGenes, scale::Scale},
@@ -48,6 +48,7 @@ pub(super) struct RealGroups {
     pub(super) judged: Vec<usize>,
     pub(super) scale: Scale,
     pub(super) compared: Arc<ComparedGenes>,
+    pub(super) scores: ChosenScores,
     pub(super) cells: RealCells,
     profiles: Vec<GroupProfiles>,
 }
@@ -76,7 +77,7 @@ impl Truth {
         (0..self.groups.all().len()).filter(has_cells).collect()
     }
 
-    /// Reads the cells of these groups, and of all that baselines learn from.
+    /// Reads the cells of these groups, and of all that baselines learn from, as far as these scores need them.
     ///
     /// # Errors
     /// Data that can't be read, or a run that was stopped.
@@ -85,6 +86,7 @@ impl Truth {
         judged: BTreeSet<usize>,
         scale: Scale,
         compared: ComparedGenes,
+        scores: &ChosenScores,
         resources: &Resources,
     ) -> Result<RealGroups> {
         let Self { atlas, split, roles, batch_groups, groups, .. } = self;
@@ -95,11 +97,13 @@ impl Truth {
             Arc::clone(batch_groups),
             Arc::clone(roles),
             self.judged,
-            scale,
-            Arc::clone(&compared),
+            compared.chosen().len(),
         );
-        let (profiles, _): (Vec<GroupProfiles>, _) =
-            completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
+        let scaled = ScaleRows::new(scale, Arc::clone(&compared));
+        let run = rows(atlas, rows_as_stored(atlas, |_| true), resources)
+            .map("convert", resources.threads, move |rows| Ok(scaled.convert(&rows)))
+            .run("profiles", sink);
+        let (profiles, _): (Vec<GroupProfiles>, _) = completed(run, AGAIN)?;
         let evaluated = EvaluatedCells {
             atlas,
             split,
@@ -110,8 +114,11 @@ impl Truth {
             judged_groups: &judged,
             compared: &compared,
         };
-        let cells = RealCells::prepare(&evaluated, scale, resources)?;
-        Ok(RealGroups { judged, scale, compared, cells, profiles })
+        let cells = match scores.need_points() {
+            true => RealCells::prepare(&evaluated, scale, resources)?,
+            false => RealCells::none(scale, groups.all().len()),
+        };
+        Ok(RealGroups { judged, scale, compared, scores: scores.clone(), cells, profiles })
     }
 
     /// Joins predictions for batches, weighted by their evaluated cells.
@@ -136,9 +143,9 @@ impl Truth {
 
     /// An evaluator of predictions of these groups.
     pub(super) fn evaluator(&self, real: RealGroups) -> Evaluator {
-        let RealGroups { scale, compared, cells, profiles, .. } = real;
+        let RealGroups { scale, compared, scores, cells, profiles, .. } = real;
         let real = RealProfiles { scale, compared, profiles, point_sets: cells.into_points() };
-        Evaluator::new(&self.atlas, &self.batch_groups, Arc::clone(&self.groups), self.judged, real)
+        Evaluator::new(&self.atlas, &self.batch_groups, Arc::clone(&self.groups), self.judged, real).only(scores)
     }
 }
 

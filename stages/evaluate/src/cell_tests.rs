@@ -3,11 +3,14 @@
 //! Real cells are tested against the controls that real changes are measured from; predicted cells against the prediction's own
 //! controls, or else against those that predictions start from, so that the noise of no control is on both sides.
 
+use std::sync::Arc;
+
 use statistics::{
     cell_rows::{CellRows, GeneColumns},
     dependence::{GeneCorrelations, gene_dependence},
     differential::top_genes,
     differential_table::{DifferentialComparison, DifferentialGenes, SignificantCounts, TestedGenes},
+    gene_tests::{GeneTests, TestRound},
     moments::{MeanProfile, Moments},
 };
 
@@ -31,10 +34,21 @@ pub fn cells_per_test(genes: usize) -> u64 {
 /// Some controls of a context, ready for tests against them.
 #[derive(Debug)]
 pub struct TestControls {
-    columns: GeneColumns,
-    /// At most [`CONTROLS_THAT_DEPEND`] of them.
-    rows: CellRows,
+    columns: Arc<GeneColumns>,
+    /// At most [`CONTROLS_THAT_DEPEND`] of them, `[genes, cells]`, gene by gene.
+    dependent: Vec<f32>,
     profile: MeanProfile,
+}
+
+/// The tests of all genes of one condition's real cells; `None` if one of them is undefined.
+#[derive(Debug, Default)]
+pub struct RealGeneTests {
+    /// All cells against reference controls.
+    pub whole: Option<GeneTests>,
+    /// The first half against reference controls.
+    pub first_half: Option<GeneTests>,
+    /// The second half against source controls.
+    pub second_half: Option<GeneTests>,
 }
 
 /// Tests of one condition's real cells.
@@ -77,35 +91,75 @@ impl TestControls {
     #[must_use]
     pub fn new(genes: usize, rows: &CellRows) -> Self {
         let count = rows.count();
-        let mut kept = CellRows::default();
-        for (at, (genes, values)) in rows.all().enumerate() {
-            let most = CONTROLS_THAT_DEPEND.min(count);
-            if at * most / count != (at + 1) * most / count {
-                kept.push(genes, values.iter().copied());
-            }
+        let most = CONTROLS_THAT_DEPEND.min(count);
+        let is_kept = |at: &usize| at * most / count != (at + 1) * most / count;
+        let kept = rows.all().enumerate().filter(|(at, _)| is_kept(at)).map(|(_, cell)| cell);
+        let mut dependent = vec![0.0; genes * most];
+        for (cell, (ids, values)) in kept.enumerate() {
+            ids.iter().zip(values).for_each(|(gene, value)| dependent[*gene as usize * most + cell] = *value);
         }
-        Self { columns: GeneColumns::new(genes, &[rows]), rows: kept, profile: profile(genes, &[rows]) }
+        Self { columns: Arc::new(GeneColumns::new(genes, &[rows])), dependent, profile: profile(genes, &[rows]) }
+    }
+
+    /// The tests of the halves of this many conditions, two parts each, as [`RealGeneTests`] has them.
+    #[must_use]
+    pub fn rounds_of_halves(conditions: usize, reference: &Self, source: &Self) -> Vec<TestRound> {
+        let grouping = |group_of: fn(usize) -> Option<usize>| (0..2 * conditions).map(group_of).collect();
+        let groupings = [
+            vec![grouping(|part| Some(part / 2)), grouping(|part| part.is_multiple_of(2).then_some(part / 2))],
+            vec![grouping(|part| (part % 2 == 1).then_some(part / 2))],
+        ];
+        let round =
+            |(groupings, controls): (_, &Self)| TestRound { controls: Arc::clone(&controls.columns), groupings };
+        groupings.into_iter().zip([reference, source]).map(round).collect()
+    }
+
+    /// The tests of this many conditions' predicted cells, one part each.
+    #[must_use]
+    pub fn round(&self, conditions: usize) -> TestRound {
+        TestRound { controls: Arc::clone(&self.columns), groupings: vec![(0..conditions).map(Some).collect()] }
+    }
+
+    /// Number of genes.
+    fn genes(&self) -> usize {
+        self.columns.genes()
+    }
+
+    /// The correlations of some genes over the cells that are kept for it.
+    fn correlations(&self, dependent: &[usize]) -> GeneCorrelations {
+        let cells = self.dependent.len() / self.genes().max(1);
+        let mut correlations = GeneCorrelations::new(dependent.len());
+        let value = |cell: usize, gene: &usize| self.dependent[gene * cells + cell];
+        (0..cells).for_each(|cell| {
+            correlations.extend(&dependent.iter().map(|gene| value(cell, gene)).collect::<Vec<_>>());
+        });
+        correlations
     }
 }
 
 impl RealTests {
-    /// Tests the two halves of a condition's cells; `None` without cells or controls.
+    /// Tests two halves of a condition's cells; `None` without cells or controls.
     ///
     /// # Panics
     /// If a gene is beyond the last one.
     #[must_use]
-    pub fn new(halves: [&CellRows; 2], reference: &TestControls, source: &TestControls) -> Option<Self> {
-        let genes = reference.columns.genes();
+    pub fn new(
+        halves: [&CellRows; 2],
+        tests: RealGeneTests,
+        reference: &TestControls,
+        source: &TestControls,
+    ) -> Option<Self> {
+        let genes = reference.genes();
         let [first, second] = halves;
+        let RealGeneTests { whole, first_half, second_half } = tests;
         let dependent = top_genes(&profile(genes, &halves), &reference.profile, DEPENDENT_GENES);
-        let part = |groups: &[&CellRows]| {
-            let tested = TestedGenes::new(&GeneColumns::new(genes, groups), &reference.columns)?;
+        let part = |tests: Option<GeneTests>, groups: &[&CellRows]| {
             let correlations = correlations(&dependent, genes, groups);
-            Some(RealPart { genes: DifferentialGenes::from(&tested), correlations })
+            Some(RealPart { genes: DifferentialGenes::from(&TestedGenes::from(tests?)), correlations })
         };
-        let whole = part(&halves)?;
+        let whole = part(whole, &halves)?;
         let none = || RealPart { genes: DifferentialGenes::default(), correlations: GeneCorrelations::new(0) };
-        let first_half = part(&[first]).filter(|_| second.count() > 0);
+        let first_half = part(first_half, &[first]).filter(|_| second.count() > 0);
         let has_halves = first_half.is_some();
         let first_half = first_half.unwrap_or_else(none);
         let mut tests = Self {
@@ -115,28 +169,24 @@ impl RealTests {
             controls: <[PredictionScores; 2]>::default(),
             ceiling: PredictionScores::default(),
         };
-        let of_controls = correlations(&tests.dependent, genes, &[&source.rows]);
+        let of_controls = source.correlations(&tests.dependent);
         let nothing = TestedGenes::of_nothing(genes);
         tests.controls = [&tests.whole, &tests.first_half].map(|part| part.score(&nothing, &of_controls).0);
-        if has_halves && let Some(tested) = TestedGenes::new(&GeneColumns::new(genes, &[second]), &source.columns) {
+        if has_halves && let Some(tested) = second_half {
             let correlations = correlations(&tests.dependent, genes, &[second]);
-            tests.ceiling = tests.first_half.score(&tested, &correlations).0;
+            tests.ceiling = tests.first_half.score(&tested.into(), &correlations).0;
         }
         Some(tests)
     }
 
-    /// The scores of a prediction by its cells, if it has any.
+    /// The scores of a prediction by its cells and their tests, if it has any.
     ///
     /// # Panics
     /// If a gene is beyond the last one.
     #[must_use]
-    pub fn score(&self, predicted: Option<&CellRows>, controls: &TestControls) -> CellTests {
-        let genes = controls.columns.genes();
-        let tested = predicted.and_then(|rows| {
-            let tested = TestedGenes::new(&GeneColumns::new(genes, &[rows]), &controls.columns)?;
-            Some((tested, correlations(&self.dependent, genes, &[rows])))
-        });
-        let scored = tested.map(|(tested, correlations)| {
+    pub fn score(&self, genes: usize, predicted: Option<(&CellRows, GeneTests)>) -> CellTests {
+        let scored = predicted.map(|(rows, tests)| {
+            let (tested, correlations) = (tests.into(), correlations(&self.dependent, genes, &[rows]));
             let (whole, counts) = self.whole.score(&tested, &correlations);
             ([whole, self.first_half.score(&tested, &correlations).0], counts)
         });
@@ -221,6 +271,7 @@ fn correlations(dependent: &[usize], genes: usize, groups: &[&CellRows]) -> Gene
 mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+    use statistics::gene_tests::GroupTests;
 
     use super::*;
 
@@ -239,12 +290,26 @@ mod tests {
         rows
     }
 
+    fn real(halves: [CellRows; 2], reference: &TestControls, source: &TestControls) -> Option<RealTests> {
+        let rounds = TestControls::rounds_of_halves(1, reference, source);
+        let tests = GroupTests::new(GENES, halves.into(), rounds);
+        let found = GroupTests::joined(tests.tiles().map(|genes| tests.test(genes)).collect());
+        let mut found = found.into_iter().flatten();
+        let mut next = || found.next().flatten();
+        let found = RealGeneTests { whole: next(), first_half: next(), second_half: next() };
+        RealTests::new([&tests.parts()[0], &tests.parts()[1]], found, reference, source)
+    }
+
+    fn predicted<'a>(rows: &'a CellRows, controls: &CellRows) -> Option<(&'a CellRows, GeneTests)> {
+        Some((rows, GeneTests::new(rows.clone(), GeneColumns::new(GENES, &[controls]))?))
+    }
+
     #[test]
     fn other_cells_of_a_condition_are_found_and_controls_are_not() {
-        let controls = |seed| TestControls::new(GENES, &cells(60, 0.0, seed));
-        let (reference, source) = (controls(1), controls(2));
-        let real = RealTests::new([&cells(50, 0.6, 3), &cells(50, 0.6, 4)], &reference, &source).expect("cells");
-        let duplicate = real.score(Some(&cells(100, 0.6, 5)), &source);
+        let of_source = cells(60, 0.0, 2);
+        let [reference, source] = [&cells(60, 0.0, 1), &of_source].map(|rows| TestControls::new(GENES, rows));
+        let real = real([cells(50, 0.6, 3), cells(50, 0.6, 4)], &reference, &source).expect("cells");
+        let duplicate = real.score(GENES, predicted(&cells(100, 0.6, 5), &of_source));
         let scores = duplicate.model[0];
         assert!(scores.overlap_at_n > Some(0.8) && scores.de_sig_genes_recall > Some(0.85), "{scores:?}");
         assert!(scores.roc_auc > Some(0.9) && scores.gene_dependence > Some(0.5), "{scores:?}");
@@ -252,9 +317,9 @@ mod tests {
         assert_eq!(duplicate.control[0].overlap_at_n, Some(0.0));
         assert_eq!((duplicate.control[0].roc_auc, duplicate.control[0].de_spearman_lfc_sig), (Some(0.5), None));
         assert!(duplicate.counts.is_some_and(|counts| counts.real >= GENES / 4 && counts.predicted >= GENES / 4));
-        let unchanged = real.score(Some(&cells(100, 0.0, 6)), &source).model[0];
+        let unchanged = real.score(GENES, predicted(&cells(100, 0.0, 6), &of_source)).model[0];
         assert!(unchanged.overlap_at_n < Some(0.1), "{unchanged:?}");
-        let unknown = real.score(None, &source);
+        let unknown = real.score(GENES, None);
         assert_eq!((unknown.model, unknown.counts), (<[PredictionScores; 2]>::default(), None));
         assert_eq!(unknown.control, duplicate.control);
         assert_eq!(duplicate.of_baseline(Baseline::Additive, 0).overlap_at_n, None);
@@ -263,11 +328,11 @@ mod tests {
 
     #[test]
     fn without_cells_or_controls_there_is_no_test() {
-        let controls = TestControls::new(GENES, &cells(20, 0.0, 1));
-        let none = CellRows::default();
-        assert!(RealTests::new([&none, &none], &controls, &controls).is_none());
-        assert!(RealTests::new([&none, &cells(9, 0.0, 2)], &TestControls::new(GENES, &none), &controls).is_none());
-        let alone = RealTests::new([&none, &cells(9, 0.0, 2)], &controls, &controls).expect("nine cells");
+        let [controls, none] = [cells(20, 0.0, 1), CellRows::default()].map(|rows| TestControls::new(GENES, &rows));
+        let halves = |first| [first, cells(9, 0.0, 2)];
+        assert!(real(<[CellRows; 2]>::default(), &controls, &controls).is_none());
+        assert!(real(halves(CellRows::default()), &none, &controls).is_none());
+        let alone = real(halves(CellRows::default()), &controls, &controls).expect("nine cells");
         assert_eq!(alone.ceiling, PredictionScores::default());
         assert_eq!((cells_per_test(5_000), cells_per_test(20_000)), (4_000, 1_000));
     }

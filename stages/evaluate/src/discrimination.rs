@@ -20,8 +20,11 @@ pub struct RealConditions<'a> {
 pub struct PredictionDistances<'a> {
     real: RealConditions<'a>,
     profile: Vec<f32>,
-    /// The reference plus the predicted change.
+    /// The reference plus the predicted change, and its difference from the reference.
     anchored: Vec<f32>,
+    change: Vec<f32>,
+    /// Σ of the squared change.
+    length: f32,
     others: Vec<Distances>,
 }
 
@@ -60,8 +63,12 @@ impl<'a> RealConditions<'a> {
     /// starts from.
     #[must_use]
     pub fn distances(self, profile: Vec<f32>, change: &[f32]) -> PredictionDistances<'a> {
-        let anchored = change.iter().zip(self.reference).map(|(change, reference)| change + reference).collect();
-        let mut prediction = PredictionDistances { real: self, profile, anchored, others: Vec::new() };
+        let anchored: Vec<f32> =
+            change.iter().zip(self.reference).map(|(change, reference)| change + reference).collect();
+        let change: Vec<f32> =
+            anchored.iter().zip(self.reference).map(|(value, reference)| value - reference).collect();
+        let length = squared_length(&change, self.left_out);
+        let mut prediction = PredictionDistances { real: self, profile, anchored, change, length, others: Vec::new() };
         prediction.others = widest(DistancesTo { prediction: &prediction, real: self.others });
         prediction
     }
@@ -103,16 +110,22 @@ impl PredictionDistances<'_> {
     /// The distances from a real profile.
     #[inline(always)]
     fn to(&self, real: &[f32]) -> Distances {
-        let columns = [real, &self.anchored, &self.profile, self.real.reference];
+        let columns = [real, &self.anchored, &self.profile, self.real.reference, &self.change];
         let (mut lanes, mut sums) = (Sums::<LANES>::default(), Sums::<1>::default());
-        let [(reals, rest), (anchored, rest_anchored), (profiles, rest_profiles), (references, rest_references)] =
-            columns.map(<[f32]>::as_chunks::<LANES>);
-        for (((real, anchored), profile), reference) in reals.iter().zip(anchored).zip(profiles).zip(references) {
-            lanes.add([real, anchored, profile, reference], 1.0);
+        let [
+            (reals, rest),
+            (anchored, rest_anchored),
+            (profiles, rest_profiles),
+            (references, rest_references),
+            (changes, rest_changes),
+        ] = columns.map(<[f32]>::as_chunks::<LANES>);
+        let chunks = reals.iter().zip(anchored).zip(profiles).zip(references).zip(changes);
+        for ((((real, anchored), profile), reference), change) in chunks {
+            lanes.add([real, anchored, profile, reference, change], 1.0);
         }
-        let rests = rest.iter().zip(rest_anchored).zip(rest_profiles).zip(rest_references);
-        for (((real, anchored), profile), reference) in rests {
-            sums.add([real, anchored, profile, reference].map(std::array::from_ref), 1.0);
+        let rests = rest.iter().zip(rest_anchored).zip(rest_profiles).zip(rest_references).zip(rest_changes);
+        for ((((real, anchored), profile), reference), change) in rests {
+            sums.add([real, anchored, profile, reference, change].map(std::array::from_ref), 1.0);
         }
         let total = |of: fn(&Sums<LANES>) -> [f32; LANES], rest: [f32; 1]| of(&lanes).iter().sum::<f32>() + rest[0];
         let centroid = total(|sums| sums.centroid, sums.centroid);
@@ -120,7 +133,7 @@ impl PredictionDistances<'_> {
             sums.add(columns.map(|column| std::array::from_ref(&column[*gene])), -1.0);
         }
         let product = total(|sums| sums.product, sums.product);
-        let lengths = (total(|sums| sums.real, sums.real) * total(|sums| sums.predicted, sums.predicted)).sqrt();
+        let lengths = (total(|sums| sums.real, sums.real) * self.length).sqrt();
         let cosine = if lengths > 0.0 { 1.0 - product / lengths } else { 1.0 };
         Distances { l1: total(|sums| sums.l1, sums.l1), l2: total(|sums| sums.l2, sums.l2), cosine, centroid }
     }
@@ -146,6 +159,18 @@ impl Kernel for DistancesTo<'_> {
     }
 }
 
+/// Σ of the squares of a change without some genes, in the order of [`Sums`].
+fn squared_length(change: &[f32], left_out: &[usize]) -> f32 {
+    let (chunks, rest) = change.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value * value);
+    }
+    let mut last = rest.iter().map(|value| value * value).sum::<f32>();
+    left_out.iter().for_each(|gene| last -= change[*gene] * change[*gene]);
+    lanes.iter().sum::<f32>() + last
+}
+
 /// Number of sums computed side by side. Compilers use vector instructions for 16, but not for 8.
 const LANES: usize = 16;
 
@@ -155,33 +180,31 @@ struct Sums<const N: usize> {
     l1: [f32; N],
     l2: [f32; N],
     centroid: [f32; N],
-    /// Σ of the product of both changes, and of the square of each.
+    /// Σ of the product of both changes, and of the square of the real one.
     product: [f32; N],
     real: [f32; N],
-    predicted: [f32; N],
 }
 
 impl<const N: usize> Default for Sums<N> {
     fn default() -> Self {
         let zero = [0.0; N];
-        Self { l1: zero, l2: zero, centroid: zero, product: zero, real: zero, predicted: zero }
+        Self { l1: zero, l2: zero, centroid: zero, product: zero, real: zero }
     }
 }
 
 impl<const N: usize> Sums<N> {
     /// Adds genes, or with a sign of −1 removes them. Nothing is fused, so that every processor finds the same distances.
     #[inline(always)]
-    fn add(&mut self, [reals, anchored, profiles, references]: [&[f32; N]; 4], sign: f32) {
+    fn add(&mut self, [reals, anchored, profiles, references, changes]: [&[f32; N]; 5], sign: f32) {
         for at in 0..N {
             let (real, anchored) = (reals[at], anchored[at]);
             let (apart, from_profile) = (real - anchored, real - profiles[at]);
-            let (real_change, change) = (real - references[at], anchored - references[at]);
+            let (real_change, change) = (real - references[at], changes[at]);
             self.l1[at] += sign * apart.abs();
             self.l2[at] += sign * apart * apart;
             self.centroid[at] += sign * from_profile * from_profile;
             self.product[at] += sign * real_change * change;
             self.real[at] += sign * real_change * real_change;
-            self.predicted[at] += sign * change * change;
         }
     }
 }

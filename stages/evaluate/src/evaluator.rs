@@ -35,8 +35,8 @@ use self::{
     joined::{Context, JoinedProfiles, merged},
 };
 use crate::{
-    Baseline, BaselineScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup, ContextGroups, Predicted,
-    PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
+    Baseline, BaselineScores, ChosenScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
+    ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
     comparison::TRAIN_UNIVERSE,
     versus::{self, DrawnBlocks, DrawnScores, ResampledMeans},
 };
@@ -69,6 +69,7 @@ pub struct Evaluator {
     places: Vec<usize>,
     /// The index of each evaluated gene among them, by its name.
     genes: HashMap<String, usize>,
+    chosen_scores: ChosenScores,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -174,7 +175,14 @@ impl Evaluator {
             chosen,
             places,
             genes,
+            chosen_scores: ChosenScores::default(),
         }
+    }
+
+    /// The same evaluator, which computes only these scores.
+    #[must_use]
+    pub fn only(self, chosen_scores: ChosenScores) -> Self {
+        Self { chosen_scores, ..self }
     }
 
     /// Evaluates the prediction of one group.
@@ -234,12 +242,12 @@ impl Evaluator {
             perturbed: perturbed.as_deref(),
         };
         let points = real_points(at);
-        let real = ScoringCells::new(comparison, &points, case.controls);
+        let real = ScoringCells::new(comparison, &self.chosen_scores, &points, case.controls);
         let mut scores = candidates.each_ref().map(|one| one.as_ref().map(|one| real.score(one)).unwrap_or_default());
         if let Some(tests) = &model.tests {
-            scores[0] = scores[0].or(&tests.model[0]);
+            scores[0] = self.chosen_scores.only(scores[0].or(&tests.model[0]));
             for (scores, baseline) in scores[1..].iter_mut().zip(Baseline::ALL) {
-                *scores = scores.or(&tests.of_baseline(baseline, 0));
+                *scores = self.chosen_scores.only(scores.or(&tests.of_baseline(baseline, 0)));
             }
         }
         let offset = model.offset_anchored_at(&source).map(|predicted| {

@@ -7,6 +7,7 @@ use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, Polars
 
 use super::{
     baselines::Baseline,
+    chosen_scores::ChosenScores,
     range::MeanRange,
     strata::Stratum,
     table::{ConditionScores, Evaluation},
@@ -73,7 +74,7 @@ const UNDEFINED: &str = "–";
 /// # Errors
 /// This fails only through a bug: the columns have the same length and different names.
 pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
-    judged::means(&[("model", evaluation)])
+    judged::means(&[("model", evaluation)], &ChosenScores::default())
 }
 
 /// One row per condition: its description, the model's main scores, and each baseline's correlation of the

@@ -8,7 +8,7 @@
 //!    predictions read from files;
 //! 2. [`baselines`]: what a model has to beat; [`discrimination`]: which condition is nearest to a
 //!    prediction; [`versus`]: whether the model is ahead;
-//! 3. [`comparison`], [`cell_tests`] (of [`test_rows`]) and [`scores`] of one condition, and the [`range`] of each score; [`strata`] of conditions; [`table`]: all conditions and their summary; [`frame`]:
+//! 3. [`comparison`], [`cell_tests`] (of [`test_rows`]) and [`scores`] ([chosen](chosen_scores)) of one condition, and the [`range`] of each score; [`strata`] of conditions; [`table`]: all conditions and their summary; [`frame`]:
 //!    the same as tables to print; [`crossval`]: a summary of several folds and seeds; [`crossval_folder`]:
 //!    the files of a cross-validation; [`card`]: hashes of what scores were computed from.
 //!
@@ -24,6 +24,7 @@
 pub mod baselines;
 pub mod card;
 pub mod cell_tests;
+pub mod chosen_scores;
 pub mod comparison;
 mod context_groups;
 pub mod crossval;
@@ -44,6 +45,7 @@ pub mod test_rows;
 pub mod versus;
 
 pub use baselines::{Baseline, BaselineTarget, TrainingProfile, TrainingProfiles};
+pub use chosen_scores::ChosenScores;
 pub use comparison::{Comparison, Predicted, ScoredGenes};
 pub use context_groups::{ContextGroup, ContextGroups};
 pub use crossval::{CrossEvaluation, FoldEvaluation};

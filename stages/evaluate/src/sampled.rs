@@ -4,7 +4,11 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use reader::{atlas::Atlas, control_roles::first_half, profiles::ExpressionRows};
-use schemas::{ByteSize, ids::CellIndex, numbers::to_usize};
+use schemas::{
+    ByteSize,
+    ids::CellIndex,
+    numbers::{bounded, to_usize},
+};
 use stage::{BoxError, Sink};
 use statistics::{axes::Axes, point_sets::PointSet};
 
@@ -28,8 +32,11 @@ pub fn cells_per_group(groups: usize) -> u64 {
 /// evenly spread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SampledCells {
-    /// Cells with their groups, ascending.
-    cells: Vec<(CellIndex, usize)>,
+    /// A bit for each cell, the first ones lowest, and the number of chosen cells in all words before each: little memory, even
+    /// if all of many cells are chosen.
+    words: Vec<(u64, u32)>,
+    /// The groups of the chosen cells, in their order.
+    groups: Vec<u32>,
 }
 
 impl SampledCells {
@@ -47,22 +54,36 @@ impl SampledCells {
             counted[*group] += 1;
             at * sample / all != (at + 1) * sample / all
         });
-        // Room for exactly these: a vector that grows would take twice as much.
-        let mut cells = Vec::with_capacity(to_usize(counts.iter().map(|count| most.min(*count)).sum::<u64>()));
-        cells.extend(chosen);
-        Self { cells }
+        let mut sampled = Self {
+            words: vec![(0, 0); to_usize(cells.div_ceil(64))],
+            // Room for exactly these: a vector that grows would take twice as much.
+            groups: Vec::with_capacity(to_usize(counts.iter().map(|count| most.min(*count)).sum::<u64>())),
+        };
+        for (cell, group) in chosen {
+            sampled.words[to_usize(cell.0 / 64)].0 |= 1 << (cell.0 % 64);
+            sampled.groups.push(bounded(group));
+        }
+        let mut before = 0;
+        for (bits, rank) in &mut sampled.words {
+            *rank = before;
+            before += bits.count_ones();
+        }
+        sampled
     }
 
     /// The group for which a cell was chosen.
     #[must_use]
     pub fn group(&self, cell: CellIndex) -> Option<usize> {
-        let at = self.cells.binary_search_by_key(&cell, |(cell, _)| *cell).ok()?;
-        Some(self.cells[at].1)
+        let (bits, before) = *self.words.get(to_usize(cell.0 / 64))?;
+        let bit = 1_u64 << (cell.0 % 64);
+        let at = before + (bits & (bit - 1)).count_ones();
+        (bits & bit != 0).then(|| self.groups[at as usize] as usize)
     }
 
     /// The cells of a group, ascending.
     pub fn of_group(&self, group: usize) -> impl Iterator<Item = CellIndex> + '_ {
-        self.cells.iter().filter(move |(_, other)| *other == group).map(|(cell, _)| *cell)
+        let cells = (0..64 * self.words.len() as u64).map(CellIndex);
+        cells.filter(move |cell| self.group(*cell) == Some(group))
     }
 
     /// Number of chosen cells of each of this many groups.
@@ -72,14 +93,14 @@ impl SampledCells {
     #[must_use]
     pub fn counts(&self, groups: usize) -> Vec<u64> {
         let mut counts = vec![0; groups];
-        self.cells.iter().for_each(|(_, group)| counts[*group] += 1);
+        self.groups.iter().for_each(|group| counts[*group as usize] += 1);
         counts
     }
 
     /// Number of chosen cells.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.cells.len()
+        self.groups.len()
     }
 }
 

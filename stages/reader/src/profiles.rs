@@ -3,7 +3,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex, numbers::bounded};
+use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex};
 use stage::{BoxError, Sink, pool::Pooled};
 use statistics::{blocks::BlockSums, compared::ComparedGenes, moments::Moments, scale::Scale};
 
@@ -79,12 +79,43 @@ impl schemas::ByteSize for ExpressionRows {
 impl ExpressionRows {
     /// Each cell with its non-zero genes and their values.
     pub fn cells(&self) -> impl Iterator<Item = (CellIndex, (Vec<u32>, Vec<f64>))> + '_ {
-        let mut entries: Vec<(Vec<u32>, Vec<f64>)> = vec![Default::default(); self.plan.cells.len()];
-        self.expression.for_each(|row, gene, value| {
-            entries[row].0.push(bounded(gene));
-            entries[row].1.push(f64::from(value));
-        });
-        self.plan.cells.iter().copied().zip(entries)
+        self.plan.cells.iter().enumerate().map(|(row, cell)| (*cell, self.expression.row(row)))
+    }
+}
+
+/// Rows of expression on the scale of profiles, of compared genes.
+#[derive(Debug)]
+pub struct ScaledRows(Vec<(CellIndex, Vec<u32>, Vec<f64>)>);
+
+impl schemas::ByteSize for ScaledRows {
+    fn byte_size(&self) -> usize {
+        self.0.iter().map(|(_, genes, values)| 64 + genes.byte_size() + values.byte_size()).sum()
+    }
+}
+
+/// Puts rows on the scale of profiles, on any number of threads.
+#[derive(Clone, Debug)]
+pub struct ScaleRows {
+    scale: Scale,
+    compared: Arc<ComparedGenes>,
+}
+
+impl ScaleRows {
+    /// Keeps the compared genes.
+    #[must_use]
+    pub fn new(scale: Scale, compared: Arc<ComparedGenes>) -> Self {
+        Self { scale, compared }
+    }
+
+    /// The rows on the scale.
+    #[must_use]
+    pub fn convert(&self, rows: &ExpressionRows) -> ScaledRows {
+        let scaled = |(cell, (mut genes, mut values)): (CellIndex, (Vec<u32>, Vec<f64>))| {
+            self.scale.convert_cell(&mut values);
+            self.compared.keep(&mut genes, &mut values);
+            (cell, genes, values)
+        };
+        ScaledRows(rows.cells().map(scaled).collect())
     }
 }
 
@@ -96,13 +127,13 @@ pub struct SumProfiles {
     groups: Arc<Groups>,
     roles: Arc<ControlRoles>,
     judged: SplitPart,
-    scale: Scale,
-    compared: Arc<ComparedGenes>,
+    /// Number of genes.
+    genes: usize,
     profiles: Vec<GroupProfiles>,
 }
 
 impl SumProfiles {
-    /// Empty sums of the compared genes.
+    /// Empty sums of this many genes.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -110,11 +141,10 @@ impl SumProfiles {
         groups: Arc<Groups>,
         roles: Arc<ControlRoles>,
         judged: SplitPart,
-        scale: Scale,
-        compared: Arc<ComparedGenes>,
+        genes: usize,
     ) -> Self {
         let profiles = vec![GroupProfiles::default(); groups.all().len()];
-        Self { atlas: atlas.clone(), split, groups, roles, judged, scale, compared, profiles }
+        Self { atlas: atlas.clone(), split, groups, roles, judged, genes, profiles }
     }
 
     fn uses(&self, cell: CellIndex) -> Vec<Use> {
@@ -126,13 +156,11 @@ impl SumProfiles {
         source.into_iter().chain(self.roles.is_reference(cell, part).then_some(Use::Reference)).collect()
     }
 
-    fn add(&mut self, rows: &ExpressionRows) {
-        let genes = self.compared.chosen().len();
-        for (cell, (mut ids, mut values)) in rows.cells() {
+    fn add(&mut self, ScaledRows(rows): ScaledRows) {
+        let genes = self.genes;
+        for (cell, ids, values) in rows {
             let codes = self.atlas.codes(cell);
             let Some(group) = self.groups.find(codes) else { continue };
-            self.scale.convert_cell(&mut values);
-            self.compared.keep(&mut ids, &mut values);
             let uses = self.uses(cell);
             let profiles = &mut self.profiles[group];
             if uses.iter().any(|used| *used != Use::Training) {
@@ -154,11 +182,11 @@ impl SumProfiles {
 }
 
 impl Sink for SumProfiles {
-    type In = ExpressionRows;
+    type In = ScaledRows;
     type Summary = Vec<GroupProfiles>;
 
-    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
-        self.add(&rows);
+    fn push(&mut self, rows: ScaledRows) -> Result<ControlFlow<()>, BoxError> {
+        self.add(rows);
         Ok(ControlFlow::Continue(()))
     }
 

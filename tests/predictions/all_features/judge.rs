@@ -132,6 +132,33 @@ fn the_real_cells_are_a_perfect_prediction_in_every_notation() {
 }
 
 #[test]
+fn chosen_scores_are_those_of_all_and_the_others_are_left_out() {
+    let screen = Screen::new();
+    screen.write("log.h5ad", &screen.truth(|value, sum| (value / sum * 1e4).ln_1p()));
+    let all = screen.judged("log.h5ad");
+    for (chosen, names) in [
+        ("mse_delta,rank", &["mse_delta", "pearson_delta", "rank"][..]),
+        ("cells", &["e_distance", "mmd", "pearson_delta"]),
+        ("pr_auc", &["pearson_delta", "pr_auc"]),
+    ] {
+        let some = screen.judged(&format!("log.h5ad --scores {chosen}"));
+        let [all, some] = [&all, &some].map(|judged| &judged["predictions"][0]);
+        let mut found: Vec<&String> = some["mean"].as_object().unwrap().keys().collect();
+        found.sort();
+        assert_eq!(found, names);
+        for name in names {
+            for of in ["mean", "range", "median"] {
+                assert_eq!(some[of][name], all[of][name], "{of} of {name}");
+            }
+            assert_eq!(some["conditions"][0]["ceiling"][name], all["conditions"][0]["ceiling"][name]);
+        }
+        let verdict = |one: &Value| one["summary"].as_str().unwrap().split(';').next().map(str::to_owned);
+        assert_eq!(verdict(some), verdict(all));
+    }
+    says(&screen.home.refused(2, "judge log.h5ad --truth a.atlas --scores mse"), &["`mse` is not a score", "means"]);
+}
+
+#[test]
 fn controls_and_shuffled_cells_are_no_prediction() {
     let screen = Screen::new();
     let (conditions, types) = (screen.column("condition"), screen.column("cell_type"));

@@ -6,24 +6,27 @@ use stages::statistics::{
     differential_table::{
         DifferentialComparison, DifferentialGenes, SignificantCounts, TestedGenes, counts_correlation,
     },
+    gene_tests::GeneTests,
 };
 
 use super::{cases, matrix, near};
 
 /// The logarithms of counts.
-fn columns(cells: &[Vec<f64>]) -> GeneColumns {
+fn logarithms(cells: &[Vec<f64>]) -> CellRows {
     let mut rows = CellRows::default();
     let genes: Vec<u32> = (0..).take(cells[0].len()).collect();
     #[expect(clippy::cast_possible_truncation, reason = "single precision is what is tested")]
     cells.iter().for_each(|cell| rows.push(&genes, cell.iter().map(|count| count.ln_1p() as f32)));
-    GeneColumns::new(genes.len(), &[&rows])
+    rows
 }
 
 /// The tests of a condition in real and in predicted cells.
 fn both_tested(case: &Value, name: &str) -> [TestedGenes; 2] {
     ["real", "predicted"].map(|of| {
-        let group = |name: &str| columns(&matrix(&case["counts"][of][name]));
-        TestedGenes::new(&group(name), &group("ctrl")).unwrap()
+        let group = |name: &str| matrix(&case["counts"][of][name]);
+        let controls = group("ctrl");
+        let columns = GeneColumns::new(controls[0].len(), &[&logarithms(&controls)]);
+        GeneTests::new(logarithms(&group(name)), columns).unwrap().into()
     })
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct JudgeArgs {
     /// values; pseudobulk for means of counts]
     #[arg(long, value_enum)]
     pub(in crate::cli) scale: Option<ScaleArg>,
+    /// Scores to compute, with commas between: all, means, cells, tests, or names as in JSON; pearson_delta is always among them
+    #[arg(long, value_name = "SCORES", default_value = "all")]
+    pub(in crate::cli) scores: String,
     /// The obs column of perturbations [default: the atlas's own]
     #[arg(long, value_name = "KEY")]
     pub(in crate::cli) perturbation: Option<String>,

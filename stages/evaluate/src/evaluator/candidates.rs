@@ -9,7 +9,7 @@ use statistics::{
 
 use super::{Evaluator, ModelProfiles, joined::Context, narrow_all};
 use crate::{
-    Baseline, BaselineTarget, ComparedPrediction, Comparison, ContextGroup, Predicted, PredictionScores,
+    Baseline, BaselineTarget, ChosenScores, ComparedPrediction, Comparison, ContextGroup, Predicted, PredictionScores,
     discrimination::{PredictionDistances, RealConditions},
 };
 
@@ -67,6 +67,7 @@ pub(super) enum CandidateCells {
 /// The real cells by which predictions are scored: all evaluated cells of a condition, or a part of them.
 pub(super) struct ScoringCells<'a> {
     pub(super) comparison: Comparison<'a>,
+    chosen: &'a ChosenScores,
     mean: Vec<f32>,
     points: Option<TargetPointSet<'a>>,
     /// The pairs of control cells, however they are moved.
@@ -80,13 +81,18 @@ impl Surroundings<'_> {
 }
 
 impl<'a> ScoringCells<'a> {
-    pub(super) fn new(comparison: Comparison<'a>, cells: &'a PointSet, controls: Option<&PointSet>) -> Self {
+    pub(super) fn new(
+        comparison: Comparison<'a>,
+        chosen: &'a ChosenScores,
+        cells: &'a PointSet,
+        controls: Option<&PointSet>,
+    ) -> Self {
         let points = TargetPointSet::new(cells);
         let controls_within = points.as_ref().zip(controls).map(|(points, controls)| points.apart(controls));
-        Self { mean: narrow_all(&comparison.truth.mean), comparison, points, controls_within }
+        Self { mean: narrow_all(&comparison.truth.mean), comparison, chosen, points, controls_within }
     }
 
-    /// Every score of a prediction.
+    /// The chosen scores of a prediction, but those by tests of cells.
     pub(super) fn score(&self, candidate: &Candidate<'_>) -> PredictionScores {
         let pairs = self.points.as_ref().and_then(|real| match &candidate.cells {
             CandidateCells::Unknown => None,
@@ -95,7 +101,7 @@ impl<'a> ScoringCells<'a> {
         });
         let (e_distance, mmd) = pairs.unwrap_or_default();
         let identified = candidate.distances.scores(&self.mean);
-        PredictionScores {
+        self.chosen.only(PredictionScores {
             e_distance,
             mmd,
             rank: identified.rank,
@@ -104,7 +110,7 @@ impl<'a> ScoringCells<'a> {
             discrimination_score_l2: identified.l2,
             discrimination_score_cosine: identified.cosine,
             ..self.comparison.score(&candidate.predicted)
-        }
+        })
     }
 }
 
@@ -136,7 +142,8 @@ impl Evaluator {
             EvaluatedPart::Whole => self.means[other].as_deref(),
             EvaluatedPart::FirstHalf => self.half_means[other].as_deref().or(self.means[other].as_deref()),
         };
-        let others = (0..self.means.len()).filter(of_context).filter_map(mean_of).collect();
+        let groups = if self.chosen_scores.need_others() { 0..self.means.len() } else { 0..0 };
+        let others = groups.filter(of_context).filter_map(mean_of).collect();
         Surroundings { others, reference: narrow_all(&reference.mean), left_out: self.targeted(&self.atlas, group) }
     }
 

@@ -31,21 +31,24 @@ impl Evaluator {
         let chosen = ScoredGenes::choose(first, case.reference, case.rest, whole.chosen.train.clone());
         let [first_cells, second_cells] = &self.point_sets.real[case.at];
         let comparison = Comparison { truth: first, chosen: &chosen, ..*whole };
-        let real = ScoringCells::new(comparison, first_cells, case.controls);
+        let real = ScoringCells::new(comparison, &self.chosen_scores, first_cells, case.controls);
+        let with_tests = |scores: PredictionScores, tests: Option<&PredictionScores>| {
+            tests.map_or(scores, |tests| self.chosen_scores.only(scores.or(tests)))
+        };
         let score_of = |mean: Vec<f64>| {
             let predicted = Predicted { mean, variance: second.variance_unbiased() };
             let scores = real.score(&Candidate::new(case, predicted, CandidateCells::Own(second_cells.clone())));
-            tests.map_or(scores, |tests| scores.or(&tests.ceiling))
+            with_tests(scores, tests.map(|tests| &tests.ceiling))
         };
         let negatives: Vec<PredictionScores> = [Baseline::Control, Baseline::PerturbedMean]
             .into_iter()
             .filter_map(|baseline| {
                 let scores = real.score(&of_baseline(candidates, baseline)?.among(case));
-                Some(tests.map_or(scores, |tests| scores.or(&tests.of_baseline(baseline, 1))))
+                Some(with_tests(scores, tests.map(|tests| tests.of_baseline(baseline, 1)).as_ref()))
             })
             .collect();
         let model = candidates[0].as_ref().map(|model| real.score(&model.among(case))).unwrap_or_default();
-        let model = tests.map_or(model, |tests| model.or(&tests.model[1]));
+        let model = with_tests(model, tests.map(|tests| &tests.model[1]));
         let positive = score_of(duplicate(case, second, whole.perturbed));
         HalfScores { ceiling: score_of(second.mean.clone()), ranges: ScoreRanges::new(&model, &negatives, &positive) }
     }

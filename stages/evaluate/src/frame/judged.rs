@@ -3,13 +3,13 @@
 use polars::prelude::{DataFrame, PolarsResult};
 
 use super::{OF_MEANS, OF_RANGES, column, numbers};
-use crate::{Evaluation, MeanRange, PredictionScores};
+use crate::{ChosenScores, Evaluation, MeanRange, PredictionScores};
 
-/// The main mean scores: one row for each prediction, each baseline and the ceiling, and one column per score.
+/// The main mean scores, or those that were chosen: one row for each prediction, each baseline and the ceiling, and one column per score.
 ///
 /// # Errors
 /// This fails only through a bug: the columns have the same length and different names.
-pub fn means(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
+pub fn means(predictions: &[(&str, &Evaluation)], chosen: &ChosenScores) -> PolarsResult<DataFrame> {
     let mut rows: Vec<(&str, PredictionScores)> = predictions.iter().map(|(name, one)| (*name, one.mean)).collect();
     // Baselines and ceiling are the same for all predictions.
     if let Some((_, first)) = predictions.first() {
@@ -18,7 +18,8 @@ pub fn means(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
     }
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
     let mut columns = vec![column("prediction", names)];
-    for score in OF_MEANS {
+    let shown = if chosen.is_all() { &OF_MEANS[..] } else { chosen.names() };
+    for score in shown {
         columns.push(numbers(score, rows.iter().map(|(_, scores)| scores.named(score))));
     }
     DataFrame::new_infer_height(columns)
@@ -29,9 +30,10 @@ pub fn means(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
 ///
 /// # Errors
 /// As for [`means`].
-pub fn shares(predictions: &[(&str, &Evaluation)]) -> PolarsResult<DataFrame> {
+pub fn shares(predictions: &[(&str, &Evaluation)], chosen: &ChosenScores) -> PolarsResult<DataFrame> {
     let Some((_, first)) = predictions.first() else { return Ok(DataFrame::empty()) };
-    let scores: Vec<&str> = OF_RANGES.into_iter().filter(|score| first.ranges.contains_key(*score)).collect();
+    let shown = if chosen.is_all() { &OF_RANGES[..] } else { chosen.names() };
+    let scores: Vec<&str> = shown.iter().copied().filter(|score| first.ranges.contains_key(*score)).collect();
     let of = |evaluation: &Evaluation, number: fn(&MeanRange) -> Option<f64>| -> Vec<Option<f64>> {
         scores.iter().map(|score| evaluation.ranges.get(*score).and_then(number)).collect()
     };

@@ -127,6 +127,8 @@ impl RowConverter {
             return Ok(converted);
         }
         let rows = self.predicted.source.expression(range.clone(), CsrRows::default())?;
+        converted.genes.reserve(rows.genes().len());
+        converted.values.reserve(rows.genes().len());
         for (at, row) in range.enumerate() {
             if let Some(group) = group_of(row) {
                 self.convert(&mut converted, group, row, rows.row(at))?;
@@ -173,12 +175,16 @@ impl RowConverter {
             return Err(self.bad_value(row, file_genes[at], stored[at]));
         }
         // Genes that the atlas lacks count towards no sum, as in real cells.
-        let kept = file_genes.iter().zip(stored);
-        let kept = kept.filter_map(|(gene, value)| Some((self.predicted.genes[*gene as usize]?, value)));
-        let (mut genes, mut values): (Vec<u32>, Vec<f64>) =
-            kept.map(|(gene, value)| (bounded::<u32>(gene), f64::from(*value))).unzip();
+        let first = converted.genes.len();
+        for (gene, value) in file_genes.iter().zip(stored) {
+            if let Some(gene) = self.predicted.genes[*gene as usize] {
+                converted.genes.push(bounded(gene));
+                converted.values.push(f64::from(*value));
+            }
+        }
+        let values = &mut converted.values[first..];
         match (self.scale, self.target) {
-            (PredictionScale::Counts, target) => target.convert_cell(&mut values),
+            (PredictionScale::Counts, target) => target.convert_cell(values),
             (PredictionScale::LogNormalised(sum), Scale::LogNormalised) if sum != TARGET_SUM => {
                 values.iter_mut().for_each(|value| *value = (value.exp_m1() * (TARGET_SUM / sum)).ln_1p());
             }
@@ -190,18 +196,15 @@ impl RowConverter {
         if let Some((sampled, axes)) = &self.sampled
             && sampled.group(CellIndex(row)).is_some()
         {
-            let logarithms = |values: &mut [f64]| values.iter_mut().for_each(|value| *value = value.ln_1p());
-            let mut at_scale = values.clone();
             // Cells are compared by logarithms, even if means of scaled counts are.
-            if self.target == Scale::Pseudobulk {
-                logarithms(&mut at_scale);
-            }
-            converted.points.push((group, axes.project_converted(&genes, at_scale)));
+            let is_logarithm = self.target != Scale::Pseudobulk;
+            let logarithms: Option<Vec<f64>> =
+                (!is_logarithm).then(|| values.iter().map(|value| value.ln_1p()).collect());
+            let at_scale = logarithms.as_deref().unwrap_or(values);
+            converted.points.push((group, axes.project_converted(&converted.genes[first..], at_scale)));
         }
-        self.compared.keep(&mut genes, &mut values);
+        self.compared.keep_from(first, &mut converted.genes, &mut converted.values);
         converted.groups.push(group);
-        converted.genes.append(&mut genes);
-        converted.values.append(&mut values);
         converted.ends.push(converted.genes.len());
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use simd::{InstructionSet, Kernel, widest};
 
-use super::point_sets::PointSet;
+use super::{point_sets::PointSet, scale::logarithms};
 
 /// Maximum number of components.
 pub const MOST_COMPONENTS: usize = 50;
@@ -22,10 +22,10 @@ impl CellScale {
     /// A cell's values on the scale.
     pub fn convert(self, values: &mut [f64]) {
         match self {
-            Self::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
+            Self::Log1p => logarithms(values, 1.0),
             Self::Scaled(target) => {
                 let factor = target / values.iter().sum::<f64>().max(1.0);
-                values.iter_mut().for_each(|value| *value = (*value * factor).ln_1p());
+                logarithms(values, factor);
             }
             Self::Values => {}
         }
@@ -79,7 +79,7 @@ impl Axes {
     #[must_use]
     pub fn project(&self, genes: &[u32], mut values: Vec<f64>) -> Vec<f32> {
         self.scale.convert(&mut values);
-        self.project_converted(genes, values)
+        self.project_converted(genes, &values)
     }
 
     /// Projects a cell, given by its non-zero genes and their values on the [scale](Axes::scale).
@@ -87,8 +87,8 @@ impl Axes {
     /// # Panics
     /// If a gene is beyond the last one.
     #[must_use]
-    pub fn project_converted(&self, genes: &[u32], values: Vec<f64>) -> Vec<f32> {
-        self.sum(genes.iter().map(|gene| *gene as usize).zip(values))
+    pub fn project_converted(&self, genes: &[u32], values: &[f64]) -> Vec<f32> {
+        self.sum(genes.iter().map(|gene| *gene as usize).zip(values.iter().copied()))
     }
 
     /// Projects a change of every gene.

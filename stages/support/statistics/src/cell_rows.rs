@@ -1,6 +1,6 @@
 //! Cells row by row, and the same gene by gene.
 
-/// Cells as their non-zero genes and the values of these.
+/// Cells as their non-zero genes, ascending, and the values of these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CellRows {
     /// Where each cell's entries end.
@@ -34,10 +34,19 @@ pub struct SortedValues<'a> {
 }
 
 impl CellRows {
-    /// Adds a cell, given by its non-zero genes.
+    /// Adds a cell, given by some genes, in any order, among them all whose value is not 0.
     pub fn push(&mut self, genes: &[u32], values: impl IntoIterator<Item = f32>) {
-        self.genes.extend(genes);
+        let first = self.values.len();
         self.values.extend(values);
+        if genes.is_sorted() && !self.values[first..].contains(&0.0) {
+            self.genes.extend(genes);
+        } else {
+            let mut entries: Vec<(u32, f32)> = genes.iter().copied().zip(self.values.drain(first..)).collect();
+            entries.retain(|(_, value)| *value != 0.0);
+            entries.sort_unstable_by_key(|(gene, _)| *gene);
+            self.genes.extend(entries.iter().map(|(gene, _)| gene));
+            self.values.extend(entries.iter().map(|(_, value)| value));
+        }
         self.ends.push(self.genes.len());
     }
 
@@ -51,6 +60,12 @@ impl CellRows {
     pub fn all(&self) -> impl Iterator<Item = (&[u32], &[f32])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| (&self.genes[start..*end], &self.values[start..*end]))
+    }
+
+    /// Number of values.
+    #[must_use]
+    pub fn values(&self) -> usize {
+        self.genes.len()
     }
 
     /// Bytes that are in use.
@@ -68,16 +83,15 @@ impl GeneColumns {
     #[must_use]
     pub fn new(genes: usize, groups: &[&CellRows]) -> Self {
         let entries = || groups.iter().flat_map(|rows| rows.genes.iter().zip(&rows.values));
-        let kept = || entries().filter(|(_, value)| **value != 0.0);
         let mut ends = vec![0; genes];
-        kept().for_each(|(gene, _)| ends[*gene as usize] += 1);
+        entries().for_each(|(gene, _)| ends[*gene as usize] += 1);
         let mut before = 0;
         for end in &mut ends {
             (*end, before) = (before, before + *end);
         }
         let mut values = vec![0.0; before];
         // Each start moves to its gene's end.
-        for (gene, value) in kept() {
+        for (gene, value) in entries() {
             let place = &mut ends[*gene as usize];
             values[*place] = *value;
             *place += 1;

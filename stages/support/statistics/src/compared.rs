@@ -45,11 +45,19 @@ impl ComparedGenes {
 
     /// Leaves out the other genes of a cell; genes become indices among the compared ones.
     pub fn keep(&self, genes: &mut Vec<u32>, values: &mut Vec<f64>) {
+        self.keep_from(0, genes, values);
+    }
+
+    /// The same for the entries from this one on.
+    ///
+    /// # Panics
+    /// If there are fewer entries.
+    pub fn keep_from(&self, first: usize, genes: &mut Vec<u32>, values: &mut Vec<f64>) {
         if self.chosen.len() == self.places.len() {
             return;
         }
-        let mut kept = 0;
-        for at in 0..genes.len() {
+        let mut kept = first;
+        for at in first..genes.len() {
             if let Some(place) = self.places[genes[at] as usize] {
                 (genes[kept], values[kept]) = (place, values[at]);
                 kept += 1;

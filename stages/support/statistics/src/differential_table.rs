@@ -6,10 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cell_rows::GeneColumns,
     differential::most_changed,
     false_discovery::adjusted,
-    mann_whitney::{log2_fold_change, mann_whitney},
+    gene_tests::GeneTests,
     ranks::{mid_ranks, spearman},
 };
 
@@ -21,7 +20,7 @@ pub const SIGNIFICANT: f64 = 0.05;
 pub struct TestedGenes {
     /// The logarithm of the change, to base 2; it may be infinite.
     pub log2_fold_change: Vec<f64>,
-    /// U of the condition's cells in the [test](mann_whitney) of Mann and Whitney.
+    /// U of the condition's cells in the [test](super::mann_whitney) of Mann and Whitney.
     pub statistic: Vec<f64>,
     /// Its two-sided p-value.
     pub p_value: Vec<f64>,
@@ -57,27 +56,13 @@ pub struct DifferentialComparison<'a> {
     labels: Vec<bool>,
 }
 
-impl TestedGenes {
-    /// Tests every gene; values are ln(1 + x) of counts x, and the change is that of eᵐ − 1 for their means m.
-    ///
-    /// Undefined if one of the [tests](mann_whitney) is, or the two have different genes.
-    #[must_use]
-    pub fn new(perturbed: &GeneColumns, controls: &GeneColumns) -> Option<Self> {
-        if perturbed.genes() != controls.genes() {
-            return None;
-        }
-        let mut tested = Self::default();
-        for gene in 0..perturbed.genes() {
-            let test = mann_whitney(perturbed.gene(gene), controls.gene(gene))?;
-            let [mean, control] = [perturbed, controls].map(|group| group.means()[gene].exp_m1());
-            tested.log2_fold_change.push(log2_fold_change(mean, control));
-            tested.statistic.push(test.statistic);
-            tested.p_value.push(test.p_value);
-        }
-        tested.false_discovery_rate = adjusted(&tested.p_value);
-        Some(tested)
+impl From<GeneTests> for TestedGenes {
+    fn from(GeneTests { log2_fold_change, statistic, p_value }: GeneTests) -> Self {
+        Self { false_discovery_rate: adjusted(&p_value), log2_fold_change, statistic, p_value }
     }
+}
 
+impl TestedGenes {
     /// The tests of a prediction in which nothing changes.
     #[must_use]
     pub fn of_nothing(genes: usize) -> Self {
@@ -235,7 +220,6 @@ fn shared(of: &[usize], among: &[usize], count: usize) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell_rows::CellRows;
 
     fn tested(log2_fold_change: [f64; 5], false_discovery_rate: [f64; 5]) -> TestedGenes {
         let (log2_fold_change, false_discovery_rate) = (log2_fold_change.into(), false_discovery_rate.into());
@@ -264,22 +248,6 @@ mod tests {
         let area = compared.precision_recall_area();
         assert!(area.is_some_and(|area| (area - (1.0 / 3.0 + 2.0 / 3.0 * 0.75)).abs() < 1e-12), "{area:?}");
         assert_eq!(compared.receiver_operating_area(), Some(4.0 / 6.0));
-    }
-
-    #[test]
-    fn every_gene_is_tested() {
-        let columns = |value: f32, cells: usize| {
-            let mut rows = CellRows::default();
-            (0..4).for_each(|cell| rows.push(&[0], [if cell < cells { value } else { 0.0 }]));
-            GeneColumns::new(2, &[&rows])
-        };
-        let found = TestedGenes::new(&columns(2.0, 4), &columns(1.0, 1)).expect("all have cells");
-        assert_eq!((found.statistic.as_slice(), found.log2_fold_change[1]), ([16.0, 8.0].as_slice(), 0.0));
-        let change = (2.0_f64.exp_m1() / 0.25_f64.exp_m1()).log2();
-        assert!((found.log2_fold_change[0] - change).abs() < 1e-12);
-        assert_eq!((found.p_value[1], found.false_discovery_rate[0]), (1.0, 2.0 * found.p_value[0]));
-        assert_eq!(TestedGenes::new(&columns(2.0, 4), &GeneColumns::new(3, &[])), None);
-        assert_eq!(TestedGenes::new(&columns(2.0, 4), &GeneColumns::new(2, &[])), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Statistics, independent of files and networks.
 //!
 //! [`moments`] of a stream of cells; [`differential`] tests of one group against another by moments, and against the
-//! [`rest`] of a context; the [`mann_whitney`] test by cells ([`cell_rows`]), [`false_discovery`] rates of many tests, and scores of a
+//! [`rest`] of a context; the [`mann_whitney`] test by cells ([`cell_rows`]) of every gene of many groups ([`gene_tests`]), [`false_discovery`] rates of many tests, and scores of a
 //! [`differential_table`]; [`metrics`] of one vector against another, [`ranks`], [`products`] of many pairs, the [`dependence`] between genes; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
 //! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
 //!
@@ -23,6 +23,7 @@ pub mod dependence;
 pub mod differential;
 pub mod differential_table;
 pub mod false_discovery;
+pub mod gene_tests;
 pub mod loess;
 pub mod mann_whitney;
 pub mod matched;

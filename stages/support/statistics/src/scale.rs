@@ -32,9 +32,9 @@ impl Scale {
         match self {
             Self::LogNormalised => {
                 let factor = factor();
-                values.iter_mut().for_each(|value| *value = (*value * factor).ln_1p());
+                logarithms(values, factor);
             }
-            Self::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
+            Self::Log1p => logarithms(values, 1.0),
             Self::Pseudobulk => {
                 let factor = factor();
                 values.iter_mut().for_each(|value| *value *= factor);
@@ -60,6 +60,25 @@ impl Scale {
     }
 }
 
+/// Replaces each value x by ln(1 + factor x). Small counts occur many times in a cell, so each of these is computed once.
+pub(crate) fn logarithms(values: &mut [f64], factor: f64) {
+    const SMALL: usize = 64;
+    let mut known = [f64::NAN; SMALL];
+    for value in values {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is compared with the value")]
+        let count = *value as usize;
+        match known.get_mut(count) {
+            Some(known) if count as f64 == *value => {
+                if known.is_nan() {
+                    *known = (*value * factor).ln_1p();
+                }
+                *value = *known;
+            }
+            _ => *value = (*value * factor).ln_1p(),
+        }
+    }
+}
+
 impl fmt::Display for Scale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -81,4 +100,17 @@ pub enum Anchor {
     Anchored,
     /// The prediction itself.
     Raw,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_becomes_its_logarithm() {
+        let values = [0.0, 1.0, 1.0, 2.5, 63.0, 64.0, 1e9, 1.0, -0.5];
+        let mut found = values;
+        logarithms(&mut found, 0.7);
+        assert_eq!(found, values.map(|value: f64| (value * 0.7).ln_1p()));
+    }
 }
