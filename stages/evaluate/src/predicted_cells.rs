@@ -25,6 +25,8 @@ use crate::{ContextGroups, prediction_set::lacks_conditions};
 
 /// Names of perturbation columns that are tried if the atlas's own is missing.
 const PERTURBATION_HABITS: [&str; 4] = ["condition", "perturbation", "target_gene", "cond_harm"];
+/// Columns that the means of `predict` have together, and its cells don't.
+const COLUMNS_OF_MEANS: [&str; 2] = ["extrapolation", "source_cells"];
 /// A row of no evaluated group.
 const NO_GROUP: u32 = u32::MAX;
 
@@ -64,6 +66,8 @@ pub struct PredictedCells {
     unknown: BTreeMap<String, u64>,
     /// Number of rows of control.
     controls: u64,
+    /// Whether `predict` wrote these rows as means: several of a condition are of its batches.
+    are_means: bool,
 }
 
 impl PredictedCells {
@@ -81,6 +85,7 @@ impl PredictedCells {
             genes: genes_in_atlas(&*source, targets.atlas.genes())?,
             unknown: BTreeMap::new(),
             controls: 0,
+            are_means: COLUMNS_OF_MEANS.iter().all(|name| place_of_column(&source.obs_schema(), name).is_some()),
             source: Arc::clone(&source),
         };
         let mut readers: Vec<_> =
@@ -152,10 +157,11 @@ impl PredictedCells {
         self.group(row).filter(|group| !self.is_control[*group])
     }
 
-    /// Whether every evaluated group has one row: then rows are means, otherwise cells.
+    /// Whether rows are means, of which those of several batches are averaged: `predict` wrote them as such, or every
+    /// evaluated group has one row. Otherwise rows are cells.
     #[must_use]
     pub fn holds_means(&self) -> bool {
-        self.rows_of.iter().zip(&self.is_control).all(|(rows, is_control)| *rows <= 1 || *is_control)
+        self.are_means || self.rows_of.iter().zip(&self.is_control).all(|(rows, is_control)| *rows <= 1 || *is_control)
     }
 
     /// Indices of the atlas's genes that the file has.

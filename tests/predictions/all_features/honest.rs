@@ -137,6 +137,26 @@ fn a_baseline_does_not_take_a_batch_for_an_effect_where_perturbations_lie_in_one
 }
 
 #[test]
+fn means_of_several_batches_in_one_h5ad_are_means_and_no_cells() {
+    let home = Home::new();
+    atlas(&home, "b.atlas", false, Some("batch"));
+    let perturbation = stages::reader::atlas::Atlas::open(home.path("b.atlas")).unwrap();
+    let perturbation = perturbation.manifest().conditions.perturbations()[0].clone();
+    home.json(&format!("split b.atlas --name s --hold-out condition={perturbation},cell_type=type_0"));
+    home.json(&format!("train b.atlas --split s --out m --epochs 1 {TINY}"));
+    for out in ["set", "rows.h5ad"] {
+        home.json(&format!("predict m b.atlas --to ood --output-scale log1p_cp10k --out {out}"));
+    }
+    let judged = home.json("judge set rows.h5ad --truth b.atlas");
+    let [set, rows] = [0, 1].map(|at| &judged["predictions"][at]["mean"]);
+    for score in ["r2_var", "e_distance", "mmd"] {
+        assert!(rows[score].is_null(), "{score} of means is {}", rows[score]);
+    }
+    let [set, rows] = [set, rows].map(|mean| number(&mean["pearson_delta"]));
+    assert!((set - rows).abs() < 0.01, "{set} of the set, {rows} of the file");
+}
+
+#[test]
 fn cells_that_a_model_was_trained_on_are_not_called_held_out() {
     let home = Home::with_model("cell_type=type_1,dose=0.5");
     home.json("split s.atlas --name other --hold-out cell_type=type_0,dose=0.5");

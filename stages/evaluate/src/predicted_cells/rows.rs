@@ -93,11 +93,11 @@ impl RowConverter {
         let refused = match (scale, target) {
             (PredictionScale::Values, Scale::Values) => None,
             (PredictionScale::Values, _) | (_, Scale::Values) => Some("its numbers are on another scale"),
-            (PredictionScale::Counts, Scale::Log1p | Scale::LogNormalised) if is_means => Some(
-                "it has one row per condition, and a mean of counts does not determine the mean of their logarithms",
-            ),
+            (PredictionScale::Counts, Scale::Log1p | Scale::LogNormalised) if is_means => {
+                Some("its rows are means, and a mean of counts does not determine the mean of their logarithms")
+            }
             (PredictionScale::LogNormalised(_), Scale::Pseudobulk) if is_means => {
-                Some("it has one row per condition, and a mean of logarithms does not determine the mean of counts")
+                Some("its rows are means, and a mean of logarithms does not determine the mean of counts")
             }
             (PredictionScale::LogNormalised(_), Scale::Log1p) => {
                 Some("values that were normalised do not determine counts")
