@@ -25,8 +25,9 @@ use stages::{
 };
 
 use super::{
+    AGAIN,
     stored_order::rows_as_stored,
-    truth::{AGAIN, RealGroups, Truth},
+    truth::{RealGroups, Truth},
 };
 use crate::{
     flows::{Resources, completed, rows},

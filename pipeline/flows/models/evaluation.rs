@@ -27,10 +27,11 @@ use stages::{
 };
 
 use super::{
+    AGAIN,
     evaluation_cells::ModelCells,
     held_out::learned_from_references,
     predicting::source_rows,
-    truth::{AGAIN, Truth, as_skipped, scale_of, scored},
+    truth::{Truth, as_skipped, scale_of, scored},
 };
 use crate::flows::{Resources, completed};
 

@@ -41,7 +41,7 @@ use stages::{
     trainer::principal::{FindAxes, sample_size},
 };
 
-use super::{stored_order::rows_as_stored, truth::AGAIN};
+use super::{AGAIN, stored_order::rows_as_stored};
 use crate::{
     flows::{Resources, completed, rows},
     runtime::Pipeline,

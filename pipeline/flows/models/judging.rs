@@ -34,8 +34,9 @@ use stages::{
 };
 
 use super::{
+    AGAIN,
     cell_testing::{CellTesting, PredictedTestCells},
-    truth::{AGAIN, RealGroups, Truth, as_skipped, scale_of, scored},
+    truth::{RealGroups, Truth, as_skipped, scale_of, scored},
 };
 use crate::{
     flows::{Resources, completed},

@@ -21,6 +21,9 @@ mod truth;
 use schemas::Error;
 use stages::torch::failures::device_failure;
 
+/// The hint after a stopped run that leaves nothing behind.
+const AGAIN: &str = "run the same command again";
+
 /// The GPU failure in a stage's error or panic, recognised by libtorch's message; any other error is returned
 /// unchanged.
 pub(super) fn of_device(error: Error) -> Error {

@@ -21,6 +21,7 @@ use stages::{
 };
 
 use super::{
+    AGAIN,
     evaluation_cells::{EvaluatedCells, RealCells},
     stored_order::rows_as_stored,
 };
@@ -28,9 +29,6 @@ use crate::{
     flows::{Resources, completed, rows},
     runtime::Pipeline,
 };
-
-/// The hint after a stopped run.
-pub(super) const AGAIN: &str = "run the same command again";
 
 /// Which cells of an atlas are evaluated, and what the others are for.
 pub(super) struct Truth {

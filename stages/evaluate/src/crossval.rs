@@ -8,10 +8,10 @@ use statistics::bootstrap::{Interval, interval_of_mean};
 
 use super::{
     baselines::Baseline,
+    condition_scores::{BEST, BaselineScores, ConditionScores},
     scores::PredictionScores,
     summary::{BaselineComparison, LEVEL, counted, lead_over_best, mean_r2, on_what, overall},
-    table::{BaselineScores, ConditionScores, Evaluation, calibration},
-    versus::BEST,
+    table::{Evaluation, calibration},
 };
 
 /// The evaluation of one model, trained with one seed on the cells that one fold does not hold out.

@@ -6,11 +6,8 @@ pub mod judged;
 use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
 
 use super::{
-    baselines::Baseline,
-    chosen_scores::ChosenScores,
-    range::MeanRange,
-    strata::Stratum,
-    table::{ConditionScores, Evaluation},
+    baselines::Baseline, chosen_scores::ChosenScores, condition_scores::ConditionScores, range::MeanRange,
+    strata::Stratum, table::Evaluation,
 };
 
 /// Scores in the table of means; JSON has all scores.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{scores::PredictionScores, summary::best_baseline, table::ConditionScores};
+use super::{condition_scores::ConditionScores, scores::PredictionScores};
 
 /// A baseline is at the ceiling if its `pearson_delta` is at least this share of the ceiling's.
 const SATURATED: f64 = 0.95;
@@ -60,12 +60,12 @@ pub fn strata(conditions: &[&ConditionScores]) -> Vec<Stratum> {
 
 /// Whether the best baseline is at the ceiling already, so that a model can't show more.
 fn is_saturated(condition: &ConditionScores) -> Option<bool> {
-    let best = condition.baselines.get(best_baseline(condition)?).pearson_delta?;
+    let best = condition.baselines.get(condition.best_baseline()?).pearson_delta?;
     Some(best >= SATURATED * condition.ceiling.pearson_delta?)
 }
 
 fn stratum(by: &str, name: &str, members: &[&ConditionScores]) -> Stratum {
-    let best = members.iter().filter_map(|one| Some(one.baselines.get(best_baseline(one)?)));
+    let best = members.iter().filter_map(|one| Some(one.baselines.get(one.best_baseline()?)));
     let shares: Vec<PredictionScores> = members.iter().map(|one| one.ranges.shares()).collect();
     Stratum {
         by: by.into(),

@@ -3,10 +3,9 @@
 use statistics::bootstrap::Interval;
 
 use super::{
-    baselines::Baseline,
+    condition_scores::{BEST, ConditionScores, Versus},
     scores::PredictionScores,
-    table::{ConditionScores, Evaluation},
-    versus::{BEST, lead},
+    versus::lead,
 };
 
 /// Largest difference between two correlations that counts as level.
@@ -48,24 +47,40 @@ impl BaselineComparison {
     }
 }
 
+/// The scores that a summary is of.
+pub(super) struct SummarisedScores<'a> {
+    /// The conditions that count.
+    pub(super) judged: &'a [&'a ConditionScores],
+    /// Whether they were held out.
+    pub(super) holds_out: bool,
+    /// Whether nothing learned from the reference controls.
+    pub(super) strict: bool,
+    /// The model's leads over all conditions.
+    pub(super) versus: &'a Versus,
+    /// The model's mean scores.
+    pub(super) model: &'a PredictionScores,
+    /// The mean scores of `additive`.
+    pub(super) additive: &'a PredictionScores,
+}
+
 /// The model compared with the best baseline of each condition by the correlation of the change: on how many conditions
 /// it is better, level or worse, and over all.
 #[must_use]
-pub(super) fn summary(evaluation: &Evaluation) -> String {
-    let count = evaluation.judged().count();
+pub(super) fn summary(scores: &SummarisedScores) -> String {
+    let count = scores.judged.len();
     if count == 0 {
         return "no condition to evaluate".into();
     }
-    let verdicts: Vec<Option<BaselineComparison>> = evaluation.judged().map(of_condition).collect();
-    let held_out = if evaluation.holds_out() { "held-out " } else { "" };
+    let verdicts: Vec<Option<BaselineComparison>> = scores.judged.iter().map(|one| of_condition(one)).collect();
+    let (held_out, caveat) =
+        if scores.holds_out { ("held-out ", "") } else { ("", "; none of the evaluated cells were held out") };
     let conditions = if count == 1 { "condition" } else { "conditions" };
     let summarised = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
-    let interval = evaluation.versus.get(BEST).and_then(|scores| *scores.get("pearson_delta")?);
+    let interval = scores.versus.get(BEST).and_then(|scores| *scores.get("pearson_delta")?);
     let overall = overall(interval).unwrap_or_default();
-    let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
-    let what = on_what(&evaluation.judged().collect::<Vec<_>>());
-    let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
-    let strict = if evaluation.strict { "" } else { NOT_STRICT };
+    let r2 = mean_r2(scores.model, scores.additive);
+    let what = on_what(scores.judged);
+    let strict = if scores.strict { "" } else { NOT_STRICT };
     format!(
         "{strict}{summarised} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
     )
@@ -118,16 +133,9 @@ fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
     Some(BaselineComparison::from_lead(lead_over_best(condition)?, interval_of(condition)))
 }
 
-/// The baseline with the largest correlation of the change.
-pub(super) fn best_baseline(condition: &ConditionScores) -> Option<Baseline> {
-    let correlation = |baseline: &Baseline| condition.baselines.get(*baseline).pearson_delta;
-    let defined = Baseline::ALL.into_iter().filter_map(|baseline| Some((correlation(&baseline)?, baseline)));
-    defined.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, baseline)| baseline)
-}
-
 /// The difference between the correlations of the change of the model and of the best baseline.
 pub(super) fn lead_over_best(condition: &ConditionScores) -> Option<f64> {
-    let best = condition.baselines.get(best_baseline(condition)?);
+    let best = condition.baselines.get(condition.best_baseline()?);
     lead("pearson_delta", condition.scores.pearson_delta, best.pearson_delta)
 }
 
@@ -140,7 +148,13 @@ pub(super) fn interval_of(condition: &ConditionScores) -> Option<Interval> {
 mod tests {
     use statistics::scale::Scale;
 
-    use super::{super::table::tests::condition, *};
+    use super::{
+        super::{
+            baselines::Baseline,
+            table::{Evaluation, tests::condition},
+        },
+        *,
+    };
 
     #[test]
     fn the_summary_counts_wins_draws_and_losses_against_the_best_baseline() {
@@ -164,9 +178,9 @@ mod tests {
     #[test]
     fn the_verdict_is_against_the_best_baseline_of_a_condition() {
         let mut scores = condition("ood", Some(0.5), Some(0.3));
-        assert_eq!((best_baseline(&scores), lead_over_best(&scores)), (Some(Baseline::Additive), Some(0.2)));
+        assert_eq!((scores.best_baseline(), lead_over_best(&scores)), (Some(Baseline::Additive), Some(0.2)));
         scores.baselines.linear.pearson_delta = Some(0.75);
-        assert_eq!((best_baseline(&scores), lead_over_best(&scores)), (Some(Baseline::Linear), Some(-0.25)));
+        assert_eq!((scores.best_baseline(), lead_over_best(&scores)), (Some(Baseline::Linear), Some(-0.25)));
         let summary = Evaluation::new(Scale::Log1p, false, vec![scores]).summary;
         assert!(summary.starts_with("not strict: "), "{summary}");
         assert!(summary.contains("worse than the best baseline on 1 of 1 held-out condition"), "{summary}");

@@ -10,77 +10,16 @@ use statistics::{
 };
 
 use super::{
-    baselines::Baseline,
+    condition_scores::{BaselineScores, ConditionScores, Versus},
     range::{MeanRange, ScoreRanges},
     scores::PredictionScores,
     strata::{Stratum, strata},
-    summary::summary,
-    versus::{LeadDraws, Versus, over_conditions},
+    summary::{SummarisedScores, summary},
+    versus::{LeadDraws, over_conditions},
 };
 
 /// The split whose cells were not used for training, model selection or early stopping.
 const HELD_OUT: &str = "ood";
-
-/// The scores of every baseline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BaselineScores {
-    /// No change.
-    pub control: PredictionScores,
-    /// The mean of the perturbed training profiles.
-    pub perturbed_mean: PredictionScores,
-    /// The sum of the single shifts.
-    pub additive: PredictionScores,
-    /// The sum of the single shifts, weighted by the similarity of the controls.
-    pub additive_similar: PredictionScores,
-    /// Ridge regression.
-    pub linear: PredictionScores,
-    /// The scores of the model's own offset, without its network; `None` for a model without one. It does not count as a
-    /// baseline that the model is compared with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offset: Option<PredictionScores>,
-}
-
-/// The evaluation of one condition in one combination of covariate values.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ConditionScores {
-    /// Its name, as first seen.
-    pub condition: String,
-    /// Its doses, in the order of the name.
-    pub dose: String,
-    /// The covariate values, by covariate name.
-    pub covariates: BTreeMap<String, String>,
-    /// The evaluated part of the split: `train`, `valid` or `ood`.
-    pub split: String,
-    /// Number of evaluated cells.
-    pub cells: u64,
-    /// The model's scores.
-    #[serde(flatten)]
-    pub scores: PredictionScores,
-    /// Number of genes that differ between the real cells and their controls.
-    pub n_de: Option<usize>,
-    /// The Euclidean length of the real change.
-    pub effect_size: Option<f64>,
-    /// Numbers of genes that tests of cells find, if cells are predicted.
-    #[serde(default)]
-    pub de_nsig_counts: Option<SignificantCounts>,
-    /// The distance of the prediction from the training data, as reported by the predictor; `None` if it reports
-    /// none.
-    #[serde(default)]
-    pub distance: Option<f64>,
-    /// Pearson's correlation between the predicted and the real change, after subtracting the change predicted by
-    /// `additive` from both.
-    #[serde(default)]
-    pub beyond_additive: Option<f64>,
-    /// The scores of half of the real cells as a prediction of the other half.
-    pub ceiling: PredictionScores,
-    /// The range of each score, from a negative to a positive control.
-    #[serde(default)]
-    pub ranges: ScoreRanges,
-    /// The baselines' scores.
-    pub baselines: BaselineScores,
-    /// For a baseline and a score: lower end, middle and upper end of the model's lead, over resampled genes.
-    pub versus: Versus,
-}
 
 /// A complete evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,49 +61,6 @@ pub struct Evaluation {
     /// find, over those with any real one.
     #[serde(default)]
     pub de_spearman_sig: Option<f64>,
-}
-
-impl BaselineScores {
-    /// Computes scores for each baseline.
-    #[must_use]
-    pub fn from_fn(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
-        Self {
-            control: score(Baseline::Control),
-            perturbed_mean: score(Baseline::PerturbedMean),
-            additive: score(Baseline::Additive),
-            additive_similar: score(Baseline::AdditiveSimilar),
-            linear: score(Baseline::Linear),
-            offset: None,
-        }
-    }
-
-    /// The mean of each score of each baseline, over those for which it is defined.
-    #[must_use]
-    pub fn mean<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
-        let all: Vec<&Self> = all.into_iter().collect();
-        let offsets: Vec<&PredictionScores> = all.iter().filter_map(|one| one.offset.as_ref()).collect();
-        let offset = (!offsets.is_empty()).then(|| PredictionScores::mean(offsets));
-        let baseline = |baseline| PredictionScores::mean(all.iter().map(|one| one.get(baseline)));
-        Self { offset, ..Self::from_fn(baseline) }
-    }
-
-    /// Each baseline with its name, in the order of a table; last comes the model's own offset, if it has one.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &PredictionScores)> {
-        let baselines = Baseline::ALL.map(|baseline| (baseline.name(), self.get(baseline)));
-        baselines.into_iter().chain(self.offset.iter().map(|offset| ("offset", offset)))
-    }
-
-    /// The scores of one baseline.
-    #[must_use]
-    pub fn get(&self, baseline: Baseline) -> &PredictionScores {
-        match baseline {
-            Baseline::Control => &self.control,
-            Baseline::PerturbedMean => &self.perturbed_mean,
-            Baseline::Additive => &self.additive,
-            Baseline::AdditiveSimilar => &self.additive_similar,
-            Baseline::Linear => &self.linear,
-        }
-    }
 }
 
 /// Spearman's correlation between distances and errors, if at least three pairs are known and neither is
@@ -225,7 +121,15 @@ impl Evaluation {
         let de_spearman_sig = counts_correlation(&counts);
         evaluation =
             Self { mean, median, baselines, versus, ranges, strata, calibration, de_spearman_sig, ..evaluation };
-        evaluation.summary = summary(&evaluation);
+        let judged: Vec<&ConditionScores> = evaluation.judged().collect();
+        evaluation.summary = summary(&SummarisedScores {
+            judged: &judged,
+            holds_out: evaluation.holds_out(),
+            strict,
+            versus: &evaluation.versus,
+            model: &evaluation.mean,
+            additive: &evaluation.baselines.additive,
+        });
         evaluation
     }
 
@@ -261,7 +165,7 @@ impl Evaluation {
 pub(crate) mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::baselines::Baseline, *};
 
     pub(crate) fn condition(split: &str, model: Option<f64>, additive: Option<f64>) -> ConditionScores {
         let scores =
@@ -281,7 +185,7 @@ pub(crate) mod tests {
             ceiling: PredictionScores::default(),
             ranges: ScoreRanges::default(),
             baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
-            versus: BTreeMap::new(),
+            versus: Versus::new(),
         }
     }
 

@@ -21,16 +21,9 @@ pub use self::blocks::{DrawnBlocks, by_blocks};
 use super::{
     baselines::Baseline,
     comparison::{Comparison, Predicted, TOPS},
+    condition_scores::{BEST, ConditionScores, Versus},
     scores::PredictionScores,
-    summary::best_baseline,
-    table::ConditionScores,
 };
-
-/// The intervals of the model's lead, by baseline and score; [`BEST`] is the best baseline of each condition.
-pub type Versus = BTreeMap<String, BTreeMap<String, Option<Interval>>>;
-
-/// The name of the best baseline of each condition.
-pub const BEST: &str = "best";
 
 /// Number of times that cells are resampled.
 pub const CELL_DRAWS: usize = 200;
@@ -209,7 +202,7 @@ pub fn over_conditions(conditions: &[&ConditionScores], draws: &[&LeadDraws]) ->
 fn lead_on(condition: &ConditionScores, rival: usize, score: &str) -> Option<f64> {
     let baseline = match Baseline::ALL.get(rival) {
         Some(baseline) => *baseline,
-        None => best_baseline(condition)?,
+        None => condition.best_baseline()?,
     };
     lead(score, condition.scores.named(score), condition.baselines.get(baseline).named(score))
 }

@@ -6,8 +6,9 @@ use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Sink};
 use statistics::{
-    axes::{Axes, CellScale, MOST_COMPONENTS},
+    axes::{Axes, MOST_COMPONENTS},
     compared::ComparedGenes,
+    scale::CellScale,
 };
 use tch::{Kind, Tensor};
 

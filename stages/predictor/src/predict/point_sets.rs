@@ -7,8 +7,8 @@ use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Stage};
 use statistics::{
-    axes::{Axes, CellScale},
-    scale::{Anchor, TARGET_SUM},
+    axes::Axes,
+    scale::{Anchor, CellScale, TARGET_SUM},
 };
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;

@@ -2,35 +2,10 @@
 
 use simd::{InstructionSet, Kernel, widest};
 
-use super::{point_sets::PointSet, scale::logarithms};
+use super::{point_sets::PointSet, scale::CellScale};
 
 /// Maximum number of components.
 pub const MOST_COMPONENTS: usize = 50;
-
-/// The scale of a cell's numbers before projection: that of the [scale](crate::scale::Scale) on which profiles are compared.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum CellScale {
-    /// log(1 + count).
-    Log1p,
-    /// log(1 + count scaled so that the cell's sum is this).
-    Scaled(f64),
-    /// The value itself.
-    Values,
-}
-
-impl CellScale {
-    /// A cell's values on the scale.
-    pub fn convert(self, values: &mut [f64]) {
-        match self {
-            Self::Log1p => logarithms(values, 1.0),
-            Self::Scaled(target) => {
-                let factor = target / values.iter().sum::<f64>().max(1.0);
-                logarithms(values, factor);
-            }
-            Self::Values => {}
-        }
-    }
-}
 
 /// Orthogonal directions of length 1 in the space of genes.
 #[derive(Clone, Debug, PartialEq)]

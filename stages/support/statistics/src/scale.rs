@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::axes::CellScale;
-
 /// The sum that a cell's counts are scaled to on the scales that normalise for depth.
 pub const TARGET_SUM: f64 = 1e4;
 
@@ -60,8 +58,33 @@ impl Scale {
     }
 }
 
+/// The scale of a cell's numbers before projection: that of the [`Scale`] on which profiles are compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CellScale {
+    /// log(1 + count).
+    Log1p,
+    /// log(1 + count scaled so that the cell's sum is this).
+    Scaled(f64),
+    /// The value itself.
+    Values,
+}
+
+impl CellScale {
+    /// A cell's values on the scale.
+    pub fn convert(self, values: &mut [f64]) {
+        match self {
+            Self::Log1p => logarithms(values, 1.0),
+            Self::Scaled(target) => {
+                let factor = target / values.iter().sum::<f64>().max(1.0);
+                logarithms(values, factor);
+            }
+            Self::Values => {}
+        }
+    }
+}
+
 /// Replaces each value x by ln(1 + factor x). Small counts occur many times in a cell, so each of these is computed once.
-pub(crate) fn logarithms(values: &mut [f64], factor: f64) {
+fn logarithms(values: &mut [f64], factor: f64) {
     const SMALL: usize = 64;
     let mut known = [f64::NAN; SMALL];
     for value in values {
