@@ -30,7 +30,8 @@ const ENOUGH: usize = 1_500;
 /// The effects of perturbations by their vectors.
 #[derive(Debug)]
 pub(crate) struct EmbeddedEffects {
-    /// Vectors of perturbations that were not seen.
+    /// Vectors of perturbations that were not seen, no farther from the centre than the farthest that was: how a linear effect
+    /// goes on from there is not known.
     unseen: BTreeMap<u32, DVector<f64>>,
     /// Vectors of those that were, `width × perturbations`.
     seen: Matrix,
@@ -133,9 +134,15 @@ impl EmbeddedEffects {
         let Some(likeness) = Likeness::new(&seen) else { return Ok(None) };
         let effects = Matrix::from_columns(&chosen.iter().map(|at| measured_effect(process, *at)).collect::<Vec<_>>());
         let kept = fitted(process, prior, &likeness, &seen, &effects, typical)?;
-        let is_unseen = |code: &&u32| process.shifts.number_of(**code).is_none();
-        let unseen = vectors.keys().filter(is_unseen).map(|code| (*code, DVector::from_column_slice(&vectors[code])));
-        Ok(Some(Self { unseen: unseen.collect(), seen, likeness, kept }))
+        let is_unseen = |(code, _): &(&u32, &Vec<f64>)| process.shifts.number_of(**code).is_none();
+        let farthest = seen.column_iter().map(|vector| (vector - &likeness.centre).norm()).fold(0.0, f64::max);
+        let within = |(code, vector): (&u32, &Vec<f64>)| {
+            let beyond = DVector::from_column_slice(vector) - &likeness.centre;
+            let shorter = (farthest / beyond.norm().max(f64::MIN_POSITIVE)).min(1.0);
+            (*code, &likeness.centre + beyond * shorter)
+        };
+        let unseen = vectors.iter().filter(is_unseen).map(within).collect();
+        Ok(Some(Self { unseen, seen, likeness, kept }))
     }
 
     /// Adds `times` the effect of a perturbation on a range of genes, if it has a vector.

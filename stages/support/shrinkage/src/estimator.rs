@@ -21,7 +21,9 @@ use crate::{
 /// Shifts of any condition in any context, estimated from sums of groups.
 ///
 /// It keeps at most six numbers per gene and part of a group, and `genes × (contexts + groups)` more; while it is
-/// fitted, a number for each pair of groups and some twenty per gene for each of at most sixty perturbations besides.
+/// fitted, four per gene and group of combined perturbations and some twenty per gene for each of at most sixty
+/// perturbations besides. With vectors, a number per gene and perturbation and one per pair of at most 1,500
+/// perturbations, for each kernel between vectors that is kept.
 #[derive(Debug)]
 pub struct AdaptiveShrinkage {
     process: Process,
