@@ -98,7 +98,7 @@ fn the_effect_of_a_dose_grows_from_nothing_through_that_of_trained_ones() {
         let sizes: Vec<f64> =
             curve["points"].as_array().unwrap().iter().map(|point| point["effect_size"].as_f64().unwrap()).collect();
         assert!(sizes[0] < 1e-3 && sizes.is_sorted(), "{sizes:?}");
-        assert!(sizes[4] < 3.0 / 0.9 * sizes[3], "an effect grows less than its dose: {sizes:?}");
+        assert!(sizes[4] < 2.0 * sizes[3], "an effect saturates: {sizes:?}");
     }
 }
 
