@@ -115,7 +115,7 @@ fn a_baseline_does_not_take_a_batch_for_an_effect_where_perturbations_lie_in_one
     let (pointers, genes, mut values) = (rows.row_pointers().to_vec(), rows.genes().to_vec(), rows.values().to_vec());
     for cell in (0..pointers.len() - 1).filter(|cell| is_second(*cell)) {
         for at in pointers[cell] as usize..pointers[cell + 1] as usize {
-            values[at] *= if genes[at] % 2 == 0 { 4.0 } else { 1.0 };
+            values[at] *= if genes[at] % 2 == 0 { 40.0 } else { 1.0 };
         }
     }
     chunk.expression = CsrRows::canonical(pointers, genes, values, 300).unwrap();
