@@ -20,13 +20,19 @@ pub(crate) struct HillCurve {
     pub(crate) half: f64,
     /// The largest dose that was seen, where the curve is 1.
     top: f64,
-    /// The largest size: of a perturbation that was seen at one dose, nothing says that it does more at larger ones.
-    most: f64,
+    /// The dose from which it is flat: of a perturbation that was seen at one dose, nothing says that it does more at larger
+    /// ones.
+    flat_from: f64,
 }
 
 impl HillCurve {
     fn at(self, dose: f64) -> f64 {
-        (dose / (dose + self.half) * (self.top + self.half) / self.top).min(self.most)
+        self.unlimited(dose.min(self.flat_from))
+    }
+
+    /// The size if the curve went on.
+    fn unlimited(self, dose: f64) -> f64 {
+        dose / (dose + self.half) * (self.top + self.half) / self.top
     }
 }
 
@@ -35,6 +41,8 @@ impl HillCurve {
 pub(crate) struct DoseKernel {
     /// The curve of each perturbation; `None` where no perturbation was seen at several doses.
     curves: Vec<Option<HillCurve>>,
+    /// The curve of a perturbation that was not seen.
+    others: Option<HillCurve>,
     /// ω, the share that a dose has of its own.
     pub(crate) own: f64,
 }
@@ -42,7 +50,10 @@ pub(crate) struct DoseKernel {
 impl DoseKernel {
     /// The kernel by the curves of all perturbations, without a share that a dose has of its own.
     pub(crate) fn new(shifts: &Shifts) -> Self {
-        Self { curves: curves(shifts), own: 0.0 }
+        let curves = curves(shifts);
+        let typical = |number: fn(&HillCurve) -> f64| median(curves.iter().flatten().map(number).collect());
+        let others = typical(|curve| curve.half).zip(typical(|curve| curve.top));
+        Self { others: others.map(|(half, top)| HillCurve { half, top, flat_from: top }), curves, own: 0.0 }
     }
 
     /// Whether effects grow with the dose.
@@ -60,9 +71,20 @@ impl DoseKernel {
         self.curves[perturbation].map_or(1.0, |curve| curve.at(dose))
     }
 
+    /// The size of the effect of a perturbation that was not seen: by the median of half-effect and of largest doses.
+    pub(crate) fn size_of_unseen(&self, dose: f64) -> f64 {
+        self.others.map_or(1.0, |curve| curve.at(dose))
+    }
+
+    /// How much larger an effect would be at a dose if it went on growing beyond the only dose seen.
+    pub(crate) fn withheld(&self, perturbation: usize, dose: f64) -> f64 {
+        self.curves[perturbation].map_or(0.0, |curve| curve.unlimited(dose) - curve.at(dose))
+    }
+
     /// The covariance of a perturbation's effects at two doses.
     pub(crate) fn between(&self, perturbation: usize, one: f64, other: f64) -> f64 {
-        let near = (-(one.ln() - other.ln()).abs() / LN_10).exp();
+        let flat_from = self.curves[perturbation].map_or(f64::INFINITY, |curve| curve.flat_from);
+        let near = (-(one.min(flat_from).ln() - other.min(flat_from).ln()).abs() / LN_10).exp();
         self.size(perturbation, one) * self.size(perturbation, other) * ((1.0 - self.own) + self.own * near)
     }
 
@@ -94,7 +116,8 @@ fn curves(shifts: &Shifts) -> Vec<Option<HillCurve>> {
     let pooled: Vec<f64> = (0..HALVES).map(|at| losses.iter().flatten().map(|losses| losses[at]).sum()).collect();
     let curve = |(of, own): (&PerturbationRows, &Option<Vec<f64>>)| {
         let half = if measured == 0 { typical } else { weighted_half(&halves, own.as_deref(), &pooled, measured) };
-        Some(HillCurve { half, top: of.largest_dose(), most: if of.has_doses() { f64::INFINITY } else { 1.0 } })
+        let top = of.largest_dose();
+        Some(HillCurve { half, top, flat_from: if of.has_doses() { f64::INFINITY } else { top } })
     };
     shifts.perturbations.iter().zip(&losses).map(curve).collect()
 }
@@ -129,7 +152,7 @@ fn losses(of: &PerturbationRows, halves: &[f64], shifts: &Shifts) -> Option<Vec<
     let noise_of_rows = mean(of.alone.iter().map(|exposure| shifts.noise[exposure.row]));
     let noise = (noise_of_rows / scale).powi(2) / real(shifts.genes()) * 20.0 + 0.02 * 0.02;
     let loss = |half: &f64| {
-        let curve = HillCurve { half: *half, top, most: f64::INFINITY };
+        let curve = HillCurve { half: *half, top, flat_from: f64::INFINITY };
         let expected = |one: f64, other: f64| curve.at(one) * curve.at(other);
         let squares: f64 = products.iter().map(|(one, other, _)| expected(*one, *other).powi(2)).sum();
         let fitted: f64 = products.iter().map(|(one, other, product)| expected(*one, *other) * product / scale).sum();

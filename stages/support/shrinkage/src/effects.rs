@@ -89,7 +89,7 @@ impl PerturbationEffect {
 
 impl PerturbationEffect {
     /// The posterior variance of the effect at a place, in units of the genes' variances and averaged over genes by these: within
-    /// kernels, and between them.
+    /// kernels and between them, and as much as the effect may be larger beyond the only dose that was seen.
     pub(crate) fn variance(&self, place: &EffectPlace) -> f64 {
         let EffectPlace { process, perturbation, dose, context } = *place;
         let rows = &process.shifts.perturbations[perturbation].all;
@@ -113,7 +113,8 @@ impl PerturbationEffect {
             }
         }
         let of_mean: f64 = mean.iter().zip(deviations).map(|(mean, deviation)| (mean * deviation).powi(2)).sum();
-        within + (squares - of_mean).max(0.0) / total
+        let withheld = process.doses.withheld(perturbation, dose).powi(2) * of_mean;
+        within + ((squares - of_mean).max(0.0) + withheld) / total
     }
 }
 
@@ -191,12 +192,12 @@ impl Effects {
 }
 
 impl Effects {
-    /// The mean square of the perturbations' effects in a context, each at its first dose there or else anywhere.
+    /// The mean square of the perturbations' effects in a context, each at its largest dose.
     pub(crate) fn typical_square(&self, process: &Process, context: Option<usize>) -> f64 {
         let deviations = &process.shifts.deviations;
         let total: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
         mean(self.of_perturbations.iter().enumerate().map(|(perturbation, effect)| {
-            let dose = process.shifts.perturbations[perturbation].all[0].dose;
+            let dose = process.shifts.perturbations[perturbation].largest_dose();
             let place = EffectPlace { process, perturbation, dose, context };
             let mut shift = vec![0.0; deviations.len()];
             effect.add_to(&mut shift, 0, 1.0, &place);

@@ -110,7 +110,8 @@ impl AdaptiveShrinkage {
             };
             let known = process.shifts.number_of(part.perturbation);
             let by_vector = || self.embedded.as_ref()?.variance(part.perturbation);
-            let of_unknown = || by_vector().unwrap_or_else(|| self.effects.typical_square(process, context));
+            let at_largest = || by_vector().unwrap_or_else(|| self.effects.typical_square(process, context));
+            let of_unknown = || at_largest() * process.doses.size_of_unseen(part.dose).powi(2);
             known.map_or_else(of_unknown, of_known)
         };
         let beyond = if parts.len() > 1 && !self.effects.combinations.has_seen(&parts) { process.misfit } else { 0.0 };
@@ -168,14 +169,16 @@ impl AdaptiveShrinkage {
             None => background.elsewhere[genes.clone()].to_vec(),
         };
         let known = |part: &DosedPart| process.shifts.number_of(part.perturbation);
-        let amount = |part: &DosedPart| known(part).map_or(1.0, |known| process.doses.size(known, part.dose));
+        let unseen = |part: &DosedPart| process.doses.size_of_unseen(part.dose);
+        let amount =
+            |part: &DosedPart| known(part).map_or_else(|| unseen(part), |known| process.doses.size(known, part.dose));
         let amount: f64 = parts.iter().map(amount).sum();
         shift.iter_mut().for_each(|shared| *shared *= amount);
         let times = if parts.len() > 1 { self.effects.combinations.slope } else { 1.0 };
         for part in &parts {
             let Some(perturbation) = known(part) else {
                 if let Some(embedded) = &self.embedded {
-                    embedded.add_to(&mut shift, genes.start, times, part.perturbation);
+                    embedded.add_to(&mut shift, genes.start, times * unseen(part), part.perturbation);
                 }
                 continue;
             };

@@ -98,12 +98,26 @@ fn far_below_and_far_beyond_trained_doses_a_response_that_all_share_follows_its_
             drawn.add(&at_dose(perturbation, dose), 0, 200, |gene| effect(gene) * curve(dose));
         }
     }
+    // One that was seen at one dose.
+    drawn.add(&at_dose(8, 1.0), 0, 200, |gene| effect(gene) * curve(1.0));
     let estimator = fitted(&drawn);
     let full = root_mean_square((0..GENES).map(effect));
-    for dose in [1e-4, 0.03, 100.0] {
-        let size = root_mean_square(shift(&estimator, &at_dose(1, dose), 0).into_iter()) / full;
-        assert!((size - curve(dose)).abs() < 0.1, "dose {dose} has {size} of the full effect, not {}", curve(dose));
+    // The last was not seen at all.
+    for (perturbation, flat_from) in [(1, 100.0), (8, 1.0), (99, 10.0)] {
+        for dose in [1e-4, 0.03, 1.0, 100.0] {
+            let size = root_mean_square(shift(&estimator, &at_dose(perturbation, dose), 0).into_iter()) / full;
+            let expected = curve(dose.min(flat_from));
+            assert!(
+                (size - expected).abs() < 0.1,
+                "{perturbation} at {dose} has {size} of the full effect, not {expected}"
+            );
+        }
     }
+    let variance = |perturbation: u32, dose: f64| {
+        estimator.variance(&ShiftTarget { parts: &at_dose(perturbation, dose), context: 0 }).expect("it is sound")
+    };
+    assert!(variance(8, 10.0) > 2.0 * variance(8, 1.0), "an effect may grow beyond the only dose");
+    assert!(variance(99, 0.01) < 0.01 * variance(99, 10.0), "a small dose does little, whatever it is of");
 }
 
 #[test]

@@ -90,7 +90,7 @@ class Fit(estimator.Fit):
 
     def size(self, part):
         perturbation, dose = part
-        return self.u[perturbation](np.array([dose]))[0]
+        return self.u[perturbation](np.array([self.limited(part)]))[0]
 
     def losses(self, name, halves):
         """How badly each half-effect dose explains products of whole shifts; None with fewer than two products."""
@@ -130,9 +130,7 @@ class Fit(estimator.Fit):
                 half = np.exp((weights * np.log(halves)).sum() / weights.sum())
             self.K[name] = half
             top = max(self.dose[name])
-            most = np.inf if name in self.several else 1.0
-            curve = lambda doses, half=half, top=top, most=most: np.minimum(estimator.hill(np.asarray(doses, float), half, top), most)
-            self.u[name] = curve
+            self.u[name] = lambda doses, half=half, top=top: estimator.hill(np.asarray(doses, float), half, top)
 
     def doses(self):
         """What a dose has of its own, and a factor of the noise, by likelihood."""
@@ -160,6 +158,14 @@ class Fit(estimator.Fit):
         if best:
             _, self.wd, self.over = best
             self.v = noise * self.over
+
+    def told(self, name, contexts, doses):
+        return super().told(name, contexts, [self.limited((name, dose)) for dose in doses])
+
+    def limited(self, part):
+        """A dose beyond the only one that was seen counts as that one."""
+        name, dose = part
+        return min(dose, self.dose[name][0]) if self.several and name not in self.several else dose
 
     def predict(self, parts, context):
         shared, self.M[context] = self.M[context].copy(), 0.0
