@@ -335,6 +335,17 @@ fn a_split_is_replaced_only_where_that_is_asked_for() {
 }
 
 #[test]
+fn references_of_a_split_are_controls() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "batch", "part", |row, _| ["train", "reference"][usize::from(row % 4 == 0)].into());
+    });
+    says(&home.refused(65, "ingest s.h5ad --out s.atlas --split part"), &["part", "is not a control"]);
+    home.json("ingest s.h5ad --out s.atlas");
+    says(&home.refused(65, "split s.atlas --name s --from-obs part"), &["part", "is not a control", "write ood"]);
+}
+
+#[test]
 fn a_split_has_a_name_of_letters_digits_and_dashes() {
     let home = Home::with_atlas();
     let split = |name: &str| {

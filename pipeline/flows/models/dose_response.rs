@@ -156,7 +156,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
         to,
         from: query.from.clone(),
         cells_per_condition: Some(query.cells_per_condition),
-        unseen: OnUnseen::Skip,
+        unseen: OnUnseen::Error,
         no_control: OnNoControl::Skip,
         ..Query::default()
     };

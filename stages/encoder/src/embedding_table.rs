@@ -86,9 +86,18 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
         }
         return Ok(NamedRows { names, width: width.unwrap_or(0), values });
     }
-    let columns = fields.iter().enumerate().filter(|(at, field)| *at != named && field.data_type().is_numeric());
-    let columns: Vec<Vec<f32>> =
-        columns.map(|(at, field)| numbers(table.column(at), field.name())).collect::<Result<_>>()?;
+    // An index of numbers counts rows, and says nothing of perturbations.
+    let index = parquet_read::pandas_index(&schema);
+    let is_index = |name: &String| index.contains(name);
+    let columns = fields.iter().enumerate().filter(|(at, field)| *at != named && !is_index(field.name()));
+    let columns = columns.map(|(at, field)| match field.data_type().is_numeric() {
+        true => numbers(table.column(at), field.name()),
+        false => {
+            let (name, what) = (field.name(), field.data_type());
+            Err(bad(format!("column `{name}` is of type {what}, which is not a number: leave it out")))
+        }
+    });
+    let columns: Vec<Vec<f32>> = columns.collect::<Result<_>>()?;
     let rows = 0..names.len();
     let values = rows.flat_map(|row| columns.iter().map(move |column| column[row])).collect();
     Ok(NamedRows { names, width: columns.len(), values })
@@ -151,7 +160,7 @@ fn read_npy(path: &Path) -> Result<NamedRows> {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::PathBuf, sync::Arc};
+    use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
     use arrow::array::{FixedSizeListArray, Float64Array, Int32Array, StringArray};
     use parquet::arrow::ArrowWriter;
@@ -166,6 +175,29 @@ mod tests {
         writer.write(&batch).expect("rows");
         writer.close().expect("a footer");
         path
+    }
+
+    #[test]
+    fn an_index_is_no_number_of_a_perturbation_and_other_columns_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = || -> ArrayRef { Arc::new(StringArray::from(vec!["A", "B"])) };
+        let numbers = |numbers: [i32; 2]| -> ArrayRef { Arc::new(Int32Array::from(numbers.to_vec())) };
+        // As pandas writes a table whose rows were sorted.
+        let columns = vec![("name", names()), ("x", numbers([3, 4])), ("__index_level_0__", numbers([1, 0]))];
+        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let pandas = [("pandas".to_owned(), r#"{"index_columns": ["__index_level_0__"]}"#.to_owned())];
+        let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(HashMap::from(pandas)));
+        let path = folder.path().join("p.parquet");
+        let mut writer = ArrowWriter::try_new(fs::File::create(&path).expect("a file"), Arc::clone(&schema), None)
+            .expect("a writer");
+        writer.write(&batch.with_schema(schema).expect("the same columns")).expect("rows");
+        writer.close().expect("a footer");
+        let table = read(&path).expect("a good table");
+        assert_eq!((table.width(), table.row("B")), (1, Some([4.0].as_slice())));
+
+        let path =
+            write(folder.path(), "t.parquet", vec![("name", names()), ("x", numbers([3, 4])), ("class", names())]);
+        assert!(read(&path).expect_err("text").to_string().contains("column `class` is of type Utf8"));
     }
 
     fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {

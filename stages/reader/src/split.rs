@@ -199,7 +199,7 @@ impl Split {
     /// whether `test` occurred. Errors name the atlas `shown`: its own path may still be that of a hidden folder.
     ///
     /// # Errors
-    /// A column that does not exist, or values that are not names of parts.
+    /// A column that does not exist, values that are not names of parts, or `reference` of a cell that is not a control.
     pub fn from_obs(atlas: &Atlas, shown: &Path, name: &str, column: &str) -> Result<(Self, bool)> {
         let mut parts = Vec::new();
         let mut said_test = false;
@@ -216,6 +216,13 @@ impl Split {
                     );
                     Error::data(place, message, "use train, valid (or test), ood and reference")
                 })?;
+                let condition = atlas.condition(CellIndex(parts.len() as u64));
+                if part == SplitPart::Reference && condition != CONTROL {
+                    let place = format!("{}, obs column `{column}`, row {}", shown.display(), parts.len());
+                    let condition = atlas.manifest().conditions.name(condition);
+                    let message = format!("`{condition}` is not a control, and references are controls");
+                    return Err(Error::data(place, message, "write ood for cells to predict"));
+                }
                 parts.push(part);
             }
         }

@@ -3,6 +3,7 @@
 use crate::support::{
     Home,
     parquet::{genes, lists, read, texts},
+    says,
 };
 
 #[test]
@@ -34,4 +35,12 @@ fn a_pair_in_another_order_responds_under_the_name_that_its_doses_belong_to() {
     let gene = genes(&predicted).iter().position(|gene| *gene == result["genes"][0].as_str().unwrap()).unwrap();
     let (mean, at_point) = (f64::from(lists(&predicted, "mean")[0][gene]), points[1]["mean"][0].as_f64().unwrap());
     assert!((mean - at_point).abs() < 1e-3 * mean.abs(), "predicted {mean}, in the curve {at_point}");
+}
+
+#[test]
+fn the_response_to_what_was_never_trained_is_refused() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    for condition in ["nobody", "G00034+nobody"] {
+        says(&home.refused(65, &format!("response m s.atlas --condition {condition}")), &["nobody"]);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemas::{Error, Result};
+use storage::parquet_read::pandas_index;
 
 use crate::source::annotation;
 
@@ -169,10 +170,14 @@ fn kind(field: &Field) -> String {
 }
 
 fn name_column(schema: &Schema) -> Option<usize> {
-    let pandas = schema.metadata().get("pandas").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    let index = pandas.as_ref().and_then(|pandas| pandas["index_columns"][0].as_str());
+    let index = pandas_index(schema);
     let is_name = |at: &usize| annotation_type(schema.field(*at).data_type()).is_some();
-    index.into_iter().chain(CELL_NAMES).find_map(|name| schema.index_of(name).ok().filter(&is_name))
+    index
+        .first()
+        .map(String::as_str)
+        .into_iter()
+        .chain(CELL_NAMES)
+        .find_map(|name| schema.index_of(name).ok().filter(&is_name))
 }
 
 /// Which of two columns of lists are genes and which are values, judged by their types, or else by their

@@ -174,14 +174,14 @@ impl EmbeddedEffects {
 }
 
 /// A kernel and a share that are tried.
-struct Candidate<'a> {
+struct KernelCandidate<'a> {
     kernel: VectorKernel,
     /// The kernel's eigenvectors.
     eigen: &'a SymmetricEigen<f64, Dyn>,
     share: f64,
 }
 
-impl Candidate<'_> {
+impl KernelCandidate<'_> {
     /// The spectrum of effects with this noise.
     fn spectrum(&self, noise: f64) -> Spectrum {
         Spectrum::of_eigenvectors(self.eigen, noise, |value| self.share * value + 1.0 - self.share)
@@ -204,15 +204,16 @@ fn fitted(
         let none = || Error::Bug(format!("the kernel of {} vectors has no eigenvalues", seen.ncols()));
         eigen.push((kernel, found.ok_or_else(none)?));
     }
-    let of_kernel = |(kernel, eigen)| FROM_VECTORS.map(|share| Candidate { kernel, eigen, share });
-    let candidates: Vec<Candidate> = eigen.iter().map(|(kernel, eigen)| (*kernel, eigen)).flat_map(of_kernel).collect();
+    let of_kernel = |(kernel, eigen)| FROM_VECTORS.map(|share| KernelCandidate { kernel, eigen, share });
+    let candidates: Vec<KernelCandidate> =
+        eigen.iter().map(|(kernel, eigen)| (*kernel, eigen)).flat_map(of_kernel).collect();
     let likelihoods = |spectrum: &Spectrum| {
         let genes = [Likelihoods::new(spectrum.log_likelihoods(&prior.scales, effects))];
         let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
         let [genes] = genes;
         (genes, shares)
     };
-    let evidence = |candidate: &Candidate| {
+    let evidence = |candidate: &KernelCandidate| {
         let (genes, shares) = likelihoods(&candidate.spectrum(noise));
         LIKELIHOOD_WEIGHT * genes.mean_log(&shares)
     };
@@ -221,7 +222,7 @@ fn fitted(
     let total: f64 = evidence.iter().map(|evidence| (evidence - most).exp()).sum();
     let variances: Vec<f64> = process.shifts.deviations.iter().map(|deviation| deviation.powi(2)).collect();
     let weighed = candidates.iter().zip(evidence).map(|(of, evidence)| (of, (evidence - most).exp() / total));
-    let fit = |(of, weight): (&Candidate, f64)| {
+    let fit = |(of, weight): (&KernelCandidate, f64)| {
         let spectrum = of.spectrum(noise);
         let (genes, shares) = likelihoods(&spectrum);
         let responsibilities = genes.responsibilities(&shares);

@@ -80,6 +80,15 @@ pub fn parquet_metadata(file: &File) -> Result<ArrowReaderMetadata, Undecodable>
     })
 }
 
+/// The columns in which pandas stored the index of a table; an index that only counts is described instead of stored.
+#[must_use]
+pub fn pandas_index(schema: &Schema) -> Vec<String> {
+    let described: Option<serde_json::Value> =
+        schema.metadata().get("pandas").and_then(|text| serde_json::from_str(text).ok());
+    let columns = described.as_ref().and_then(|described| described["index_columns"].as_array());
+    columns.into_iter().flatten().filter_map(|column| column.as_str().map(str::to_owned)).collect()
+}
+
 /// The schema with categories of booleans, which the decoder does not know, as booleans; `None` if it has none.
 fn without_categories_of_booleans(schema: &Schema) -> Option<SchemaRef> {
     let is_one = |field: &Field| matches!(field.data_type(), DataType::Dictionary(_, of) if **of == DataType::Boolean);
