@@ -8,6 +8,7 @@ use tch::{Device, Kind};
 
 use crate::support::{
     Home, TINY,
+    h5ad::{h5ad, set_column},
     parquet::{lists, numbers, read, texts},
 };
 
@@ -100,6 +101,20 @@ fn the_effect_of_a_dose_grows_from_nothing_through_that_of_trained_ones() {
         assert!(sizes[0] < 1e-3 && sizes.is_sorted(), "{sizes:?}");
         assert!(sizes[4] < 2.0 * sizes[3], "an effect saturates: {sizes:?}");
     }
+}
+
+#[test]
+fn perturbed_cells_at_dose_0_are_trained_on_and_say_nothing_of_effects() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "dose", "dose", |row, before| match row % 4 {
+            0 => vec!["0"; before.split('+').count()].join("+"),
+            _ => before.into(),
+        });
+    });
+    home.json("ingest s.h5ad --out s.atlas");
+    home.json(&format!("train s.atlas --out m {STILL}"));
+    home.json("evaluate m s.atlas --on train");
 }
 
 #[test]

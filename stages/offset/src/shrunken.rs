@@ -143,7 +143,12 @@ impl ShrunkenShifts {
             (noise > 0.0 && noise.is_finite()).then_some(MeasuredControls { mean, noise })
         };
         let controls: Vec<_> = rows(&self.controls)?.into_iter().zip(&control_noises).map(control).collect();
-        let known = |at: usize| noises[at] > 0.0 && controls[self.layout.context_of(at)].is_some();
+        // A perturbation at dose 0 is none, but its cells are not the controls either.
+        let all_dosed = |at: usize| {
+            let parts = &self.layout.rows[at].parts;
+            parts.iter().all(|part| is_control(std::slice::from_ref(part)) || part.1 > 0.0)
+        };
+        let known = |at: usize| noises[at] > 0.0 && all_dosed(at) && controls[self.layout.context_of(at)].is_some();
         let shift = |(at, shift): (usize, Vec<f64>)| {
             let (parts, context) = (dosed(&self.layout.rows[at].parts), self.layout.context_of(at));
             known(at).then(|| MeasuredShift { parts, context, shift, noise: noises[at] })
