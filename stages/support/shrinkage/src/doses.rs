@@ -39,10 +39,12 @@ impl HillCurve {
 /// The covariance between doses.
 #[derive(Clone, Debug)]
 pub(crate) struct DoseKernel {
-    /// The curve of each perturbation; `None` where no perturbation was seen at several doses.
-    curves: Vec<Option<HillCurve>>,
+    /// The curve of each perturbation.
+    curves: Vec<HillCurve>,
     /// The curve of a perturbation that was not seen.
-    others: Option<HillCurve>,
+    others: HillCurve,
+    /// Whether some perturbation was seen at several doses.
+    varies: bool,
     /// ω, the share that a dose has of its own.
     pub(crate) own: f64,
 }
@@ -51,39 +53,44 @@ impl DoseKernel {
     /// The kernel by the curves of all perturbations, without a share that a dose has of its own.
     pub(crate) fn new(shifts: &Shifts) -> Self {
         let curves = curves(shifts);
-        let typical = |number: fn(&HillCurve) -> f64| median(curves.iter().flatten().map(number).collect());
-        let others = typical(|curve| curve.half).zip(typical(|curve| curve.top));
-        Self { others: others.map(|(half, top)| HillCurve { half, top, flat_from: top }), curves, own: 0.0 }
+        let typical = |number: fn(&HillCurve) -> f64| median(curves.iter().map(number).collect()).unwrap_or(1.0);
+        let (half, top) = (typical(|curve| curve.half), typical(|curve| curve.top));
+        let varies = shifts.perturbations.iter().any(PerturbationRows::has_doses);
+        Self { others: HillCurve { half, top, flat_from: top }, curves, varies, own: 0.0 }
     }
 
-    /// Whether effects grow with the dose.
+    /// Whether some perturbation was seen at several doses.
     pub(crate) fn varies(&self) -> bool {
-        self.curves.iter().any(Option::is_some)
+        self.varies
     }
 
     /// The half-effect dose of a perturbation, where doses vary.
     pub(crate) fn half(&self, perturbation: usize) -> Option<f64> {
-        self.curves[perturbation].map(|curve| curve.half)
+        self.varies.then_some(self.curves[perturbation].half)
     }
 
     /// u, the size of a perturbation's effect at a dose, where it is 1 at the largest dose seen.
     pub(crate) fn size(&self, perturbation: usize, dose: f64) -> f64 {
-        self.curves[perturbation].map_or(1.0, |curve| curve.at(dose))
+        self.curves[perturbation].at(dose)
     }
 
     /// The size of the effect of a perturbation that was not seen: by the median of half-effect and of largest doses.
     pub(crate) fn size_of_unseen(&self, dose: f64) -> f64 {
-        self.others.map_or(1.0, |curve| curve.at(dose))
+        self.others.at(dose)
     }
 
-    /// How much larger an effect would be at a dose if it went on growing beyond the only dose seen.
-    pub(crate) fn withheld(&self, perturbation: usize, dose: f64) -> f64 {
-        self.curves[perturbation].map_or(0.0, |curve| curve.unlimited(dose) - curve.at(dose))
+    /// What is not known of an effect's size at a dose, as a multiple of it: how much larger it would be if it went on growing
+    /// beyond the only dose seen, and, where nothing shows how effects grow, the more the farther below.
+    pub(crate) fn unknown_size(&self, perturbation: usize, dose: f64) -> f64 {
+        let curve = self.curves[perturbation];
+        let size = curve.at(dose).max(f64::MIN_POSITIVE);
+        let below = if self.varies { 0.0 } else { 1.0 - size };
+        curve.unlimited(dose) / size - 1.0 + below
     }
 
     /// The covariance of a perturbation's effects at two doses.
     pub(crate) fn between(&self, perturbation: usize, one: f64, other: f64) -> f64 {
-        let flat_from = self.curves[perturbation].map_or(f64::INFINITY, |curve| curve.flat_from);
+        let flat_from = self.curves[perturbation].flat_from;
         let near = (-(one.min(flat_from).ln() - other.min(flat_from).ln()).abs() / LN_10).exp();
         self.size(perturbation, one) * self.size(perturbation, other) * ((1.0 - self.own) + self.own * near)
     }
@@ -100,11 +107,14 @@ impl DoseKernel {
     }
 }
 
-/// The curve of each perturbation, if one was seen at several doses; those seen at one follow the others, up to that dose.
-fn curves(shifts: &Shifts) -> Vec<Option<HillCurve>> {
+/// The curve of each perturbation. Those seen at one dose follow the others, up to that dose; if all were, the half-effect
+/// dose is that dose.
+fn curves(shifts: &Shifts) -> Vec<HillCurve> {
     let varied = shifts.perturbations.iter().filter(|of| of.has_doses());
     let Some(typical) = median(varied.flat_map(|of| of.all.iter().map(|row| row.dose)).collect()) else {
-        return vec![None; shifts.perturbations.len()];
+        let only = |of: &PerturbationRows| of.largest_dose();
+        let curve = |dose: f64| HillCurve { half: dose, top: dose, flat_from: dose };
+        return shifts.perturbations.iter().map(only).map(curve).collect();
     };
     let (low, high) = (1e-2_f64.ln(), 1e2_f64.ln());
     let halves: Vec<f64> =
@@ -117,7 +127,7 @@ fn curves(shifts: &Shifts) -> Vec<Option<HillCurve>> {
     let curve = |(of, own): (&PerturbationRows, &Option<Vec<f64>>)| {
         let half = if measured == 0 { typical } else { weighted_half(&halves, own.as_deref(), &pooled, measured) };
         let top = of.largest_dose();
-        Some(HillCurve { half, top, flat_from: if of.has_doses() { f64::INFINITY } else { top } })
+        HillCurve { half, top, flat_from: if of.has_doses() { f64::INFINITY } else { top } }
     };
     shifts.perturbations.iter().zip(&losses).map(curve).collect()
 }

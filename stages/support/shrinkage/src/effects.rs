@@ -89,7 +89,7 @@ impl PerturbationEffect {
 
 impl PerturbationEffect {
     /// The posterior variance of the effect at a place, in units of the genes' variances and averaged over genes by these: within
-    /// kernels and between them, and as much as the effect may be larger beyond the only dose that was seen.
+    /// kernels and between them, and what is not known of its size at the dose.
     pub(crate) fn variance(&self, place: &EffectPlace) -> f64 {
         let EffectPlace { process, perturbation, dose, context } = *place;
         let rows = &process.shifts.perturbations[perturbation].all;
@@ -113,8 +113,8 @@ impl PerturbationEffect {
             }
         }
         let of_mean: f64 = mean.iter().zip(deviations).map(|(mean, deviation)| (mean * deviation).powi(2)).sum();
-        let withheld = process.doses.withheld(perturbation, dose).powi(2) * of_mean;
-        within + ((squares - of_mean).max(0.0) + withheld) / total
+        let of_size = process.doses.unknown_size(perturbation, dose).powi(2) * of_mean;
+        within + ((squares - of_mean).max(0.0) + of_size) / total
     }
 }
 

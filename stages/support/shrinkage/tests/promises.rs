@@ -121,6 +121,22 @@ fn far_below_and_far_beyond_trained_doses_a_response_that_all_share_follows_its_
 }
 
 #[test]
+fn where_all_doses_are_one_others_have_less_of_the_effect_and_are_less_certain() {
+    let mut drawn = Drawn::new(GENES, 1);
+    drawn.add(&[], 0, 500, |_| 0.0);
+    for perturbation in 0..6 {
+        drawn.add(&at_dose(perturbation, 5.0), 0, 200, |gene| effect(gene * (1 + perturbation as usize)));
+    }
+    let estimator = fitted(&drawn);
+    let size = |dose: f64| root_mean_square(shift(&estimator, &at_dose(1, dose), 0).into_iter());
+    let variance = |dose: f64| {
+        estimator.variance(&ShiftTarget { parts: &at_dose(1, dose), context: 0 }).expect("the target is sound")
+    };
+    assert!(size(1e-6) < 1e-4 * size(5.0) && size(1.0) < 0.5 * size(5.0) && size(50.0) == size(5.0));
+    assert!(variance(2.0) > 2.0 * variance(5.0) && variance(50.0) > 2.0 * variance(5.0));
+}
+
+#[test]
 fn effects_add_up_in_combinations_and_parts_never_seen_alone_are_known() {
     let mut drawn = Drawn::new(GENES, 2);
     let of = |perturbation: usize| move |gene: usize| effect(gene + 7 * perturbation);

@@ -116,6 +116,7 @@ class Fit(estimator.Fit):
         self.u, self.wd = {name: (lambda doses: np.ones(len(doses))) for name in self.names}, 0.0
         self.several = [name for name in self.names if len(set(self.dose[name])) > 1]
         if not self.several:
+            # No target of these cases asks for another dose then.
             return
         typical = np.median([dose for name in self.several for dose in self.dose[name]])
         halves = typical * np.exp(np.linspace(np.log(1e-2), np.log(1e2), 25))
