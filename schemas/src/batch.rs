@@ -123,7 +123,7 @@ impl Expression {
     /// The genes and values of a row.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row does not exist.
     #[must_use]
     pub fn row(&self, row: usize) -> (Vec<u32>, Vec<f64>) {
         let entries = self.row_pointers[row] as usize..self.row_pointers[row + 1] as usize;

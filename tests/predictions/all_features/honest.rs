@@ -138,7 +138,7 @@ fn a_baseline_does_not_take_a_batch_for_an_effect_where_perturbations_lie_in_one
 }
 
 #[test]
-fn means_of_several_batches_in_one_h5ad_are_means_and_no_cells() {
+fn means_of_several_batches_in_one_h5ad_are_not_taken_for_cells() {
     let home = Home::new();
     atlas(&home, "b.atlas", false, Some("batch"));
     let perturbation = stages::reader::atlas::Atlas::open(home.path("b.atlas")).unwrap();

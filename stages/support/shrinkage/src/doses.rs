@@ -79,7 +79,7 @@ impl DoseKernel {
         self.others.at(dose)
     }
 
-    /// What is not known of an effect's size at a dose, as a multiple of it: how much larger it would be if it went on growing
+    /// The unknown part of an effect's size at a dose, as a multiple of it: how much larger it would be if it went on growing
     /// beyond the only dose seen, and, where nothing shows how effects grow, the more the farther below.
     pub(crate) fn unknown_size(&self, perturbation: usize, dose: f64) -> f64 {
         let curve = self.curves[perturbation];

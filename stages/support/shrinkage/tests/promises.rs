@@ -288,7 +288,7 @@ fn effects_of_perturbations_that_were_not_measured_follow_from_vectors_that_say_
     assert!(errors < 0.05 * sizes, "shifts of mean square {sizes} are estimated with errors of {errors}");
     assert!((0.4..4.0).contains(&(expected / errors)), "errors of {errors} instead of {expected}");
     assert!(found < 0.02 * sizes, "vectors that say nothing predict {found}, where shifts have {sizes}");
-    // What was measured is not changed by vectors.
+    // Vectors do not change the shifts of measured perturbations.
     assert_eq!(shift(&true_vectors, &single(3), 0), shift(&others, &single(3), 0));
 }
 

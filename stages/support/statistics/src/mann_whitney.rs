@@ -40,7 +40,7 @@ impl RankSum {
         let (all, pairs) = (first + second, first * second);
         let deviation = (pairs / 12.0 * (all + 1.0 - ties / (all * (all - 1.0)))).sqrt();
         let beyond = statistic.max(pairs - statistic) - pairs / 2.0 - 0.5;
-        // Where all values are equal, there is no deviation, and nothing differs.
+        // Equal values have a deviation of 0, and nothing differs.
         let p_value = if deviation > 0.0 { (2.0 * Normal::standard().sf(beyond / deviation)).min(1.0) } else { 1.0 };
         Some(MannWhitney { statistic, p_value })
     }

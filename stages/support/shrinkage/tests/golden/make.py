@@ -26,7 +26,7 @@ for before, after in [
     source = source.replace(before, after)
 exec(compile(source, estimator.__file__, "exec"), estimator.__dict__)
 
-# What this crate does in another way than the prototype: few genes have a shared response (the prototype expects half
+# This crate differs from the prototype in two ways: few genes have a shared response (the prototype expects half
 # of them, with a strength of 10), and it grows with the dose as effects do.
 FEW_GENES, STRENGTH = 0.01, 30.0
 
@@ -161,6 +161,7 @@ class Fit(estimator.Fit):
             self.v = noise * self.over
 
     def told(self, name, contexts, doses):
+        """The prototype's name for an effect at doses in contexts."""
         return super().told(name, contexts, [self.limited((name, dose)) for dose in doses])
 
     def limited(self, part):

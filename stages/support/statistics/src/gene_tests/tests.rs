@@ -56,7 +56,7 @@ fn a_group_without_cells_or_with_a_nan_has_no_test() {
     let round = TestRound { controls: Arc::new(controls(1, &some)), groupings: vec![vec![Some(0), Some(1)]] };
     let tests = GroupTests::new(1, vec![rows(&nan), rows(&some)], vec![round]);
     let found = GroupTests::joined(vec![tests.test(0..1)]);
-    assert!(found[0][0].is_none() && found[0][1].is_some(), "one group's NaN is no other's");
+    assert!(found[0][0].is_none() && found[0][1].is_some(), "a NaN of one group leaves the others alone");
 }
 
 proptest! {
