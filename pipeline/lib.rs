@@ -23,6 +23,8 @@
 //! `schemas` are the nouns, `stages` are the verbs, and this crate is the sentence: [`flows`] defines the order of
 //! stages, [`runtime`] their threads and memory. The command line does nothing that is not public here.
 
+#[doc(hidden)]
+pub mod cli;
 #[cfg(feature = "torch")]
 pub mod devices;
 pub mod flows;

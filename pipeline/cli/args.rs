@@ -7,12 +7,12 @@ pub(super) mod size;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
-use perturbine::{Resources, Result, Stop};
 use stages::reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
 pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
+use crate::{Resources, Result, Stop};
 
 #[derive(Args, Debug)]
 pub(crate) struct GlobalArgs {

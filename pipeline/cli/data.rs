@@ -2,10 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use perturbine::{
-    Error, Result,
-    flows::ingesting::{self, IngestOptions, OnCells},
-};
 use schemas::{
     atlas::{Codec, Selection},
     error::ExitCode,
@@ -34,8 +30,11 @@ use super::{
     args::{
         ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
-    models::verified,
     show::bytes,
+};
+use crate::{
+    Error, Result,
+    flows::ingesting::{self, IngestOptions, OnCells},
 };
 
 pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<()> {
@@ -57,7 +56,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
         seed: args.seed,
     };
     let simulator = Simulator::new(settings)?;
-    let truth = perturbine::flows::simulate(&simulator, &args.out, args.gzip, &context.resources)?;
+    let truth = crate::flows::simulate(&simulator, &args.out, args.gzip, &context.resources)?;
     let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out.display().to_string(), "truth": truth.display().to_string() });
     context.show.result(&result, || {
         format!(
@@ -185,7 +184,10 @@ impl KeyArgs {
     }
 }
 
-pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {
+/// The damage to the model in a folder, if there is one.
+type VerifyModel = fn(&Path) -> Option<Result<Vec<Damage>>>;
+
+pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &CommandContext) -> Result<()> {
     if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
         return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
     }
@@ -193,7 +195,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     let mut lines = Vec::new();
     for path in &args.paths {
         let place = path.display().to_string();
-        let found = match verify_one(path, context) {
+        let found = match verify_one(path, verify_model, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
             Err(error) if error.exit_code() != ExitCode::Bug => {
@@ -219,12 +221,12 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
+fn verify_one(path: &Path, verify_model: VerifyModel, context: &CommandContext) -> Result<Vec<Damage>> {
     let whole = |file: String, what: String| Damage { file, block: None, what };
     if path.join(stages::sink::MANIFEST).exists() {
         return Ok(stages::sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());
     }
-    if let Some(model) = verified(path) {
+    if let Some(model) = verify_model(path) {
         return model;
     }
     if is_named(path, "parquet") {

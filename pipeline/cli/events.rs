@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use perturbine::trace::Trace;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -10,6 +9,7 @@ use tracing::{
 };
 
 use super::show::say;
+use crate::trace::Trace;
 
 /// Prints events up to a level, and passes spans to a trace.
 struct Printer(Level, Option<Trace>);

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use perturbine::{Atlas, Error, Result};
 use polars::prelude::{Column, DataFrame};
 use schemas::{
     atlas::files,
@@ -16,6 +15,7 @@ use stages::{
 };
 
 use super::{CommandContext, args::InspectArgs, models::inspected, splits::counts};
+use crate::{Atlas, Error, Result};
 
 /// Maximum number of conditions, and of groups of cells, in the text; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;

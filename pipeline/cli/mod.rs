@@ -1,32 +1,114 @@
-//! Commands, with one file per kind; [`args`] defines the arguments.
+//! The command line: parses, draws and prints; everything it does is public in the library. A file for each kind of command;
+//! [`args`] defines the arguments.
 
 mod allocator;
-pub(crate) mod args;
-pub(crate) mod command;
+mod args;
+mod command;
 mod data;
-pub(crate) mod events;
+mod events;
 mod inspect;
+mod libtorch;
 #[cfg_attr(not(feature = "torch"), path = "no_models.rs")]
-pub(crate) mod models;
-pub(crate) mod show;
-pub(crate) mod signals;
+mod models;
+mod show;
+mod signals;
 mod splits;
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
-use perturbine::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, trace::Trace};
-use stages::{reader::atlas::Access, storage::disk::PathLock};
+use clap::Parser;
+use schemas::error::ExitCode as Code;
+use stages::{
+    reader::atlas::Access,
+    storage::{disk::PathLock, parquet_read::is_decoding},
+};
 
+#[cfg(feature = "torch")]
+use self::libtorch::Linked;
 use self::{
     command::{Cli, Command},
-    models::caught,
+    libtorch::{Beside, Libtorch},
     show::{OutputStyle, say},
 };
+use crate::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, runtime::panicked, trace::Trace};
 
 /// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs the command line of a program that is linked with libtorch.
+#[cfg(feature = "torch")]
+#[must_use]
+pub fn main_with_libtorch() -> ExitCode {
+    main::<Linked>()
+}
+
+/// Runs the command line of a program without libtorch: commands that need it become the program `perturbine-torch` in the
+/// same folder.
+#[must_use]
+pub fn main_without_libtorch() -> ExitCode {
+    main::<Beside>()
+}
+
+fn main<L: Libtorch>() -> ExitCode {
+    signals::hold_back_signals();
+    let cli = Cli::parse();
+    if let Err(error) = L::take_over(&cli.command) {
+        report(&error);
+        return ExitCode::from(error.exit_code() as u8);
+    }
+    // This comes before any work, so that signals are handled.
+    let stop = Stop::default();
+    if let Err(error) = signals::stop_on_signals(&stop) {
+        say(format_args!("warning: signals are not handled: {error}"));
+    }
+    // A decoder's panic about a damaged file, or libtorch's about a failing GPU, becomes an error.
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !is_decoding() && !L::is_device_failure(panic.payload()) {
+            usual(panic);
+        }
+    }));
+    L::exit_where_device_is_lost(report);
+    let trace = cli.command.profile().is_some().then(Trace::start);
+    events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
+    let done = panic::catch_unwind(AssertUnwindSafe(|| run::<L>(cli, stop, trace)));
+    // libtorch panics when a GPU fails.
+    let is_of_device = matches!(done, Ok(Err(Error::DeviceMemory { .. } | Error::Device { .. })));
+    let code = match done {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            report(&error);
+            Some(error.exit_code())
+        }
+        // It has already printed its message.
+        Err(_) => Some(Code::Bug),
+    };
+    // Any other panic is a bug, on any thread and whatever the result of the run.
+    let code = if panicked() && !is_of_device { Some(Code::Bug) } else { code };
+    code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
+}
+
+/// Prints the error, its causes, and its hint.
+fn report(error: &Error) {
+    say(format_args!("error: {error}"));
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        say(format_args!("  because: {deeper}"));
+        cause = deeper.source();
+    }
+    if let Some(hint) = error.hint() {
+        say(format_args!("  hint: {hint}"));
+    }
+}
+
 /// Runs a command, and reports its memory if requested, even after a failure.
-pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
+fn run<L: Libtorch>(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
     let log = cli.command.logs_memory().then(MemoryLog::watch);
@@ -34,7 +116,7 @@ pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
         resources.phases = log.phases();
     }
     let json = cli.global.json;
-    let done = caught(|| run_with(cli, resources, trace));
+    let done = L::caught(|| run_with::<L>(cli, resources, trace));
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
             true => say(serde_json::json!({ "memory": phase })),
@@ -53,7 +135,7 @@ fn allow_many_files() {
     }
 }
 
-fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
+fn run_with<L: Libtorch>(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
     let show = OutputStyle { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
     let context = CommandContext { resources, show, access, trace };
@@ -65,8 +147,8 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
         }
         Command::Split(args) => splits::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
-        Command::Verify(args) => data::verify(&args, &context),
-        Command::Model(command) => command.run(&context),
+        Command::Verify(args) => data::verify(&args, L::verified, &context),
+        Command::Model(command) => L::run(command, &context),
     }
 }
 

@@ -1,13 +1,12 @@
 //! Replaces the commands about models if the program is built without libtorch.
 
-use std::{any::Any, path::Path};
+use std::path::Path;
 
 use clap::Subcommand;
-use perturbine::{Error, Result};
 use serde_json::Value;
-use stages::reader::atlas::Damage;
 
 use super::{CommandContext, args::memory::MemoryLogArgs};
+use crate::Result;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {}
@@ -21,29 +20,19 @@ impl ModelCommand {
         match *self {}
     }
 
-    pub(crate) fn prepare_process(&self) {
+    pub(super) fn needs_libtorch(&self) -> bool {
         match *self {}
     }
 
-    pub(super) fn run(self, _context: &CommandContext) -> Result<()> {
+    pub(super) fn run_without_libtorch(self, _context: &CommandContext) -> Result<()> {
         match self {}
     }
 }
 
-pub(crate) fn exit_where_device_is_lost(_report: fn(&Error)) {}
-
-pub(crate) fn is_device_failure(_panic: &(dyn Any + Send)) -> bool {
+pub(super) fn is_model(_path: &Path) -> bool {
     false
 }
 
-pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    work()
-}
-
 pub(super) fn inspected(_path: &Path) -> Option<Result<Value>> {
-    None
-}
-
-pub(super) fn verified(_path: &Path) -> Option<Result<Vec<Damage>>> {
     None
 }

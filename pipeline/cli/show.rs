@@ -6,8 +6,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use perturbine::{Error, Result};
 use serde::Serialize;
+
+use crate::{Error, Result};
 
 /// Writes a line to stderr, ignoring failures: work continues even if nobody can read messages.
 pub(crate) fn say(line: impl std::fmt::Display) {

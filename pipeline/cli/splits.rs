@@ -1,6 +1,5 @@
 //! `split`: writes a split into an atlas, or removes one.
 
-use perturbine::{Atlas, Error, Result};
 use serde_json::json;
 use stages::reader::{
     selector::Selector,
@@ -8,6 +7,7 @@ use stages::reader::{
 };
 
 use super::{CommandContext, args::SplitArgs};
+use crate::{Atlas, Error, Result};
 
 pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     if args.atlas.is_file() {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use perturbine::Stop;
 use schemas::quoting::listed;
 use stages::formats::format::{Choice, ListStart};
+
+use crate::Stop;
 
 /// Which matrix of a file or folder of cells
 #[derive(Args, Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Sizes in the form that users write: 512MiB, 2GiB.
 
-use perturbine::{Error, Result};
+use crate::{Error, Result};
 
 /// The memory for data that waits between stages.
 pub(super) fn parse_bytes(text: &str) -> Result<usize> {

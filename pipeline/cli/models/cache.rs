@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use perturbine::{Atlas, Error, Result, flows::ingesting::IngestOptions};
 use schemas::{
     atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files},
     quoting::listed,
@@ -25,11 +24,15 @@ use stages::{
     storage::disk::{discard, remove_leftovers_of, rename, replace_folder, write_atomically},
 };
 
-use crate::cli::{
-    CommandContext,
-    args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
-    data::ingest_source,
-    inspect::is_atlas,
+use crate::{
+    Atlas, Error, Result,
+    cli::{
+        CommandContext,
+        args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
+        data::ingest_source,
+        inspect::is_atlas,
+    },
+    flows::ingesting::IngestOptions,
 };
 
 /// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.

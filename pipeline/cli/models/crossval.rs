@@ -3,10 +3,6 @@
 use std::{cell::RefCell, rc::Rc};
 
 use indicatif::ProgressBar;
-use perturbine::{
-    CrossValidation, Error, Result,
-    flows::crossvalidating::{CrossOptions, CrossvalidationEvent, FoldRun},
-};
 use stages::{
     evaluate::{Evaluation, frame},
     reader::split::Scheme,
@@ -14,10 +10,14 @@ use stages::{
 };
 
 use super::{args::crossval::CrossvalArgs, device::device, train::settings};
-use crate::cli::{
-    CommandContext,
-    allocator::{self, FreedMemory},
-    show::OutputStyle,
+use crate::{
+    CrossValidation, Error, Result,
+    cli::{
+        CommandContext,
+        allocator::{self, FreedMemory},
+        show::OutputStyle,
+    },
+    flows::crossvalidating::{CrossOptions, CrossvalidationEvent, FoldRun},
 };
 
 pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<()> {

@@ -1,7 +1,8 @@
 //! The device of the network.
 
-use perturbine::{Result, devices::DeviceChoice};
 use tch::Device;
+
+use crate::{Result, devices::DeviceChoice};
 
 /// `auto` is a GPU if there is one.
 pub(super) fn device(name: &str) -> Result<Device> {

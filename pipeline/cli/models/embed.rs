@@ -1,9 +1,5 @@
 //! `embed`.
 
-use perturbine::{
-    Error, Model, Result,
-    flows::embedding::{EmbeddingKind, write_cells, write_table},
-};
 use serde_json::json;
 
 use super::{
@@ -11,7 +7,11 @@ use super::{
     device::device,
     predict::seen_by,
 };
-use crate::cli::{CommandContext, show::bytes};
+use crate::{
+    Error, Model, Result,
+    cli::{CommandContext, show::bytes},
+    flows::embedding::{EmbeddingKind, write_cells, write_table},
+};
 
 pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
     let model = Model::load(&args.model, device(&args.device)?)?;

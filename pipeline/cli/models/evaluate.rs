@@ -1,13 +1,5 @@
 //! `evaluate`.
 
-use perturbine::{
-    Error, Model, Result,
-    flows::{
-        evaluation::{EvaluationOptions, evaluate as evaluate_model},
-        figures::figures,
-        predicting::split_for,
-    },
-};
 use serde::Serialize;
 use serde_json::json;
 use stages::{
@@ -22,7 +14,15 @@ use super::{
     device::device,
     report::EVALUATION,
 };
-use crate::cli::CommandContext;
+use crate::{
+    Error, Model, Result,
+    cli::CommandContext,
+    flows::{
+        evaluation::{EvaluationOptions, evaluate as evaluate_model},
+        figures::figures,
+        predicting::split_for,
+    },
+};
 
 pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<()> {
     let atlas = context.open_data(&args.atlas, None)?;

@@ -1,6 +1,5 @@
 //! `explain`: shows the graph, its budgets and the memory, before anything runs.
 
-use perturbine::{Result, devices::DeviceChoice, schemas::numbers::to_usize};
 use serde_json::json;
 use tch::Device;
 
@@ -9,7 +8,12 @@ use super::{
     predict::{output_of, prepare_prediction},
     train::prepare_training,
 };
-use crate::cli::{CommandContext, show::bytes};
+use crate::{
+    Result,
+    cli::{CommandContext, show::bytes},
+    devices::DeviceChoice,
+    schemas::numbers::to_usize,
+};
 
 pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()> {
     let (device, graph, held, network) = match &args.what {
@@ -28,7 +32,7 @@ pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()>
     };
     let on_gpu = device != Device::Cpu;
     let edges = graph.bytes();
-    let floor = to_usize(perturbine::memory::anonymous_bytes().unwrap_or(0));
+    let floor = to_usize(crate::memory::anonymous_bytes().unwrap_or(0));
     let here = if on_gpu { 0 } else { network };
     let total = edges + held + here + floor;
     let device = match device {

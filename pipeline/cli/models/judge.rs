@@ -3,10 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use perturbine::{
-    Atlas, Error, Result,
-    flows::judging::{JudgeOptions, JudgedPrediction, Judgement, judge as judge_predictions},
-};
 use serde_json::{Map, Value, json};
 use stages::{
     evaluate::{
@@ -25,7 +21,11 @@ use stages::{
 };
 
 use super::args::judge::{JudgeArgs, PredictionValuesArg};
-use crate::cli::CommandContext;
+use crate::{
+    Atlas, Error, Result,
+    cli::CommandContext,
+    flows::judging::{JudgeOptions, JudgedPrediction, Judgement, judge as judge_predictions},
+};
 
 pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
     args.out.iter().chain(&args.card).try_for_each(|path| refuse_existing(path))?;

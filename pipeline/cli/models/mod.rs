@@ -2,12 +2,12 @@
 
 pub(crate) mod args;
 mod cache;
+mod commit;
 mod crossval;
 mod device;
 mod embed;
 mod evaluate;
 mod explain;
-mod idle;
 mod judge;
 mod predict;
 mod report;
@@ -15,25 +15,19 @@ mod response;
 mod steps;
 mod train;
 
-use std::{any::Any, path::Path};
+use std::path::Path;
 
 use clap::Subcommand;
-use perturbine::{Error, Result, devices::DeviceChoice};
 use schemas::numbers::saturating;
 use serde_json::Value;
-use stages::{
-    model::{
-        checkpoint,
-        saved::{self, files},
-    },
-    reader::{atlas::Damage, split::Split},
-};
+use stages::model::saved::{self, files};
 
 use self::args::{
     EmbedArgs, EvaluateArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
     judge::JudgeArgs, writing::PredictCommand,
 };
 use super::{CommandContext, args::memory::MemoryLogArgs};
+use crate::{Error, Result, devices::DeviceChoice};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -90,10 +84,20 @@ impl ModelCommand {
         }
     }
 
-    /// Prepares the process, before it does anything else.
-    pub(crate) fn prepare_process(&self) {
-        if self.device().is_some() {
-            idle::sleep_soon();
+    /// Whether the command uses libtorch.
+    pub(super) fn needs_libtorch(&self) -> bool {
+        !matches!(self, Self::Judge(_) | Self::Predict(PredictCommand::Commit(_)))
+    }
+
+    /// Runs a command that does not use libtorch.
+    ///
+    /// # Errors
+    /// The command's own.
+    pub(super) fn run_without_libtorch(self, context: &CommandContext) -> Result<()> {
+        match self {
+            Self::Judge(args) => judge::judge(&args, context),
+            Self::Predict(PredictCommand::Commit(path)) => commit::commit(&path, context),
+            _ => Err(Error::Bug("the command runs in the program that is linked with libtorch".into())),
         }
     }
 
@@ -108,30 +112,20 @@ impl ModelCommand {
         match self {
             Self::Explain(args) => explain::explain(args, context),
             Self::Train(args) => train::train(*args, context),
-            Self::Predict(args) => predict::predict(args, context),
+            Self::Predict(PredictCommand::Run(args)) => predict::predict(&args, context),
             Self::Embed(args) => embed::embed(&args, context),
             Self::Response(args) => response::response(&args, context),
             Self::Evaluate(args) => evaluate::evaluate(args, context),
-            Self::Judge(args) => judge::judge(&args, context),
+            Self::Judge(_) | Self::Predict(PredictCommand::Commit(_)) => self.run_without_libtorch(context),
             Self::Crossval(args) => crossval::crossval(&args, context),
             Self::Report(args) => report::report(&args, context),
         }
     }
 }
 
-/// Ends the process with a report if a device is lost outside of a stage.
-pub(crate) fn exit_where_device_is_lost(report: fn(&Error)) {
-    stages::torch::exit_where_device_is_lost(report);
-}
-
-/// Whether libtorch panicked because a GPU failed.
-pub(crate) fn is_device_failure(panic: &(dyn Any + Send)) -> bool {
-    stages::torch::failures::of_panic(panic).is_some()
-}
-
-/// Runs work, and turns GPU failures, which are panics outside of a stage, into errors.
-pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    stages::torch::failures::caught(work)
+/// Whether there is a model in a folder, or a run that has not finished yet.
+pub(super) fn is_model(path: &Path) -> bool {
+    saved::is_one(path) || path.join(files::CHECKPOINTS).exists()
 }
 
 /// A description of the model in a folder, if there is one.
@@ -152,42 +146,4 @@ fn card_value(path: &Path) -> Result<Value> {
         map.insert("gene_names".into(), card.genes.into());
     }
     Ok(value)
-}
-
-/// The damage to the model in a folder, if there is one.
-pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
-    let checkpoints = path.join(files::CHECKPOINTS);
-    (saved::is_one(path) || checkpoints.exists()).then(|| {
-        let found = |file: String, error: &Error| Damage { file, block: None, what: error.to_string() };
-        // A stopped run has neither card nor weights yet.
-        let model = saved::is_one(path).then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
-        let mut all: Vec<Damage> = model.iter().map(|error| found(files::CARD.into(), error)).collect();
-        all.extend(damage_of_split(path).map(|error| found(files::SPLIT.into(), &error)));
-        all.extend(missing_files(path));
-        for (checkpoint, error) in checkpoint::verify(&checkpoints)? {
-            all.push(found(checkpoint.display().to_string(), &error));
-        }
-        Ok(all)
-    })
-}
-
-/// The files that a finished model of this program has, and that are not there.
-fn missing_files(path: &Path) -> Vec<Damage> {
-    // Imported models were trained on no atlas of ours, and have fewer files.
-    if saved::read_card(path).is_ok_and(|card| card.atlas.is_empty()) || !saved::is_one(path) {
-        return Vec::new();
-    }
-    let missing = |file: &&str| !path.join(file).exists();
-    let damage = |file: &str| Damage { file: file.into(), block: None, what: "it is missing".into() };
-    [files::CONFIG, files::GENES, files::HISTORY].into_iter().filter(missing).map(damage).collect()
-}
-
-/// The damage to a model's split; none if the model's card has no checksum of it.
-fn damage_of_split(path: &Path) -> Option<Error> {
-    let card = saved::read_card(path).ok()?;
-    match card.split_file(path) {
-        Ok(Some(file)) if card.split_checksum.is_none() => Split::check_file(&file).err(),
-        Ok(_) => None,
-        Err(error) => Some(error),
-    }
 }

@@ -2,8 +2,27 @@
 
 use std::path::Path;
 
-use perturbine::{
+use serde_json::json;
+use stages::{
+    predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
+    reader::{
+        selector::Selector,
+        split::{Split, SplitPart},
+    },
+};
+use tch::Device;
+
+use super::{
+    args::{
+        LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
+        PredictArgs, TermsArgs,
+    },
+    commit::show_published,
+    device::device,
+};
+use crate::{
     Atlas, Error, Model, Prediction, Query, Request, Result,
+    cli::{CommandContext, show::bytes},
     devices::peak_bytes,
     flows::{
         ProgressCounter,
@@ -12,39 +31,8 @@ use perturbine::{
     memory::PeakMemory,
     schemas::{conditions::CONTROL, numbers::to_usize, quoting::listed},
 };
-use serde_json::json;
-use stages::{
-    predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
-    reader::{
-        selector::Selector,
-        split::{Split, SplitPart},
-    },
-    sink::Published,
-};
-use tch::Device;
 
-use super::{
-    args::{
-        LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
-        PredictArgs, TermsArgs, writing::PredictCommand,
-    },
-    device::device,
-};
-use crate::cli::{CommandContext, show::bytes};
-
-pub(super) fn predict(command: PredictCommand, context: &CommandContext) -> Result<()> {
-    match command {
-        PredictCommand::Run(args) => run(&args, context),
-        PredictCommand::Commit(path) => {
-            let published = stages::sink::commit(&path)?;
-            // Each shard has already reported its skipped requests and its speed.
-            let summary = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
-            show_published(&published, &path, summary, "", context)
-        }
-    }
-}
-
-fn run(args: &PredictArgs, context: &CommandContext) -> Result<()> {
+pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
@@ -89,7 +77,7 @@ fn run(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let predicted = prediction.predicted_cells(output, &options)?;
     let waiting = to_usize(size.waiting_bytes);
     let (edges, network) = (context.resources.memory, prediction.network_bytes());
-    let floor = to_usize(perturbine::memory::anonymous_bytes().unwrap_or(0));
+    let floor = to_usize(crate::memory::anonymous_bytes().unwrap_or(0));
     context.show.note(&format!(
         "memory: at most {} (edges and blocks {}, rows waiting to be written {}, decoding {}, libtorch and program {})",
         bytes((edges + waiting + network + floor) as u64),
@@ -118,21 +106,6 @@ fn run(args: &PredictArgs, context: &CommandContext) -> Result<()> {
         summary["peak_device_bytes"] = bytes.into();
     }
     show_published(&published, out, summary, &format!(", {rate:.0} cells/s"), context)
-}
-
-fn show_published(
-    published: &Published,
-    out: &Path,
-    mut result: serde_json::Value,
-    rate: &str,
-    context: &CommandContext,
-) -> Result<()> {
-    result["rows"] = published.rows.into();
-    result["files"] = published.files.len().into();
-    result["bytes"] = published.bytes().into();
-    context.show.result(&result, || {
-        format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes()))
-    })
 }
 
 pub(super) fn output_of(args: &PredictArgs) -> PredictionForm {

@@ -2,10 +2,6 @@
 
 use std::path::Path;
 
-use perturbine::{
-    Error, Result,
-    flows::{figures::Figures, training::PIPELINE_REPORT},
-};
 use serde_json::json;
 use stages::{
     evaluate::{Evaluation, Scatter},
@@ -16,7 +12,11 @@ use stages::{
 };
 
 use super::args::ReportArgs;
-use crate::cli::CommandContext;
+use crate::{
+    Error, Result,
+    cli::CommandContext,
+    flows::{figures::Figures, training::PIPELINE_REPORT},
+};
 
 /// The file in a model's folder with its last evaluation.
 pub(super) const EVALUATION: &str = "evaluation.json";

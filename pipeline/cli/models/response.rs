@@ -1,9 +1,5 @@
 //! `response`.
 
-use perturbine::{
-    Error, Model, Result,
-    flows::dose_response::{ResponseQuery, Responses, parse_doses, respond},
-};
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
     evaluate::frame::draw,
@@ -16,7 +12,11 @@ use stages::{
 };
 
 use super::{args::ResponseArgs, device::device, predict::note_perturbed_sources};
-use crate::cli::CommandContext;
+use crate::{
+    Error, Model, Result,
+    cli::CommandContext,
+    flows::dose_response::{ResponseQuery, Responses, parse_doses, respond},
+};
 
 pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<()> {
     let query = ResponseQuery {

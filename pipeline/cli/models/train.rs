@@ -1,10 +1,5 @@
 //! `train`.
 
-use perturbine::{
-    Atlas, Error, Result, Settings, Training, devices,
-    flows::{ingesting, profiling::profiled, training::split_shares},
-    memory::PeakMemory,
-};
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
@@ -22,10 +17,16 @@ use super::{
     args::{SettingsArgs, TrainArgs},
     device::device,
 };
-use crate::cli::{
-    CommandContext,
-    allocator::{self, FreedMemory},
-    show::{OutputStyle, bytes, say},
+use crate::{
+    Atlas, Error, Result, Settings, Training,
+    cli::{
+        CommandContext,
+        allocator::{self, FreedMemory},
+        show::{OutputStyle, bytes, say},
+    },
+    devices,
+    flows::{ingesting, profiling::profiled, training::split_shares},
+    memory::PeakMemory,
 };
 
 pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {

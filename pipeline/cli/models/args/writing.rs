@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use perturbine::{
-    Error, Result,
-    flows::publishing::{PredictionFormat, WriteOptions},
-};
 use schemas::quoting::listed;
 use stages::sink::{FileOptions, OutputPrecision, Shard, layout::is_named};
 
 use super::PredictArgs;
-use crate::cli::args::size::parse_size;
+use crate::{
+    Error, Result,
+    cli::args::size::parse_size,
+    flows::publishing::{PredictionFormat, WriteOptions},
+};
 
 #[derive(Args, Debug)]
 pub(crate) struct WriteArgs {
