@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use schemas::{
-    atlas::{Codec, Selection},
+    atlas::{Codec, Manifest, Selection, ValueKind},
     error::ExitCode,
     quoting::listed,
 };
@@ -12,7 +12,7 @@ use stages::{
     evaluate::card::Card,
     formats::{
         file_names::{check_different, file_names},
-        format::{open, read_every_value},
+        format::{Choice, flag_for_counts, open, read_every_value},
         join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
         source::Source,
     },
@@ -99,12 +99,15 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
             Arc::new(Joined::new(sources, &options)?)
         }
     };
+    let choice = args.keys.choice.choice(&context.resources.stop);
+    let inputs = args.inputs.clone();
     let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
     let keys = args.keys.options();
     let keys =
         IngestOptions { keys: RequestedKeys { no_perturbation: args.no_perturbation, ..keys.keys.clone() }, ..keys };
     let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
     let manifest = ingest_source(source, &args.out, options, context)?;
+    note_counts_elsewhere(&manifest, &inputs[0], &choice, context);
     let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
@@ -126,7 +129,7 @@ pub(super) fn ingest_source(
     out: &Path,
     options: IngestOptions,
     context: &CommandContext,
-) -> Result<schemas::atlas::Manifest> {
+) -> Result<Manifest> {
     let bar = context.show.bar(source.cells(), "cells");
     let drawn = bar.clone();
     let on_cells = Some(OnCells(Arc::new(move |cells| drawn.set_position(cells))));
@@ -140,6 +143,16 @@ pub(super) fn ingest_source(
     }
     context.show.note(&format!("the values are {}", ingested.manifest.values));
     Ok(ingested.manifest)
+}
+
+/// Says which flag reads counts, if the matrix holds other values and another one of the same file holds counts.
+pub(super) fn note_counts_elsewhere(manifest: &Manifest, file: &Path, choice: &Choice, context: &CommandContext) {
+    if manifest.values == ValueKind::Counts || choice.layer.is_some() || choice.raw {
+        return;
+    }
+    if let Some(flag) = flag_for_counts(file, choice) {
+        context.show.note(&format!("{} also holds counts: {flag} reads them instead", file.display()));
+    }
 }
 
 impl KeyArgs {

@@ -164,6 +164,13 @@ struct CommandContext {
 
 impl CommandContext {
     fn open(&self, path: &Path) -> Result<Atlas> {
+        if models::is_model(path) {
+            let message = format!("{} is a model, not an atlas", path.display());
+            return Err(Error::usage(
+                message,
+                "name the model first, then the atlas; `split` and `train` take an atlas alone",
+            ));
+        }
         Atlas::open_with(path, self.access)
     }
 

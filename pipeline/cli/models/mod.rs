@@ -86,7 +86,7 @@ impl ModelCommand {
 
     /// Whether the command uses libtorch.
     pub(super) fn needs_libtorch(&self) -> bool {
-        !matches!(self, Self::Judge(_) | Self::Predict(PredictCommand::Commit(_)))
+        !matches!(self, Self::Predict(PredictCommand::Commit(_)))
     }
 
     /// Runs a command that does not use libtorch.
@@ -95,7 +95,6 @@ impl ModelCommand {
     /// The command's own.
     pub(super) fn run_without_libtorch(self, context: &CommandContext) -> Result<()> {
         match self {
-            Self::Judge(args) => judge::judge(&args, context),
             Self::Predict(PredictCommand::Commit(path)) => commit::commit(&path, context),
             _ => Err(Error::Bug("the command runs in the program that is linked with libtorch".into())),
         }
@@ -116,7 +115,8 @@ impl ModelCommand {
             Self::Embed(args) => embed::embed(&args, context),
             Self::Response(args) => response::response(&args, context),
             Self::Evaluate(args) => evaluate::evaluate(args, context),
-            Self::Judge(_) | Self::Predict(PredictCommand::Commit(_)) => self.run_without_libtorch(context),
+            Self::Predict(PredictCommand::Commit(_)) => self.run_without_libtorch(context),
+            Self::Judge(args) => judge::judge(&args, context),
             Self::Crossval(args) => crossval::crossval(&args, context),
             Self::Report(args) => report::report(&args, context),
         }

@@ -1,7 +1,5 @@
 //! `predict`.
 
-use std::path::Path;
-
 use serde_json::json;
 use stages::{
     predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},

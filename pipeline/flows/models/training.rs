@@ -139,6 +139,7 @@ impl Training {
             genes: atlas.genes().to_vec(),
             gene_selection,
             values: manifest.values,
+            non_negative: manifest.non_negative == Some(true),
             atlas: manifest.checksum.clone(),
             split: split.name().to_owned(),
             epochs: 0,

@@ -73,6 +73,9 @@ pub struct ModelCard {
     pub gene_selection: GeneSelection,
     /// The kind of the values.
     pub values: ValueKind,
+    /// Whether the values are continuous and none is below 0, so that no prediction should be; not known of older models.
+    #[serde(default)]
+    pub non_negative: bool,
     /// Checksum of the atlas it was trained on.
     pub atlas: String,
     /// Name of the split it was trained with.
@@ -214,7 +217,11 @@ fn without_card(folder: &Path) -> Error {
             "finish it: run the same train command with --resume",
         );
     }
-    Error::damaged(folder, "it is not a model: model.json is missing")
+    let (what, hint) = match folder.join(schemas::atlas::files::MANIFEST).exists() {
+        true => ("it is an atlas, not a model", "name the model first, then the atlas"),
+        false => ("it is not a model: model.json is missing", "name the folder that `train --out` wrote"),
+    };
+    Error::data(folder.display().to_string(), what, hint)
 }
 
 /// Whether a folder holds a model whose training has ended, or what is left of one: its card or its weights.

@@ -205,5 +205,5 @@ fn mean_of(
     let sum = draws.iter().map(of_draw).reduce(|sum, draw| sum + draw).ok_or("a cell is drawn once at least")?;
     #[expect(clippy::cast_precision_loss, reason = "few draws")]
     let count = draws.len() as f64;
-    Ok(if draws.len() == 1 { sum } else { sum / count })
+    Ok(reading.bounded(if draws.len() == 1 { sum } else { sum / count }))
 }

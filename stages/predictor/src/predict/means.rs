@@ -151,7 +151,8 @@ impl PredictMeans {
                 Some(noise) => between + rows(noise) / decoded,
                 None => between,
             };
-            let all = [mean, variance].map(|values| self.reading.chosen(values).to_kind(Kind::Float));
+            let all =
+                [self.reading.bounded(mean), variance].map(|values| self.reading.chosen(values).to_kind(Kind::Float));
             let [mean, variance] = &to_host(&all.each_ref())?[..] else { unreachable!("as many as were given") };
             for row in 0..mean.size()[0] {
                 let target = usize::try_from(from + row)?;
