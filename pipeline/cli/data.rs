@@ -30,6 +30,7 @@ use super::{
     args::{
         ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
+    models::verified,
     show::bytes,
 };
 use crate::{
@@ -197,10 +198,7 @@ impl KeyArgs {
     }
 }
 
-/// The damage to the model in a folder, if there is one.
-type VerifyModel = fn(&Path) -> Option<Result<Vec<Damage>>>;
-
-pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &CommandContext) -> Result<()> {
+pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {
     if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
         return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
     }
@@ -208,7 +206,7 @@ pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &Com
     let mut lines = Vec::new();
     for path in &args.paths {
         let place = path.display().to_string();
-        let found = match verify_one(path, verify_model, context) {
+        let found = match verify_one(path, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
             Err(error) if error.exit_code() != ExitCode::Bug => {
@@ -234,12 +232,12 @@ pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &Com
     Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-fn verify_one(path: &Path, verify_model: VerifyModel, context: &CommandContext) -> Result<Vec<Damage>> {
+fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     let whole = |file: String, what: String| Damage { file, block: None, what };
     if path.join(stages::sink::MANIFEST).exists() {
         return Ok(stages::sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());
     }
-    if let Some(model) = verify_model(path) {
+    if let Some(model) = verified(path) {
         return model;
     }
     if is_named(path, "parquet") {

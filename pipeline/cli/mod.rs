@@ -7,7 +7,6 @@ mod command;
 mod data;
 mod events;
 mod inspect;
-mod libtorch;
 #[cfg_attr(not(feature = "torch"), path = "no_models.rs")]
 mod models;
 mod show;
@@ -29,11 +28,9 @@ use stages::{
     storage::{disk::PathLock, parquet_read::is_decoding},
 };
 
-#[cfg(feature = "torch")]
-use self::libtorch::Linked;
 use self::{
     command::{Cli, Command},
-    libtorch::{Beside, Libtorch},
+    models::{caught, exit_where_device_is_lost, is_device_failure},
     show::{OutputStyle, say},
 };
 use crate::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, runtime::panicked, trace::Trace};
@@ -41,26 +38,13 @@ use crate::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, runtime::p
 /// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs the command line of a program that is linked with libtorch.
-#[cfg(feature = "torch")]
+/// Runs the command line of this process.
 #[must_use]
-pub fn main_with_libtorch() -> ExitCode {
-    main::<Linked>()
-}
-
-/// Runs the command line of a program without libtorch: commands that need it become the program `perturbine-torch` in the
-/// same folder.
-#[must_use]
-pub fn main_without_libtorch() -> ExitCode {
-    main::<Beside>()
-}
-
-fn main<L: Libtorch>() -> ExitCode {
+pub fn main() -> ExitCode {
     signals::hold_back_signals();
     let cli = Cli::parse();
-    if let Err(error) = L::take_over(&cli.command) {
-        report(&error);
-        return ExitCode::from(error.exit_code() as u8);
+    if let Command::Model(command) = &cli.command {
+        command.prepare_process();
     }
     // This comes before any work, so that signals are handled.
     let stop = Stop::default();
@@ -70,14 +54,14 @@ fn main<L: Libtorch>() -> ExitCode {
     // A decoder's panic about a damaged file, or libtorch's about a failing GPU, becomes an error.
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if !is_decoding() && !L::is_device_failure(panic.payload()) {
+        if !is_decoding() && !is_device_failure(panic.payload()) {
             usual(panic);
         }
     }));
-    L::exit_where_device_is_lost(report);
+    exit_where_device_is_lost(report);
     let trace = cli.command.profile().is_some().then(Trace::start);
     events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
-    let done = panic::catch_unwind(AssertUnwindSafe(|| run::<L>(cli, stop, trace)));
+    let done = panic::catch_unwind(AssertUnwindSafe(|| run(cli, stop, trace)));
     // libtorch panics when a GPU fails.
     let is_of_device = matches!(done, Ok(Err(Error::DeviceMemory { .. } | Error::Device { .. })));
     let code = match done {
@@ -108,7 +92,7 @@ fn report(error: &Error) {
 }
 
 /// Runs a command, and reports its memory if requested, even after a failure.
-fn run<L: Libtorch>(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
+fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
     let log = cli.command.logs_memory().then(MemoryLog::watch);
@@ -116,7 +100,7 @@ fn run<L: Libtorch>(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
         resources.phases = log.phases();
     }
     let json = cli.global.json;
-    let done = L::caught(|| run_with::<L>(cli, resources, trace));
+    let done = caught(|| run_with(cli, resources, trace));
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
             true => say(serde_json::json!({ "memory": phase })),
@@ -135,7 +119,7 @@ fn allow_many_files() {
     }
 }
 
-fn run_with<L: Libtorch>(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
+fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
     let show = OutputStyle { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
     let context = CommandContext { resources, show, access, trace };
@@ -147,8 +131,8 @@ fn run_with<L: Libtorch>(cli: Cli, resources: Resources, trace: Option<Trace>) -
         }
         Command::Split(args) => splits::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
-        Command::Verify(args) => data::verify(&args, L::verified, &context),
-        Command::Model(command) => L::run(command, &context),
+        Command::Verify(args) => data::verify(&args, &context),
+        Command::Model(command) => command.run(&context),
     }
 }
 

@@ -270,6 +270,7 @@ impl Training {
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&folder.join(PIPELINE_REPORT), &text)?;
+        saved::check_files(folder)?;
         Ok((trained, report))
     }
 

@@ -50,6 +50,8 @@ pub mod files {
     pub const SPLIT: &str = "split.parquet";
     /// Folder of the checkpoints.
     pub const CHECKPOINTS: &str = "checkpoint";
+    /// The files that training writes besides checkpoints.
+    pub const OF_TRAINING: [&str; 6] = [WEIGHTS, CARD, CONFIG, GENES, HISTORY, SPLIT];
 }
 
 /// `model.json`.
@@ -228,6 +230,20 @@ fn without_card(folder: &Path) -> Error {
 #[must_use]
 pub fn is_one(folder: &Path) -> bool {
     [files::CARD, files::WEIGHTS].iter().any(|name| folder.join(name).exists())
+}
+
+/// Refuses a model of which something has removed files while it was trained.
+///
+/// # Errors
+/// Files that are missing, by name.
+pub fn check_files(folder: &Path) -> Result<()> {
+    let missing: Vec<&str> = files::OF_TRAINING.into_iter().filter(|name| !folder.join(name).exists()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("removed while the model was trained: {}", missing.join(", "));
+    let hint = "run the same train command with --resume, which writes them again, or train into another folder";
+    Err(Error::data(folder.display().to_string(), message, hint))
 }
 
 /// Writes weights and settings, then the card.
