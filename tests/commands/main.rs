@@ -12,6 +12,7 @@ mod devices;
 mod gpu_check;
 mod idle_threads;
 mod memory;
+mod notes;
 mod odd_columns;
 mod profile;
 mod rebuilt_atlas;

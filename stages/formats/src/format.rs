@@ -132,6 +132,14 @@ fn text_table(path: &Path) -> Option<&'static str> {
     [(".csv", "CSV"), (".tsv", "TSV")].into_iter().find(|(end, _)| name.ends_with(end)).map(|(_, format)| format)
 }
 
+/// A text of a dictionary in `uns` of an `.h5ad` file; `None` if it is not there, or the file is of another format.
+///
+/// # Errors
+/// A file that can't be read.
+pub fn text_in_uns(path: &Path, dictionary: &str, key: &str) -> Result<Option<String>> {
+    if path.is_dir() || !is_hdf5(path)? { Ok(None) } else { in_hdf5::text_in_uns(path, dictionary, key) }
+}
+
 /// Matrices in which files usually keep counts beside values that were made from them: a layer, or `raw/X`.
 const COUNT_MATRICES: [(&str, Option<&str>); 4] = [
     ("--layer counts", Some("counts")),

@@ -26,6 +26,10 @@ pub(super) fn layers_of(path: &Path) -> Result<Vec<String>> {
     Err(refused(path))
 }
 
+pub(super) fn text_in_uns(path: &Path, _: &str, _: &str) -> Result<Option<String>> {
+    Err(refused(path))
+}
+
 pub(super) fn open_h5ad(path: &Path, _: &Choice) -> Result<Arc<dyn Source>> {
     Err(refused(path))
 }
