@@ -17,7 +17,7 @@ pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     match super::hdf5_signature::is_hdf5(path)? {
         true => Err(refused(path)),
         false => {
-            Err(Error::data(path.display().to_string(), "its format is not supported", "the README lists the formats"))
+            Err(Error::data(path.display().to_string(), "its format is not supported", "docs/inputs.md lists the formats"))
         }
     }
 }
