@@ -11,7 +11,7 @@ cpa-tools predicts expected counts of cells, which `judge` takes as logarithms o
 
     expected   ln(1 + expected counts per ten thousand)
     drawn      counts drawn from its negative binomial, then the same
-    moved      each training control's own logarithms plus the predicted change of its expected ones, as `evaluate` reads our models (readout `anchored`)
+    moved      each training control's own logarithms plus the predicted change of their expectation, given counting noise: the readout `anchored` of `evaluate`
 
 Ours is read as `expected` by `judge`, and as `moved` by `evaluate`.
 
@@ -29,6 +29,17 @@ from pathlib import Path
 SCORES = [("pearson_delta", "Pearson", 3), ("mse_delta", "MSE × 10³", 1), ("r2_mean", "R²", 3), ("e_distance", "E-distance", 2)]
 READINGS = ("expected", "drawn", "moved")
 SCALE = 1e4
+
+
+def expected_logarithms(mean, scale):
+    """The mean of ln(1 + scale × x) over Poisson counts x; where there are many counts, the logarithm of the mean."""
+    import numpy as np
+
+    probability, total = np.exp(-mean), np.zeros_like(mean)
+    for count in range(1, 200):
+        probability = probability * mean / count
+        total += probability * np.log1p(scale * count)
+    return np.where(mean > 100, np.log1p(scale * mean), total)
 
 
 def original(arguments):
@@ -79,10 +90,11 @@ def original(arguments):
     random = np.random.default_rng(arguments.seed)
     logarithms = lambda counts: np.log1p(SCALE * counts / counts.sum(axis=1, keepdims=True))
     dense = np.asarray(source.X.todense())
+    scale = SCALE / dense.sum(axis=1, keepdims=True)
     read = {
         "expected": logarithms(stimulated),
         "drawn": logarithms(random.poisson(random.gamma(theta, stimulated / theta))),
-        "moved": logarithms(dense) + logarithms(stimulated) - logarithms(unchanged),
+        "moved": logarithms(dense) + expected_logarithms(stimulated, scale) - expected_logarithms(unchanged, scale),
     }
     for reading, values in read.items():
         anndata.AnnData(values.astype(np.float32), asked.obs[["condition", "cell_type"]], data.var[[]]).write_h5ad(arguments.out / f"{reading}.h5ad")
