@@ -274,9 +274,10 @@ fn an_atlas_that_can_not_train() {
     says(&home.refused(65, "train s.atlas --out m --hold-out condition=ctrl"), &["control", "`ctrl`"]);
     h5ad(&home, "plain.h5ad", |chunk| set_column(chunk, "condition", "guide", |_, label| label.into()));
     let message = home.refused(65, "ingest plain.h5ad --out plain.atlas");
-    let candidates = "plain.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text, with their most frequent values, are guide (";
-    says(&message, &[candidates, "--perturbation COLUMN", "--no-perturbation"]);
-    says(&home.refused(65, "train plain.h5ad --out m"), &[candidates]);
+    let named = "plain.h5ad, obs: no column is named condition, perturbation, cond_harm, ";
+    let candidates = "; the columns of text, with their most frequent values, are guide (";
+    says(&message, &[named, candidates, "--perturbation COLUMN", "--no-perturbation"]);
+    says(&home.refused(65, "train plain.h5ad --out m"), &[named, candidates]);
     home.json("ingest plain.h5ad --out plain.atlas --no-perturbation");
     says(&home.refused(65, "train plain.atlas --out m"), &["no perturbation column", "--perturbation"]);
     says(&home.refused(2, "split s.atlas --name n --scheme random:1"), &["no cell to train on"]);

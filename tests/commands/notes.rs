@@ -98,7 +98,7 @@ fn a_perturbation_that_is_held_out_wholly_is_named_before_anything_is_trained() 
 
 #[test]
 fn an_evaluation_of_other_cells_than_the_held_out_ones_does_not_replace_that_of_the_report() {
-    let home = Home::with_model("condition=G00001");
+    let home = Home::with_model("condition=G00017");
     home.json("evaluate m s.atlas");
     let kept = fs::read(home.path("m/evaluation.json")).unwrap();
     home.json("evaluate m s.atlas --on train");
@@ -142,7 +142,7 @@ fn predictions_of_values_that_are_never_negative_are_not_negative() {
 
 #[test]
 fn arguments_in_the_wrong_order_are_named_and_nothing_is_advised_that_loses_data() {
-    let home = Home::with_model("condition=G00001");
+    let home = Home::with_model("condition=G00017");
     for line in [
         "evaluate s.atlas m",
         "predict s.atlas m --to ood --out p",

@@ -48,6 +48,9 @@ use crate::{
     runtime::Pipeline,
 };
 
+/// Bytes that are kept of a gene of a group: sums of its real cells, in halves and in blocks, and of predicted ones.
+const GROUP_BYTES: usize = 128;
+
 /// The largest ratio between the sums of predicted and real means that is taken for the same scale.
 const MOST_APART: f64 = 3.0;
 
@@ -114,6 +117,10 @@ pub fn judge(
     let needs_all = split.is_some();
     let truth = Truth::new(atlas, split.unwrap_or_else(|| Split::holding_out_all(atlas)), options.on)?;
     let mut judged = truth.judged_groups();
+    // The memory is for edges and for what is kept of the groups, together.
+    let of_groups = judged.len() * atlas.genes().len() * GROUP_BYTES;
+    let memory = resources.memory.saturating_sub(of_groups).max(resources.memory / 8);
+    let resources = &Resources { memory, ..resources.clone() };
     if let Some(twice) = (1..paths.len()).find(|at| paths[..*at].contains(&paths[*at])) {
         return Err(Error::usage(format!("{} is given twice", paths[twice].display()), "name each prediction once"));
     }
