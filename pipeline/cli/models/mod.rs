@@ -14,6 +14,7 @@ mod report;
 mod response;
 mod steps;
 mod train;
+mod typed_command;
 
 use std::path::Path;
 
