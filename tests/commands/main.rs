@@ -13,6 +13,7 @@ mod gpu_check;
 mod idle_threads;
 mod memory;
 mod odd_columns;
+mod page_in_browser;
 mod profile;
 mod rebuilt_atlas;
 #[path = "../support/mod.rs"]

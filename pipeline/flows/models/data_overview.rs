@@ -8,7 +8,7 @@ use stages::{
         groups::Groups,
         split::{Split, SplitPart},
     },
-    report::{DataOverview, GroupCells},
+    report::{CellsByPart, DataOverview},
 };
 
 /// Counts the cells of an atlas by condition, context and part of a split; control comes first.
@@ -22,7 +22,7 @@ pub fn data_overview(atlas: &Atlas, split: &Split) -> DataOverview {
     let groups = groups.into_iter().map(|group| {
         let cells = |part: SplitPart| group.members.iter().map(|at| batch_groups.all()[*at].cells_for(part)).sum();
         let has_dose = manifest.keys.dose.is_some() && group.condition != CONTROL;
-        GroupCells {
+        CellsByPart {
             condition: manifest.conditions.name(group.condition).to_owned(),
             dose: if has_dose { manifest.conditions.dose_label(group.condition) } else { String::new() },
             context: atlas.covariate_values(&group.context).join(", "),

@@ -56,12 +56,12 @@ pub struct DataOverview {
     /// The covariates that define a context.
     pub covariates: Vec<String>,
     /// The cells of each condition in each context; control comes first.
-    pub groups: Vec<GroupCells>,
+    pub groups: Vec<CellsByPart>,
 }
 
 /// The cells of a condition in a context.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct GroupCells {
+pub struct CellsByPart {
     /// The condition.
     pub condition: String,
     /// Its doses; empty if the atlas has none.
@@ -80,7 +80,7 @@ pub struct GroupCells {
     pub reference: u64,
 }
 
-impl GroupCells {
+impl CellsByPart {
     /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    DataOverview, GroupCells,
+    CellsByPart, DataOverview,
     svg::escape,
     table::{PageTable, TableCell, TableColumn, thousands},
 };
@@ -15,7 +15,7 @@ const MOST_NAMED: usize = 6;
 
 /// The section's content.
 pub(super) fn data_section(data: &DataOverview) -> String {
-    let sum = |of: fn(&GroupCells) -> u64| data.groups.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&CellsByPart) -> u64| data.groups.iter().map(of).sum::<u64>();
     let conditions: BTreeSet<(&str, &str)> = data.groups.iter().filter(|one| !one.is_control).map(row_of).collect();
     let contexts: BTreeSet<&str> = data.groups.iter().map(|one| one.context.as_str()).collect();
     let tiles = [
@@ -56,11 +56,11 @@ fn sentence_case(text: &str) -> String {
 
 /// What was held out, in a sentence or two.
 fn held_out(data: &DataOverview) -> String {
-    let held: Vec<&GroupCells> = data.groups.iter().filter(|one| one.held_out > 0 && !one.is_control).collect();
+    let held: Vec<&CellsByPart> = data.groups.iter().filter(|one| one.held_out > 0 && !one.is_control).collect();
     if held.is_empty() {
         return format!("The split {} holds nothing out.", data.split);
     }
-    let name = |one: &GroupCells| {
+    let name = |one: &CellsByPart| {
         let dose = if one.dose.is_empty() { String::new() } else { format!(" at dose {}", one.dose) };
         let context = if one.context.is_empty() { String::new() } else { format!(" in {}", one.context) };
         format!("{}{dose}{context}", one.condition)
@@ -78,7 +78,7 @@ fn held_out(data: &DataOverview) -> String {
 }
 
 /// The condition and dose of a group.
-fn row_of(group: &GroupCells) -> (&str, &str) {
+fn row_of(group: &CellsByPart) -> (&str, &str) {
     (&group.condition, &group.dose)
 }
 
@@ -87,7 +87,7 @@ fn cell_table(data: &DataOverview) -> (PageTable, usize) {
     let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
     rows.extend(data.groups.iter().map(row_of).filter(|row| seen.insert(*row)));
     let contexts: BTreeSet<&str> = data.groups.iter().map(|one| one.context.as_str()).collect();
-    let groups: BTreeMap<_, &GroupCells> =
+    let groups: BTreeMap<_, &CellsByPart> =
         data.groups.iter().map(|one| ((row_of(one), one.context.as_str()), one)).collect();
     let left_out = rows.len().saturating_sub(MOST_ROWS);
     rows.truncate(MOST_ROWS);
@@ -109,7 +109,7 @@ fn cell_table(data: &DataOverview) -> (PageTable, usize) {
     (PageTable { name: String::new(), columns, rows: rows.iter().map(row).collect() }, left_out)
 }
 
-fn group_cell(group: &GroupCells) -> TableCell {
+fn group_cell(group: &CellsByPart) -> TableCell {
     let parts = [
         ("trained on", group.train),
         ("for validation", group.valid),
@@ -127,7 +127,7 @@ fn group_cell(group: &GroupCells) -> TableCell {
 
 /// The numbers of cells, a row each condition and context.
 pub(super) fn data_table(data: &DataOverview) -> PageTable {
-    let row = |one: &GroupCells| {
+    let row = |one: &CellsByPart| {
         let counts = [one.train, one.valid, one.held_out, one.reference].map(TableCell::count);
         [&one.condition, &one.dose, &one.context].map(|text| TableCell::text(text)).into_iter().chain(counts).collect()
     };
@@ -143,9 +143,9 @@ pub(super) fn data_table(data: &DataOverview) -> PageTable {
 mod tests {
     use super::*;
 
-    fn group(condition: &str, context: &str, train: u64, held_out: u64) -> GroupCells {
+    fn group(condition: &str, context: &str, train: u64, held_out: u64) -> CellsByPart {
         let (condition, context) = (condition.to_owned(), context.to_owned());
-        GroupCells { condition, context, train, held_out, ..GroupCells::default() }
+        CellsByPart { condition, context, train, held_out, ..CellsByPart::default() }
     }
 
     #[test]

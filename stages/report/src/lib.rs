@@ -33,7 +33,7 @@ mod training;
 mod verdict_box;
 
 pub use data::{
-    CommandRun, DataOverview, DosePoint, DoseResponse, GroupCells, HistoryRow, LatentMap, Latents,
+    CellsByPart, CommandRun, DataOverview, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents,
     PerturbationSimilarity, ReportInput, ResponseCurve, TextTable,
 };
 pub use export::{NamedText, figures, tables};

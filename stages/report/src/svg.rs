@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn long_names_are_cut_to_the_space() {
-        assert_eq!((fitted("ISG15", 70.0), fitted("ENSG00000187608", 70.0)), ("ISG15".into(), "ENSG0000…".into()));
+        assert_eq!((fitted("ISG15", 70.0), fitted("ENSG00000187608", 70.0)), ("ISG15".into(), "ENSG00000…".into()));
     }
 
     #[test]

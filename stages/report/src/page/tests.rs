@@ -7,7 +7,7 @@ use statistics::scale::Scale;
 
 use super::*;
 use crate::{
-    DataOverview, DosePoint, DoseResponse, GroupCells, HistoryRow, LatentMap, Latents, PerturbationSimilarity,
+    CellsByPart, DataOverview, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents, PerturbationSimilarity,
     ResponseCurve, TextTable, figures, tables,
 };
 
@@ -115,14 +115,14 @@ fn response() -> DoseResponse {
 }
 
 fn data() -> DataOverview {
-    let group = |condition: &str, context: &str, train: u64, held_out: u64| GroupCells {
+    let group = |condition: &str, context: &str, train: u64, held_out: u64| CellsByPart {
         condition: condition.into(),
         dose: "1".into(),
         context: context.into(),
         is_control: condition == "ctrl",
         train,
         held_out,
-        ..GroupCells::default()
+        ..CellsByPart::default()
     };
     DataOverview {
         sources: vec!["kang.h5ad".into()],
@@ -177,8 +177,8 @@ fn sample() -> ReportInput {
 fn a_page_says_first_what_came_out() {
     let html = page(&sample());
     let main = html.split("<main>").nth(1).expect("there is a body");
-    assert!(main.trim_start().starts_with(r#"<div class="verdict behind">"#), "{main:.400}");
-    assert!(main.contains("The model is behind the best baseline.") && !main.contains("Caution"));
+    assert!(main.trim_start().starts_with(r#"<div class="verdict level">"#), "{main:.400}");
+    assert!(main.contains("The model is level with the best baseline.") && !main.contains("Caution"));
 }
 
 #[test]
