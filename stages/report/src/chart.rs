@@ -95,10 +95,24 @@ pub(super) fn slug(words: &str) -> String {
 
 /// All charts one after another, in a grid.
 pub(super) fn grid(charts: &[Chart]) -> String {
+    in_columns("charts", charts)
+}
+
+/// The same in two columns at most, for charts that belong together in pairs.
+pub(super) fn pairs(charts: &[Chart]) -> String {
+    in_columns("charts pairs", charts)
+}
+
+/// The same in one column, for charts that are wider.
+pub(super) fn column(charts: &[Chart]) -> String {
+    in_columns("charts wide", charts)
+}
+
+fn in_columns(class: &str, charts: &[Chart]) -> String {
     if charts.is_empty() {
         return String::new();
     }
-    format!(r#"<div class="charts">{}</div>"#, charts.iter().map(Chart::figure).collect::<String>())
+    format!(r#"<div class="{class}">{}</div>"#, charts.iter().map(Chart::figure).collect::<String>())
 }
 
 #[cfg(test)]

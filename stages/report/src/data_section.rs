@@ -10,7 +10,7 @@ use super::{
 
 /// Rows of the table on the page.
 const MOST_ROWS: usize = 200;
-/// Held-out groups that are named in the sentence about them.
+/// Held-out conditions that are named in the sentence about them.
 const MOST_NAMED: usize = 6;
 
 /// The section's content.
@@ -60,13 +60,11 @@ fn held_out(data: &DataOverview) -> String {
     if held.is_empty() {
         return format!("The split {} holds nothing out.", data.split);
     }
-    let name = |one: &CellsByPart| {
-        let dose = if one.dose.is_empty() { String::new() } else { format!(" at dose {}", one.dose) };
-        let context = if one.context.is_empty() { String::new() } else { format!(" in {}", one.context) };
-        format!("{}{dose}{context}", one.condition)
-    };
-    let named: Vec<String> = held.iter().take(MOST_NAMED).map(|one| name(one)).collect();
-    let more = if held.len() > MOST_NAMED { format!(" and {} more", held.len() - MOST_NAMED) } else { String::new() };
+    let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
+    names.extend(held.iter().map(|one| one.condition.as_str()).filter(|name| seen.insert(*name)));
+    let named: Vec<String> = names.iter().take(MOST_NAMED).map(|name| named_groups(name, &held)).collect();
+    let more =
+        if names.len() > MOST_NAMED { format!("; and {} more", names.len() - MOST_NAMED) } else { String::new() };
     let trained: BTreeSet<(&str, &str)> = data.groups.iter().filter(|one| one.train > 0).map(row_of).collect();
     let new: BTreeSet<(&str, &str)> = held.iter().map(|one| row_of(one)).filter(|one| !trained.contains(one)).collect();
     let nowhere = match new.len() {
@@ -77,6 +75,22 @@ fn held_out(data: &DataOverview) -> String {
     format!("The split {} holds out {}{more}.{nowhere}", data.split, named.join("; "))
 }
 
+/// A held-out condition with its doses and contexts.
+fn named_groups(condition: &str, held: &[&CellsByPart]) -> String {
+    let groups = || held.iter().filter(|one| one.condition == condition);
+    let doses: BTreeSet<&str> = groups().map(|one| one.dose.as_str()).filter(|dose| !dose.is_empty()).collect();
+    let contexts: BTreeSet<&str> = groups().map(|one| one.context.as_str()).filter(|one| !one.is_empty()).collect();
+    if groups().count() != doses.len().max(1) * contexts.len().max(1) {
+        return format!("{condition} in {} combinations of dose and context", groups().count());
+    }
+    let listed = |before: &str, texts: BTreeSet<&str>| match texts.len() {
+        0 => String::new(),
+        _ => format!("{before}{}", texts.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    let dose = if doses.len() == 1 { " at dose " } else { " at doses " };
+    format!("{condition}{}{}", listed(dose, doses), listed(" in ", contexts))
+}
+
 /// The condition and dose of a group.
 fn row_of(group: &CellsByPart) -> (&str, &str) {
     (&group.condition, &group.dose)
@@ -85,7 +99,10 @@ fn row_of(group: &CellsByPart) -> (&str, &str) {
 /// A row each condition, a column each context; and the number of conditions that are left out.
 fn cell_table(data: &DataOverview) -> (PageTable, usize) {
     let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
-    rows.extend(data.groups.iter().map(row_of).filter(|row| seen.insert(*row)));
+    // Control comes first, then what was held out.
+    let is_first = |one: &&CellsByPart| one.is_control || one.held_out > 0;
+    let (first, rest): (Vec<_>, Vec<_>) = data.groups.iter().partition(is_first);
+    rows.extend(first.into_iter().chain(rest).map(row_of).filter(|row| seen.insert(*row)));
     let contexts: BTreeSet<&str> = data.groups.iter().map(|one| one.context.as_str()).collect();
     let groups: BTreeMap<_, &CellsByPart> =
         data.groups.iter().map(|one| ((row_of(one), one.context.as_str()), one)).collect();

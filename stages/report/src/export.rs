@@ -6,7 +6,7 @@ use super::{
     ReportInput,
     chart::Chart,
     data_section::data_table,
-    genes::{change_chart, gene_chart, gene_table},
+    genes::{change_charts, gene_table},
     latents::latent_charts,
     page::BY_CONDITION,
     pipeline::pipeline_table,
@@ -29,8 +29,7 @@ pub fn figures(input: &ReportInput) -> Vec<NamedText> {
         charts.extend(verdict_chart(evaluation));
         charts.extend(score_charts(evaluation));
     }
-    charts.extend(input.changes.iter().filter_map(gene_chart));
-    charts.extend(input.changes.iter().filter_map(change_chart));
+    charts.extend(change_charts(&input.changes));
     charts.extend(input.similarity.iter().filter_map(similarity_chart));
     charts.extend(dose_charts(&input.responses));
     charts.extend(training_charts(&input.history));

@@ -59,7 +59,7 @@ fn changed(changes: &GeneChanges, count: usize) -> Vec<ChangedGene<'_>> {
 }
 
 /// A row for each of the genes that changed most: the real change with its interval, and the predicted one.
-pub(super) fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
+fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
     let mut genes = changed(changes, ROWS);
     genes.sort_by(|a, b| b.real.total_cmp(&a.real));
     let (left, right, top, row_height) = (104.0, 366.0, 6.0, 18.0);
@@ -101,7 +101,7 @@ pub(super) fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
 }
 
 /// Predicted against real changes, a dot each gene; those that changed most are named.
-pub(super) fn change_chart(changes: &GeneChanges) -> Option<Chart> {
+fn change_chart(changes: &GeneChanges) -> Option<Chart> {
     let (left, right, top, bottom) = (42.0, 366.0, 8.0, 332.0);
     let pairs: Vec<(f64, f64)> =
         changes.real.iter().zip(&changes.predicted).map(|(a, b)| (f64::from(*a), f64::from(*b))).collect();
@@ -109,13 +109,13 @@ pub(super) fn change_chart(changes: &GeneChanges) -> Option<Chart> {
     let x = Axis::spanning(pairs.iter().flat_map(|(a, b)| [*a, *b]), LEAST_SPAN, (left, right))?;
     let y = x.on((bottom, top));
     let mut body = vertical_axis(&y, (left, right)) + &horizontal_axis(&x, (top, bottom), "real change");
-    body += &label_at(left + 6.0, top + 12.0, "start", "predicted change");
     body += &format!(r#"<path class="zero" d="M{0:.1} {top}V{bottom}M{left} {1:.1}H{right}"/>"#, x.at(0.0), y.at(0.0));
     body += &format!(r#"<path class="diagonal" d="M{left} {bottom}L{right} {top}"/>"#);
     // All genes are one path: a circle for each would make a page of tens of megabytes.
     let dots: String =
         pairs.iter().map(|(real, predicted)| format!("M{:.1} {:.1}h0", x.at(*real), y.at(*predicted))).collect();
     body += &format!(r#"<path class="points cloud" d="{dots}"/>"#);
+    body += &format!(r#"<g class="named">{}</g>"#, label_at(left + 6.0, top + 12.0, "start", "predicted change"));
     let (mut named, mut marks) = (Vec::new(), String::new());
     let genes = changed(changes, NAMED);
     for gene in &genes {
@@ -129,7 +129,7 @@ pub(super) fn change_chart(changes: &GeneChanges) -> Option<Chart> {
             &format!(r#"<circle class="dot model" cx="{at_x:.1}" cy="{at_y:.1}" r="3"><title>{told}</title></circle>"#);
         named.push((gene.name, (at_x, at_y)));
     }
-    body += &(names(&named, right + 4.0) + &marks);
+    body += &(names(&named, (left + 2.0, right + 4.0)) + &marks);
     let correlation = changes.correlation().map_or("undefined".into(), |found| format!("{found:.3}"));
     Some(Chart {
         name: format!("changes-{}", slug(&changes.title)),
@@ -140,6 +140,11 @@ pub(super) fn change_chart(changes: &GeneChanges) -> Option<Chart> {
         body,
         legend: Vec::new(),
     })
+}
+
+/// Both charts of each condition, one after the other.
+pub(super) fn change_charts(changes: &[GeneChanges]) -> Vec<Chart> {
+    changes.iter().flat_map(|one| [gene_chart(one), change_chart(one)]).flatten().collect()
 }
 
 /// The genes that changed most, a row each; with `all`, every gene.

@@ -4,8 +4,8 @@ use evaluate::{Evaluation, GeneChanges};
 
 use super::{
     CommandRun,
-    chart::{Chart, grid},
-    genes::{change_chart, gene_chart},
+    chart::pairs,
+    genes::change_charts,
     glossary::glossary,
     names,
     page::{commands, details, document, score_note, section},
@@ -36,12 +36,10 @@ pub fn judged_page(title: &str, predictions: &[PredictionOnPage<'_>], runs: &[Co
         section(&format!("{}, by condition", names::score(technical).0), "", &condition_table(&named, technical).html())
     };
     let charts = predictions.iter().map(|one| {
-        let genes: Vec<Chart> = one.changes.iter().filter_map(gene_chart).collect();
-        let pairs: Vec<Chart> = one.changes.iter().filter_map(change_chart).collect();
         section(
             &format!("Genes that change: {}", one.name),
-            "The genes whose real change is the most significant, in the conditions with the largest changes; then all genes, a dot each.",
-            &(grid(&genes) + &grid(&pairs)),
+            "The genes whose real change is the most significant, in the conditions with the largest changes; then change against change, a dot each gene.",
+            &pairs(&change_charts(one.changes)),
         )
     });
     let sections = [

@@ -7,7 +7,7 @@ type LabelSpan = (f64, f64, f64);
 
 /// Places names next to their points, to the right or else to the left, if there is space between points and
 /// earlier names.
-pub(super) fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
+pub(super) fn names(named: &[(&str, (f64, f64))], (left, right): (f64, f64)) -> String {
     let mut taken: Vec<LabelSpan> = named.iter().map(|(_, (x, y))| (x - 4.0, x + 4.0, *y)).collect();
     let mut labels = String::new();
     for (name, (x, y)) in named {
@@ -15,7 +15,7 @@ pub(super) fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
         let fits = |start: f64| {
             let covers =
                 |(from, to, middle): &LabelSpan| (middle - y).abs() < 13.0 && *from < start + width && start < *to;
-            start >= 0.0 && start + width <= right && !taken.iter().any(covers)
+            start >= left && start + width <= right && !taken.iter().any(covers)
         };
         let sides = [(x + 6.0, x + 6.0, "start"), (x - 6.0 - width, x - 6.0, "end")];
         if let Some((start, at, anchor)) = sides.into_iter().find(|(start, ..)| fits(*start)) {

@@ -4,9 +4,9 @@ use evaluate::Evaluation;
 
 use super::{
     CommandRun, ReportInput,
-    chart::{Chart, grid},
+    chart::{Chart, column, grid, pairs},
     data_section::data_section,
-    genes::{change_chart, gene_chart, gene_table},
+    genes::{change_charts, gene_table},
     glossary::glossary,
     latents::latent_charts,
     names,
@@ -32,11 +32,9 @@ pub fn page(input: &ReportInput) -> String {
         .as_ref()
         .map(|one| format!("Changes are of the {}.", names::scale(one.scale)))
         .unwrap_or_default();
-    let genes: Vec<Chart> = changes.iter().filter_map(gene_chart).collect();
-    let pairs: Vec<Chart> = changes.iter().filter_map(change_chart).collect();
-    let genes = match genes.is_empty() {
-        true => String::new(),
-        false => grid(&genes) + &details("Table: the 50 genes that changed most", &gene_table(changes, false).html()),
+    let genes = match &change_charts(changes)[..] {
+        [] => String::new(),
+        charts => pairs(charts) + &details("Table: the 50 genes that changed most", &gene_table(changes, false).html()),
     };
     let scores = input.evaluation.as_ref().filter(|one| !one.conditions.is_empty());
     let similarity: Vec<Chart> = input.similarity.iter().filter_map(similarity_chart).collect();
@@ -46,22 +44,18 @@ pub fn page(input: &ReportInput) -> String {
         section(
             "Genes that change",
             &format!(
-                "The genes whose real change is the most significant, in the conditions with the largest changes. {unit} A bar is the 95% \
-                 interval of the real change, from the standard error over cells; genes that were chosen for their change lie a little too far out."
+                "The genes whose real change is the most significant, in the conditions with the largest changes; then change against \
+                 change, a dot each gene. {unit} A bar is the 95% interval of the real change, from the standard error over cells; genes \
+                 that were chosen for their change lie a little too far out. On the dashed line, the predicted change is the real one; a \
+                 prediction without any change lies on the horizontal line."
             ),
             &genes,
-        ),
-        section(
-            "Change against change",
-            "Each dot is a gene. On the dashed line, the predicted change is the real one; a prediction without any change lies on the \
-             horizontal line.",
-            &grid(&pairs),
         ),
         section("Scores", &score_note(scores), &scores.map(score_section).unwrap_or_default()),
         section(
             "Similarity of perturbations",
             "The cosine of the predicted changes of each pair of trained perturbations, from the same control cells.",
-            &grid(&similarity),
+            &column(&similarity),
         ),
         section(
             "Dose curves",

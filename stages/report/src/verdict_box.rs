@@ -82,7 +82,7 @@ fn sentences(verdict: &Verdict) -> Vec<String> {
     let usual = verdict.usual_best.map(|baseline| prediction(baseline.name()).0);
     let usual = match usual {
         Some(name) if conditions == 1 => format!(" ({name})"),
-        Some(name) => format!(" of each (most often {name})"),
+        Some(name) => format!(" of each, most often {name},"),
         None => String::new(),
     };
     let interval = verdict.interval.map(|[low, _, high]| format!(", 95% interval {low:+.3} to {high:+.3}"));
