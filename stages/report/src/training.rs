@@ -15,6 +15,10 @@ type Curves = BTreeMap<String, Vec<(f64, f64)>>;
 
 /// The least span of a vertical axis, as a share of the largest value.
 const LEAST_SHARE: f64 = 0.1;
+/// The least span for correlations, R² and shares.
+const LEAST_OF_ONE: f64 = 0.1;
+/// Beginnings of the names of measurements of which 1 is the most.
+const OF_ONE: [&str; 6] = ["r2_", "pearson_", "acc_", "disnt_", "perturbation_share", "wait."];
 
 /// One chart per measurement.
 pub(super) fn training_charts(history: &[HistoryRow]) -> Vec<Chart> {
@@ -39,8 +43,10 @@ fn chart(technical: &str, curves: &Curves) -> Option<Chart> {
     let (left, right, top, bottom) = (56.0, 306.0, 8.0, 138.0);
     let points = || curves.values().flatten();
     let largest = points().map(|(_, value)| value.abs()).fold(0.0, f64::max);
+    let is_of_one = OF_ONE.iter().any(|start| technical.starts_with(start));
+    let least = (LEAST_SHARE * largest).max(if is_of_one { LEAST_OF_ONE } else { 0.0 });
     let x = Axis::spanning(points().map(|(epoch, _)| *epoch), 5.0, (left, right))?;
-    let y = Axis::spanning(points().map(|(_, value)| *value), LEAST_SHARE * largest, (bottom, top))?;
+    let y = Axis::spanning(points().map(|(_, value)| *value), least, (bottom, top))?;
     let mut body = vertical_axis(&y, (left, right)) + &horizontal_axis(&x, (top, bottom), "epoch");
     let mut legend = Vec::new();
     for (rows, points) in curves {
