@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CellsByPart, DataOverview,
+    names::capitalised,
     svg::escape,
     table::{PageTable, TableCell, TableColumn, thousands},
 };
@@ -43,15 +44,9 @@ pub(super) fn data_section(data: &DataOverview) -> String {
     };
     format!(
         r#"<p>{}</p><dl class="tiles">{tiles}</dl>{}<p class="note">Numbers of cells; the columns are contexts. A marked number was held out in whole or in part.</p>{more}"#,
-        escape(&format!("{}{from}. {}", sentence_case(&data.values), held_out(data))),
+        escape(&format!("{}{from}. {}", capitalised(&data.values), held_out(data))),
         table.html()
     )
-}
-
-fn sentence_case(text: &str) -> String {
-    let mut characters = text.chars();
-    let first: String = characters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
-    first + characters.as_str()
 }
 
 /// What was held out, in a sentence or two.

@@ -33,7 +33,11 @@ pub fn judged_page(title: &str, predictions: &[PredictionOnPage<'_>], runs: &[Co
     let named: Vec<NamedEvaluation<'_>> = predictions.iter().map(|one| (one.name, one.evaluation)).collect();
     let verdicts: String = named.iter().map(|(name, evaluation)| named_box(name, evaluation)).collect();
     let by_condition = |technical: &str| {
-        section(&format!("{}, by condition", names::score(technical).0), "", &condition_table(&named, technical).html())
+        section(
+            &format!("{}, by condition", names::capitalised(names::score(technical).0)),
+            "",
+            &condition_table(&named, technical).html(),
+        )
     };
     let charts = predictions.iter().map(|one| {
         section(
@@ -43,7 +47,7 @@ pub fn judged_page(title: &str, predictions: &[PredictionOnPage<'_>], runs: &[Co
         )
     });
     let sections = [
-        section("Mean scores", &score_note(Some(first.evaluation)), &mean_table(&named).html()),
+        section("Mean scores", &score_note(first.evaluation), &mean_table(&named).html()),
         by_condition("pearson_delta"),
         by_condition("mse_delta"),
         section(

@@ -54,6 +54,13 @@ pub(super) fn told(technical: &str, meaning: &str) -> String {
     if meaning.is_empty() { technical.to_owned() } else { format!("{technical}: {meaning}") }
 }
 
+/// Text with a capital letter at its start.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    let first: String = characters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    first + characters.as_str()
+}
+
 /// What the numbers of a profile are.
 pub(super) fn scale(scale: Scale) -> &'static str {
     match scale {

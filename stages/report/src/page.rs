@@ -51,7 +51,7 @@ pub fn page(input: &ReportInput) -> String {
             ),
             &genes,
         ),
-        section("Scores", &score_note(scores), &scores.map(score_section).unwrap_or_default()),
+        section("Scores", &scores.map(dot_note).unwrap_or_default(), &scores.map(score_section).unwrap_or_default()),
         section(
             "Similarity of perturbations",
             "The cosine of the predicted changes of each pair of trained perturbations, from the same control cells.",
@@ -124,14 +124,15 @@ pub(super) fn details(title: &str, body: &str) -> String {
     format!("<details><summary>{}</summary>{body}</details>", escape(title))
 }
 
-/// What the dots and columns of the scores are.
-pub(super) fn score_note(evaluation: Option<&Evaluation>) -> String {
-    let Some(evaluation) = evaluation else { return String::new() };
-    format!(
-        "Profiles are the {}. A large dot is the mean over conditions, a faint one a condition. A click on a column sorts by it; \
-         a pointer on a name shows what it means.",
-        names::scale(evaluation.scale)
-    )
+/// What the numbers are, and how tables are read.
+pub(super) fn score_note(evaluation: &Evaluation) -> String {
+    let scale = names::scale(evaluation.scale);
+    format!("Profiles are the {scale}. A click on a column sorts by it; a pointer on a name shows what it means.")
+}
+
+/// The same, with what the dots are.
+fn dot_note(evaluation: &Evaluation) -> String {
+    format!("A large dot is the mean over conditions, a faint one a condition. {}", score_note(evaluation))
 }
 
 /// The model and the baselines: charts of some scores, then tables.
@@ -143,7 +144,10 @@ fn score_section(evaluation: &Evaluation) -> String {
     body += &mean_table(&named).html();
     for technical in &BY_CONDITION[1..] {
         let (title, _) = names::score(technical);
-        body += &details(&format!("{title}, by condition"), &condition_table(&named, technical).html());
+        body += &details(
+            &format!("{}, by condition", names::capitalised(title)),
+            &condition_table(&named, technical).html(),
+        );
     }
     body += &details(
         "Scores between those of a prediction that knows nothing and a duplicate of the experiment",
