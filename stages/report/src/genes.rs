@@ -62,7 +62,7 @@ fn changed(changes: &GeneChanges, count: usize) -> Vec<ChangedGene<'_>> {
 fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
     let mut genes = changed(changes, ROWS);
     genes.sort_by(|a, b| b.real.total_cmp(&a.real));
-    let (left, right, top, row_height) = (104.0, 366.0, 6.0, 18.0);
+    let (left, right, top, row_height) = (116.0, 366.0, 6.0, 18.0);
     let bottom = top + row_height * genes.len() as f64;
     let ends = genes.iter().flat_map(|one| {
         let reach = one.reach.unwrap_or(0.0);

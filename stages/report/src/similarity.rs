@@ -18,7 +18,7 @@ pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Ch
     }
     let cosine = |a: usize, b: usize| f64::from(similarity.cosines[a * names.len() + b]);
     let order = order(names.len(), &cosine);
-    let (left, top) = (104.0, 4.0);
+    let (left, top) = (116.0, 4.0);
     let tile = (272.0 / names.len() as f64).max(14.0);
     let mut body = String::new();
     for (row, a) in order.iter().enumerate() {

@@ -140,8 +140,8 @@ pub(super) fn label_at(x: f64, y: f64, anchor: &str, text: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#, escape(text))
 }
 
-/// Width of a character of a label, at most on average.
-pub(super) const CHARACTER: f64 = 7.0;
+/// Width of a character of a label, at most on average: names of genes are capitals.
+pub(super) const CHARACTER: f64 = 8.0;
 
 /// A name cut to a number of pixels.
 pub(super) fn fitted(name: &str, pixels: f64) -> String {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn long_names_are_cut_to_the_space() {
-        assert_eq!((fitted("ISG15", 70.0), fitted("ENSG00000187608", 70.0)), ("ISG15".into(), "ENSG00000…".into()));
+        assert_eq!((fitted("ISG15", 70.0), fitted("ENSG00000187608", 70.0)), ("ISG15".into(), "ENSG000…".into()));
     }
 
     #[test]
