@@ -26,8 +26,8 @@ mod simulating;
 use self::models::of_device;
 #[cfg(feature = "torch")]
 pub use self::models::{
-    crossvalidating, dose_response, embedding, evaluation, figures, gene_choice, judging, predicting, profiling,
-    publishing, training,
+    crossvalidating, data_overview, dose_response, embedding, evaluation, figures, gene_choice, judging, predicting,
+    profiling, publishing, training,
 };
 pub use self::{progress::ProgressCounter, simulating::simulate};
 

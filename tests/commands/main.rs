@@ -14,6 +14,7 @@ mod idle_threads;
 mod memory;
 mod notes;
 mod odd_columns;
+mod page_in_browser;
 mod profile;
 mod rebuilt_atlas;
 #[path = "../support/mod.rs"]

@@ -13,11 +13,13 @@ use super::{
     args::{EvaluateArgs, PartArg, ReadoutArg, ScaleArg},
     device::device,
     report::EVALUATION,
+    typed_command::typed_command,
 };
 use crate::{
     Error, Model, Result,
     cli::CommandContext,
     flows::{
+        data_overview::data_overview,
         evaluation::{EvaluationOptions, evaluate as evaluate_model},
         figures::figures,
         predicting::split_for,
@@ -41,6 +43,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
         on: args.on.map(SplitPart::from),
         predictions: args.predictions,
     };
+    let data = data_overview(&atlas, &split);
     let judged = evaluate_model(&atlas, &model, split, &options, &context.resources)?;
     for skipped in &judged.skipped {
         context.show.note(&skipped.to_string());
@@ -58,7 +61,13 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
         let pictures = figures(&atlas, &model, &context.resources)
             .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))
             .ok();
-        let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters, "pictures": pictures });
+        let kept = json!({
+            "evaluation": evaluation,
+            "changes": judged.judgement.changes,
+            "data": data,
+            "pictures": pictures,
+            "command": typed_command(),
+        });
         let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
         if let Err(error) = stages::storage::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
             context.show.note(&format!("the report will not include this evaluation: {error}"));

@@ -20,7 +20,10 @@ use stages::{
     },
 };
 
-use super::args::judge::{JudgeArgs, PredictionValuesArg};
+use super::{
+    args::judge::{JudgeArgs, PredictionValuesArg},
+    typed_command::typed_command,
+};
 use crate::{
     Atlas, Error, Result,
     cli::CommandContext,
@@ -62,9 +65,9 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
         let shown = names.iter().zip(&judged.predictions).map(|(name, one)| report::PredictionOnPage {
             name,
             evaluation: &one.evidence.evaluation,
-            scatters: &one.evidence.scatters,
+            changes: &one.evidence.changes,
         });
-        let page = judged_page(&args.truth.display().to_string(), &shown.collect::<Vec<_>>());
+        let page = judged_page(&args.truth.display().to_string(), &shown.collect::<Vec<_>>(), &[typed_command()]);
         write_new(path, page.as_bytes())?;
     }
     let hashes = json!({ "split": hash, "data": atlas.manifest().checksum, "scores": definitions() });

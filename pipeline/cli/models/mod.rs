@@ -15,6 +15,7 @@ mod report;
 mod response;
 mod steps;
 mod train;
+mod typed_command;
 
 use std::{any::Any, path::Path};
 

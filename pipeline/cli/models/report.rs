@@ -1,17 +1,17 @@
 //! `report`: creates a page about a model, from the files in its folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stages::{
-    evaluate::{Evaluation, Scatter},
+    evaluate::{Evaluation, GeneChanges},
     model::saved::{self, files},
-    report::{HistoryRow, ReportInput, TextTable, page},
-    storage::disk::{refuse_existing, write_new},
+    report::{self, CommandRun, DataOverview, HistoryRow, NamedText, ReportInput, TextTable, page},
+    storage::disk::{StagedFolder, refuse_existing, write_atomically, write_new},
     trainer::train::EpochReport,
 };
 
-use super::args::ReportArgs;
+use super::{args::ReportArgs, typed_command::typed_command};
 use crate::{
     Error, Result,
     cli::CommandContext,
@@ -22,15 +22,49 @@ use crate::{
 pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> {
-    refuse_existing(&args.out)?;
-    let card = saved::read_card(&args.model)?;
-    let StoredEvaluation { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
+    let targets: Vec<&PathBuf> = [&args.out].into_iter().chain(&args.figures).chain(&args.tables).collect();
+    targets.iter().try_for_each(|path| refuse_existing(path))?;
+    if (1..targets.len()).any(|at| targets[..at].contains(&targets[at])) {
+        return Err(Error::usage("two of --out, --figures and --tables name one path", "give each a name of its own"));
+    }
+    let input = input(&args.model, context)?;
+    // The folders are complete before anything is visible.
+    let folders =
+        [(&args.figures, report::figures as fn(&ReportInput) -> Vec<NamedText>), (&args.tables, report::tables)];
+    let folders = folders.into_iter().filter_map(|(path, texts)| Some(staged(path.as_deref()?, &texts(&input))));
+    let folders = folders.collect::<Result<Vec<_>>>()?;
+    write_new(&args.out, page(&input).as_bytes())?;
+    folders.into_iter().try_for_each(StagedFolder::commit)?;
+    let shown = |path: &PathBuf| path.display().to_string();
+    let mut value = json!({ "file": shown(&args.out) });
+    let mut lines = vec![format!("report in {}", shown(&args.out))];
+    for (key, path) in [("figures", &args.figures), ("tables", &args.tables)] {
+        if let Some(path) = path {
+            value[key] = Value::from(shown(path));
+            lines.push(format!("{key} in {}", shown(path)));
+        }
+    }
+    context.show.result(&value, || lines.join("\n"))
+}
+
+/// A folder of files that is not visible yet.
+fn staged(path: &Path, texts: &[NamedText]) -> Result<StagedFolder> {
+    let folder = StagedFolder::create(path)?;
+    texts.iter().try_for_each(|(name, text)| write_atomically(&folder.file(name), text.as_bytes()))?;
+    Ok(folder)
+}
+
+/// Everything that the page shows, from the files in a model's folder.
+fn input(model: &Path, context: &CommandContext) -> Result<ReportInput> {
+    let card = saved::read_card(model)?;
+    let StoredEvaluation { evaluation, changes, data, pictures, command } = kept_evaluation(model)?;
     if evaluation.is_none() {
         context.show.note("the page has no evaluation: run `perturbine evaluate` first");
     }
     let line = |name: &str, value: String| (name.to_owned(), value);
-    let input = ReportInput {
-        title: args.model.display().to_string(),
+    let Figures { latents, responses, similarity } = pictures.clone().unwrap_or_default();
+    Ok(ReportInput {
+        title: model.display().to_string(),
         model_card: vec![
             line("genes", format!("{} ({})", card.genes.len(), card.gene_selection)),
             line("values", card.values.to_string()),
@@ -43,27 +77,30 @@ pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> 
             line("seed", card.config.seed.to_string()),
             line("written by", card.written_by.clone()),
         ],
-        history: history(&args.model.join(files::HISTORY))?,
+        history: history(&model.join(files::HISTORY))?,
         evaluation,
-        scatters,
-        latents: pictures.as_ref().map(|pictures| pictures.latents.clone()),
-        responses: pictures.map(|pictures| pictures.responses).unwrap_or_default(),
-        pipeline: pipeline_table(&args.model.join(PIPELINE_REPORT))?,
-    };
-    write_new(&args.out, page(&input).as_bytes())?;
-    context
-        .show
-        .result(&json!({ "file": args.out.display().to_string() }), || format!("report in {}", args.out.display()))
+        data,
+        changes,
+        similarity,
+        latents: pictures.map(|_| latents),
+        responses,
+        pipeline: pipeline_table(&model.join(PIPELINE_REPORT))?,
+        commands: command.into_iter().chain([typed_command()]).collect(),
+    })
 }
 
-/// The last evaluation in a model's folder.
+/// The last evaluation in a model's folder. Evaluations of earlier versions lack parts of it.
 #[derive(Default, serde::Deserialize)]
 struct StoredEvaluation {
     evaluation: Option<Evaluation>,
-    scatters: Vec<Scatter>,
-    /// The pictures; `None` in evaluations of earlier versions.
+    #[serde(default)]
+    changes: Vec<GeneChanges>,
+    #[serde(default)]
+    data: Option<DataOverview>,
     #[serde(default)]
     pictures: Option<Figures>,
+    #[serde(default)]
+    command: Option<CommandRun>,
 }
 
 fn kept_evaluation(model: &Path) -> Result<StoredEvaluation> {

@@ -1,36 +1,28 @@
-//! Figures of a report: cells in latent space, and dose responses.
+//! Figures of a report: cells in latent space, dose responses, and how alike perturbations are.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    num::NonZeroU64,
-};
+mod doses;
+mod similarity;
+
+use std::{collections::HashMap, num::NonZeroU64};
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use schemas::{Error, Result, config::GeneChoice, numbers::bounded};
+use schemas::{Error, Result, numbers::bounded};
 use serde::{Deserialize, Serialize};
 use stages::{
     model::saved::Model,
     reader::atlas::Atlas,
-    report::{DosePoint, DoseResponse, LatentMap, Latents, ResponseCurve},
+    report::{DoseResponse, LatentMap, Latents, PerturbationSimilarity},
     trainer::principal::plane,
 };
 use tch::Tensor;
 
-use super::{
-    dose_response::{ResponseQuery, respond},
-    embedding::embed_every,
-};
+use self::{doses::responses, similarity::similarity};
+use super::embedding::embed_every;
 use crate::flows::{Resources, completed};
 
 /// Maximum number of cells in a map.
 const MOST_CELLS: u64 = 2000;
-/// Number of perturbations whose dose response is drawn, those with the most trained doses first.
-const MOST_RESPONSES: usize = 4;
-/// Maximum number of curves in a picture.
-const MOST_CURVES: usize = 8;
-/// Number of doses of a curve between 0 and the largest trained one, in addition to the trained ones.
-const DOSES: u32 = 10;
-/// Number of cells from which a curve is predicted.
+/// Number of cells from which changes are predicted.
 const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 
 /// Figures of a model on an atlas.
@@ -40,6 +32,9 @@ pub struct Figures {
     pub latents: Latents,
     /// Dose responses; empty if no perturbation was trained at several doses.
     pub responses: Vec<DoseResponse>,
+    /// How alike perturbations are; `None` for fewer than three.
+    #[serde(default)]
+    pub similarity: Option<PerturbationSimilarity>,
 }
 
 /// Computes the figures.
@@ -47,7 +42,11 @@ pub struct Figures {
 /// # Errors
 /// An atlas that lacks a gene of the model or has other covariates, or data that can't be read.
 pub fn figures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Figures> {
-    Ok(Figures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
+    Ok(Figures {
+        latents: latents(atlas, model, resources)?,
+        responses: responses(atlas, model, resources)?,
+        similarity: similarity(atlas, model, resources)?,
+    })
 }
 
 /// Numbers names in order of appearance.
@@ -105,52 +104,4 @@ fn list(batch: &RecordBatch, column: &str, row: usize) -> Result<Vec<f32>> {
     let lists = batch.column_by_name(column).and_then(|column| column.as_fixed_size_list_opt());
     let lists = lists.ok_or_else(|| Error::Bug(format!("embedded cells have no `{column}`")))?;
     Ok(lists.value(row).as_primitive::<arrow::datatypes::Float32Type>().values().to_vec())
-}
-
-fn responses(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Vec<DoseResponse>> {
-    let mut doses_of: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-    for group in &model.card.vocabulary.trained {
-        if let ([perturbation], [dose]) = (&group.perturbations[..], &group.doses[..]) {
-            let known = doses_of.entry(*perturbation).or_default();
-            if !known.contains(dose) {
-                known.push(*dose);
-            }
-        }
-    }
-    let mut most: Vec<(u32, Vec<f64>)> = doses_of.into_iter().filter(|(_, doses)| doses.len() > 1).collect();
-    most.sort_by_key(|(code, doses)| (std::cmp::Reverse(doses.len()), *code));
-    most.truncate(MOST_RESPONSES);
-    let mut responses = Vec::new();
-    for (code, mut trained) in most {
-        trained.sort_by(f64::total_cmp);
-        let largest = trained.last().copied().unwrap_or(1.0);
-        let mut doses: Vec<f64> = (0..=DOSES).map(|at| largest * f64::from(at) / f64::from(DOSES)).collect();
-        doses.extend(&trained);
-        doses.sort_by(f64::total_cmp);
-        doses.dedup();
-        let perturbation = model.card.vocabulary.name(code).to_owned();
-        let query = ResponseQuery {
-            condition: perturbation.clone(),
-            doses: vec![doses.clone()],
-            from: None,
-            cells_per_condition: CELLS_OF_A_CURVE,
-            genes: GeneChoice::Variable(0),
-        };
-        let curves = respond(atlas, model, &query, resources)?.curves.into_iter().take(MOST_CURVES);
-        let curves = curves.map(|curve| ResponseCurve {
-            context: curve.covariates.into_values().collect::<Vec<_>>().join(", "),
-            points: curve
-                .points
-                .iter()
-                .zip(&doses)
-                .map(|(point, dose)| DosePoint {
-                    dose: *dose,
-                    effect_size: point.effect_size,
-                    distance: point.distance.map(f64::from),
-                })
-                .collect(),
-        });
-        responses.push(DoseResponse { perturbation, trained, curves: curves.collect() });
-    }
-    Ok(responses)
 }

@@ -3,6 +3,7 @@
 mod batch_sizes;
 mod cell_testing;
 pub mod crossvalidating;
+pub mod data_overview;
 pub mod dose_response;
 pub mod embedding;
 pub mod evaluation;

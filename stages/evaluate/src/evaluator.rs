@@ -36,16 +36,17 @@ use self::{
 };
 use crate::{
     Baseline, BaselineScores, ChosenScores, ComparedPrediction, Comparison, ConditionScores, ContextGroup,
-    ContextGroups, Predicted, PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles,
+    ContextGroups, GeneChanges, Predicted, PredictionScores, ScoredGenes, TrainingProfile, TrainingProfiles,
     comparison::TRAIN_UNIVERSE,
+    gene_changes::standard_errors,
     versus::{self, DrawnBlocks, DrawnScores, ResampledMeans},
 };
 
 /// Why a condition can't be scored.
 const NO_REFERENCE: &str = "no control with these covariates is among those that real changes are measured from";
 const NO_SOURCE: &str = "no control with these covariates is among those that predictions start from";
-/// Number of genes that are labelled in a picture.
-const NAMED_GENES: usize = 10;
+/// Number of most changed genes of a condition that charts and tables name.
+const NAMED_GENES: usize = 50;
 
 /// Everything needed to evaluate conditions, separately and in any order.
 pub struct Evaluator {
@@ -285,15 +286,19 @@ impl Evaluator {
             baselines: BaselineScores { offset, ..BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]) },
             versus,
         };
-        let scatter = Scatter {
+        let change = |predicted: &Predicted| narrow_all(&metrics::difference(&predicted.mean, &source.mean));
+        let changes = GeneChanges {
             title: self.title(group),
+            cells: truth.cells,
+            reference_cells: reference.cells,
             genes: self.places.iter().map(|place| self.atlas.genes()[*place].clone()).collect(),
-            truth: narrow_all(&truth.mean),
-            predicted: predicted.as_ref().map(|predicted| narrow_all(&predicted.mean)).unwrap_or_default(),
             control: narrow_all(&source.mean),
+            real: narrow_all(&comparison.real_change()),
+            standard_error: narrow_all(&standard_errors(&truth, &reference)),
+            predicted: predicted.as_ref().map(change).unwrap_or_default(),
             top: top_genes(&truth, &reference, NAMED_GENES),
         };
-        Ok(ConditionEvaluation { scores: judged, scatter, draws })
+        Ok(ConditionEvaluation { scores: judged, changes, draws })
     }
 
     /// The scores of predictions in draws of a condition's cells and of its reference controls; draws of the controls are the

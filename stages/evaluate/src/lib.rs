@@ -8,7 +8,7 @@
 //!    predictions read from files;
 //! 2. [`baselines`]: what a model has to beat; [`discrimination`]: which condition is nearest to a
 //!    prediction; [`versus`]: whether the model is ahead;
-//! 3. [`comparison`], [`cell_tests`] (of [`test_rows`]) and [`scores`] ([chosen](chosen_scores)) of one condition, and the [`range`] of each score; [`strata`] of conditions; [`table`]: all conditions and their summary; [`frame`]:
+//! 3. [`comparison`], [`cell_tests`] (of [`test_rows`]) and [`scores`] ([chosen](chosen_scores)) of one condition, and the [`range`] of each score; [`strata`] of conditions; [`table`]: all conditions and their summary, whose numbers are a [`verdict`]; [`gene_changes`] of one condition; [`frame`]:
 //!    the same as tables to print; [`crossval`]: a summary of several folds and seeds; [`crossval_folder`]:
 //!    the files of a cross-validation; [`card`]: hashes of what scores were computed from.
 //!
@@ -33,16 +33,17 @@ pub mod crossval_folder;
 pub mod discrimination;
 pub mod evaluator;
 pub mod frame;
+pub mod gene_changes;
 pub mod predicted_cells;
 pub mod prediction_set;
 pub mod range;
 pub mod sampled;
-pub mod scatter;
 pub mod scores;
 pub mod strata;
 mod summary;
 pub mod table;
 pub mod test_rows;
+pub mod verdict;
 pub mod versus;
 
 pub use baselines::{Baseline, BaselineTarget, TrainingProfile, TrainingProfiles};
@@ -51,9 +52,11 @@ pub use comparison::{Comparison, Predicted, ScoredGenes};
 pub use condition_scores::{BEST, BaselineScores, ConditionScores, Versus};
 pub use context_groups::{ContextGroup, ContextGroups};
 pub use crossval::{CrossEvaluation, FoldEvaluation};
+pub use gene_changes::GeneChanges;
 pub use range::{MeanRange, ScoreRange, ScoreRanges};
-pub use scatter::Scatter;
 pub use scores::PredictionScores;
 pub use strata::Stratum;
+pub use summary::BaselineComparison;
 pub use table::Evaluation;
+pub use verdict::Verdict;
 pub use versus::ComparedPrediction;

@@ -20,9 +20,12 @@ const NOT_STRICT: &str = "not strict: the model was trained on controls that rea
 
 /// How a model compares with the best baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BaselineComparison {
+pub enum BaselineComparison {
+    /// The model is better.
     Better,
+    /// They are level.
     Level,
+    /// The model is worse.
     Worse,
 }
 
@@ -129,7 +132,8 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     sentence("ahead of additive in", &|lead| lead > 0.0) + &sentence("behind additive in", &|lead| lead < 0.0)
 }
 
-fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
+/// How the model compares on one condition; `None` if one of the two is undefined.
+pub(super) fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
     Some(BaselineComparison::from_lead(lead_over_best(condition)?, interval_of(condition)))
 }
 

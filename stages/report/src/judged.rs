@@ -1,11 +1,16 @@
 //! The page about several predictions of the same cells.
 
-use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores, Scatter};
+use evaluate::{Evaluation, GeneChanges};
 
 use super::{
-    charts::scatter,
-    page::{charts, document, rows_of_cells, section},
-    svg::escape,
+    CommandRun,
+    chart::pairs,
+    genes::change_charts,
+    glossary::glossary,
+    names,
+    page::{commands, details, document, score_note, section},
+    score_tables::{NamedEvaluation, condition_table, mean_table, range_table},
+    verdict_box::named_box,
 };
 
 /// A prediction on the page.
@@ -15,102 +20,44 @@ pub struct PredictionOnPage<'a> {
     pub name: &'a str,
     /// Its scores.
     pub evaluation: &'a Evaluation,
-    /// Predicted against real means, one chart each.
-    pub scatters: &'a [Scatter],
+    /// The real and predicted change of genes, one condition each.
+    pub changes: &'a [GeneChanges],
 }
 
 /// The whole page, as HTML; all predictions are of the same conditions.
 #[must_use]
-pub fn judged_page(title: &str, predictions: &[PredictionOnPage<'_>]) -> String {
-    let Some(first) = predictions.first() else { return document(title, "Nothing was compared.", "") };
-    let verdicts: String = predictions
-        .iter()
-        .map(|one| format!("<li><b>{}</b>: {}</li>", escape(one.name), escape(&one.evaluation.summary)))
-        .collect();
-    let scale = format!(
-        "Scale: {}. The ceiling is half of the real cells evaluated against the other half; a number that is not defined is shown as –.",
-        first.evaluation.scale
-    );
-    let pictures = predictions.iter().map(|one| {
-        let drawn: String = one.scatters.iter().filter_map(scatter).collect();
+pub fn judged_page(title: &str, predictions: &[PredictionOnPage<'_>], runs: &[CommandRun]) -> String {
+    let Some(first) = predictions.first() else {
+        return document(title, r#"<div class="verdict none"><p class="said">Nothing was compared.</p></div>"#);
+    };
+    let named: Vec<NamedEvaluation<'_>> = predictions.iter().map(|one| (one.name, one.evaluation)).collect();
+    let verdicts: String = named.iter().map(|(name, evaluation)| named_box(name, evaluation)).collect();
+    let by_condition = |technical: &str| {
         section(
-            &format!("Predicted against real means: {}", escape(one.name)),
-            "Each dot is a gene. The genes that changed most are marked, and named if there is room; a line leads to each from the position of its control.",
-            &charts("charts pairs", &drawn),
+            &format!("{}, by condition", names::capitalised(names::score(technical).0)),
+            "",
+            &condition_table(&named, technical).html(),
+        )
+    };
+    let charts = predictions.iter().map(|one| {
+        section(
+            &format!("Genes that change: {}", one.name),
+            "The genes whose real change is the most significant, in the conditions with the largest changes; then change against change, a dot each gene.",
+            &pairs(&change_charts(one.changes)),
         )
     });
     let sections = [
-        section("Verdicts", "", &format!("<ul>{verdicts}</ul>")),
-        section("Mean scores", &scale, &mean_scores(predictions)),
+        section("Mean scores", &score_note(first.evaluation), &mean_table(&named).html()),
+        by_condition("pearson_delta"),
+        by_condition("mse_delta"),
         section(
             "Scores as shares of their range",
-            "0 is the negative control, the better of no change and the mean response; 1 is the positive control, an interpolated duplicate of the real cells. A score without a range shows nothing.",
-            &shares(predictions),
+            "0 is a prediction that knows nothing, the better of no change and the mean response; 1 is an interpolated duplicate of the \
+             real cells. A score without a range shows nothing.",
+            &range_table(&named).html(),
         ),
-        section("Pearson correlation of the change, by condition", "", &by_condition(predictions, "pearson_delta")),
-        section("Mean squared error of the change, by condition", "", &by_condition(predictions, "mse_delta")),
     ];
-    let body: String = sections.into_iter().chain(pictures).collect();
-    document(title, "Predictions compared with real cells and with simple baselines.", &body)
-}
-
-/// One row per score: each prediction, each baseline, the ceiling.
-fn mean_scores(predictions: &[PredictionOnPage<'_>]) -> String {
-    let Some(first) = predictions.first().map(|one| one.evaluation) else { return String::new() };
-    let ceiling = first.ceiling();
-    let mut all: Vec<(&str, &PredictionScores)> =
-        predictions.iter().map(|one| (one.name, &one.evaluation.mean)).collect();
-    all.extend(Baseline::ALL.map(|baseline| (baseline.name(), first.baselines.get(baseline))));
-    all.push(("ceiling", &ceiling));
-    let mut header = vec![("", "score")];
-    header.extend(all.iter().map(|(name, _)| ("number", *name)));
-    let rows = PredictionScores::NAMES.iter().map(|score| {
-        let mut cells = vec![("", (*score).to_owned())];
-        cells.extend(all.iter().map(|(_, scores)| ("number", shown(scores.named(score)))));
-        cells
-    });
-    rows_of_cells(&header, rows)
-}
-
-/// One row per score: its controls, and the share of each prediction.
-fn shares(predictions: &[PredictionOnPage<'_>]) -> String {
-    let Some(first) = predictions.first().map(|one| one.evaluation) else { return String::new() };
-    let mut header = vec![("", "score"), ("number", "negative control"), ("number", "positive control")];
-    header.extend(predictions.iter().map(|one| ("number", one.name)));
-    let rows = first.ranges.iter().map(|(score, range)| {
-        let mut cells =
-            vec![("", score.clone()), ("number", shown(Some(range.negative))), ("number", shown(Some(range.positive)))];
-        let share = |one: &PredictionOnPage<'_>| one.evaluation.ranges.get(score).and_then(|range| range.share);
-        cells.extend(predictions.iter().map(|one| ("number", shown(share(one)))));
-        cells
-    });
-    rows_of_cells(&header, rows)
-}
-
-/// One row per condition: the score of each prediction, each baseline and the ceiling.
-fn by_condition(predictions: &[PredictionOnPage<'_>], score: &str) -> String {
-    let Some(first) = predictions.first().map(|one| one.evaluation) else { return String::new() };
-    let mut header = vec![("", "condition"), ("", "dose"), ("", "covariates"), ("number", "cells")];
-    header.extend(predictions.iter().map(|one| ("number", one.name)));
-    header.extend(Baseline::ALL.map(|baseline| ("number", baseline.name())));
-    header.push(("number", "ceiling"));
-    let rows = first.conditions.iter().enumerate().map(|(at, condition)| {
-        let number = |scores: &PredictionScores| ("number", shown(scores.named(score)));
-        let mut cells = vec![
-            ("", condition.condition.clone()),
-            ("", condition.dose.clone()),
-            ("", ConditionScores::covariate_label(condition)),
-            ("number", condition.cells.to_string()),
-        ];
-        let of = |one: &PredictionOnPage<'_>| one.evaluation.conditions.get(at).map(|found| number(&found.scores));
-        cells.extend(predictions.iter().map(|one| of(one).unwrap_or(("number", shown(None)))));
-        cells.extend(Baseline::ALL.map(|baseline| number(condition.baselines.get(baseline))));
-        cells.push(number(&condition.ceiling));
-        cells
-    });
-    rows_of_cells(&header, rows)
-}
-
-fn shown(value: Option<f64>) -> String {
-    value.map_or("–".into(), |value| format!("{value:.3}"))
+    let behind = details("Glossary", &glossary(first.evaluation)) + &commands(runs);
+    let body = [verdicts].into_iter().chain(sections).chain(charts).chain([section("Behind the page", "", &behind)]);
+    document(title, &body.collect::<String>())
 }

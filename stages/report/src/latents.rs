@@ -3,32 +3,40 @@
 
 use super::{
     Latents,
-    svg::{Axis, escape, horizontal_axis, label_at, picture, vertical_axis},
+    chart::{Chart, slug},
+    svg::{Axis, horizontal_axis, label_at, vertical_axis},
 };
 
 /// Number of groups with their own colour; the others share one.
 const HUES: usize = 8;
 
 /// A chart of each map, coloured by condition and by covariates.
-pub(super) fn latent_maps(latents: &Latents) -> String {
+pub(super) fn latent_charts(latents: &Latents) -> Vec<Chart> {
     let ways = [
         ("condition", &latents.conditions, &latents.condition_of),
-        ("covariates", &latents.contexts, &latents.context_of),
+        ("context", &latents.contexts, &latents.context_of),
     ];
-    let mut figures = String::new();
+    let mut charts = Vec::new();
     for map in &latents.maps {
+        let title = match map.name.as_str() {
+            "basal" => "before the perturbation",
+            "after" => "with perturbation and context",
+            other => other,
+        };
         for (by, names, groups) in ways {
-            figures +=
-                &panel(&format!("{} by {by}", map.name), map.explained, &map.points, names, groups).unwrap_or_default();
+            let title = format!("{title}, by {by}");
+            let told = format!("the latent `{}`", map.name);
+            charts
+                .extend(panel(&title, map.explained, &map.points, names, groups).map(|chart| Chart { told, ..chart }));
         }
     }
-    figures
+    charts
 }
 
-fn panel(title: &str, explained: [f64; 2], points: &[[f32; 2]], names: &[String], groups: &[u32]) -> Option<String> {
+fn panel(title: &str, explained: [f64; 2], points: &[[f32; 2]], names: &[String], groups: &[u32]) -> Option<Chart> {
     let (left, right, top, bottom) = (40.0, 366.0, 8.0, 282.0);
     let along = |axis: usize| points.iter().map(move |point| f64::from(point[axis]));
-    let (x, y) = (Axis::holding(along(0), (left, right))?, Axis::holding(along(1), (bottom, top))?);
+    let (x, y) = (Axis::spanning(along(0), 0.0, (left, right))?, Axis::spanning(along(1), 0.0, (bottom, top))?);
     let share = |axis: usize| format!("component {} ({:.0}%)", axis + 1, 100.0 * explained[axis]);
     let mut body = vertical_axis(&y, (left, right)) + &horizontal_axis(&x, (top, bottom), &share(0));
     body += &label_at(left + 6.0, top + 12.0, "start", &share(1));
@@ -40,22 +48,25 @@ fn panel(title: &str, explained: [f64; 2], points: &[[f32; 2]], names: &[String]
     }
     // Points without their own colour are drawn below the rest.
     for hue in (0..=HUES).rev().filter(|hue| !dots[*hue].is_empty()) {
-        body += &format!(r#"<path class="cells hue{hue}" d="{}"/>"#, dots[hue]);
+        body += &format!(r#"<path class="points hue{hue}" d="{}"/>"#, dots[hue]);
     }
-    let mut legend = String::new();
+    let mut legend = Vec::new();
     for hue in 0..HUES {
         if let Some(name) = hues.iter().position(|own| *own == hue).and_then(|group| names.get(group)) {
-            legend += &format!(r#"<span class="swatch hue{hue}">{}</span>"#, escape(name));
+            legend.push((format!("hue{hue}"), name.clone()));
         }
     }
     if !dots[HUES].is_empty() {
-        legend += &format!(r#"<span class="swatch hue{HUES}">others</span>"#);
+        legend.push((format!("hue{HUES}"), "others".to_owned()));
     }
-    let svg = picture((380.0, 316.0), title, &body);
-    Some(format!(
-        "<figure><figcaption><b>{}</b></figcaption>{svg}<p class=\"legend\">{legend}</p></figure>",
-        escape(title)
-    ))
+    Some(Chart {
+        name: format!("latent-{}", slug(title)),
+        title: title.to_owned(),
+        size: (380.0, 316.0),
+        body,
+        legend,
+        ..Chart::default()
+    })
 }
 
 /// The hue of each group: the largest groups have their own, in the groups' order.

@@ -1,59 +1,109 @@
 //! The page: its sections, in the order of a reader's questions.
 
-use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores};
+use evaluate::Evaluation;
 
 use super::{
-    ReportInput, TextTable,
-    charts::{scatter, score_dots, training_curves},
-    latents::latent_maps,
-    responses::dose_responses,
+    CommandRun, ReportInput,
+    chart::{Chart, column, grid, pairs},
+    data_section::data_section,
+    genes::{change_charts, gene_table},
+    glossary::glossary,
+    latents::latent_charts,
+    names,
+    pipeline::pipeline_table,
+    responses::dose_charts,
+    score_dots::score_charts,
+    score_tables::{condition_table, mean_table, range_table, strata_table},
+    similarity::similarity_chart,
     svg::escape,
+    training::training_charts,
+    verdict_box::verdict_box,
 };
+
+/// Scores with a table of conditions each.
+pub(super) const BY_CONDITION: [&str; 4] = ["pearson_delta", "mse_delta", "de_direction", "r2_mean"];
 
 /// The whole page, as HTML.
 #[must_use]
 pub fn page(input: &ReportInput) -> String {
-    let summary = input.evaluation.as_ref().map_or("Not evaluated yet.", |evaluation| &evaluation.summary);
-    let scatters: String = input.scatters.iter().filter_map(scatter).collect();
-    let sections = [
-        input.evaluation.as_ref().map(scores).unwrap_or_default(),
+    let changes = &input.changes;
+    let unit = input
+        .evaluation
+        .as_ref()
+        .map(|one| format!("Changes are of the {}.", names::scale(one.scale)))
+        .unwrap_or_default();
+    let genes = match &change_charts(changes)[..] {
+        [] => String::new(),
+        charts => pairs(charts) + &details("Table: the 50 genes that changed most", &gene_table(changes, false).html()),
+    };
+    let scores = input.evaluation.as_ref().filter(|one| !one.conditions.is_empty());
+    let similarity: Vec<Chart> = input.similarity.iter().filter_map(similarity_chart).collect();
+    let body = [
+        verdict_box(input.evaluation.as_ref()),
+        section("The data", "", &input.data.as_ref().map(data_section).unwrap_or_default()),
         section(
-            "Predicted against real means",
-            "Each dot is a gene. The genes that changed most are marked, and named if there is room; a line leads \
-             to each from the position of its control.",
-            &charts("charts pairs", &scatters),
+            "Genes that change",
+            &format!(
+                "The genes whose real change is the most significant, in the conditions with the largest changes; then change against \
+                 change, a dot each gene. {unit} A bar is the 95% interval of the real change, from the standard error over cells; genes \
+                 that were chosen for their change lie a little too far out. On the dashed line, the predicted change is the real one; a \
+                 prediction without any change lies on the horizontal line."
+            ),
+            &genes,
+        ),
+        section("Scores", &scores.map(dot_note).unwrap_or_default(), &scores.map(score_section).unwrap_or_default()),
+        section(
+            "Similarity of perturbations",
+            "The cosine of the predicted changes of each pair of trained perturbations, from the same control cells.",
+            &column(&similarity),
         ),
         section(
-            "Latents",
-            "Each dot is a cell, on the first two principal components of the latents. The basal latent should not separate \
-             conditions; the decoded latent, after adding perturbation and covariates, should.",
-            &charts("charts pairs", &input.latents.as_ref().map(latent_maps).unwrap_or_default()),
+            "Dose curves",
+            "The size of the predicted change of all genes. A filled circle is a dose that was trained in this context; an open one is \
+             interpolated, or extrapolated where the line is dashed. Dotted lines are the trained doses.",
+            &grid(&dose_charts(&input.responses)),
         ),
-        section(
-            "Dose responses",
-            "The size of the predicted change of all genes, relative to the prediction for control. Dotted lines are trained \
-             doses; an open circle is a prediction beyond the training data, which is less certain the larger its distance.",
-            &charts("charts pairs", &dose_responses(&input.responses)),
-        ),
-        section("Training", "", &charts("charts", &training_curves(&input.history))),
-        section(
-            "Pipeline",
-            "The slow stage is the one after a full edge and before an empty one.",
-            &table(&input.pipeline),
-        ),
-        section("Model", "", &definitions(&input.model_card)),
+        section("Behind the page", "", &folded(input)),
     ];
-    document(&input.title, &sentence(summary), &sections.concat())
+    document(&input.title, &body.concat())
 }
 
-/// A page with a title, a sentence that introduces it, and sections as HTML.
-pub(super) fn document(title: &str, lead: &str, sections: &str) -> String {
-    let (title, lead, style) = (escape(title), escape(lead), include_str!("style.css"));
+/// What a reader seldom needs: training, latents, pipeline, model, commands, and the glossary.
+fn folded(input: &ReportInput) -> String {
+    let latents = input.latents.as_ref().map(latent_charts).unwrap_or_default();
+    let cells = "<p class=\"note\">Each dot is a cell, on the first two principal components. The latent before the perturbation should not separate conditions.</p>";
+    let pipeline = "<p class=\"note\">The slow stage is the one after a full edge and before an empty one.</p>";
+    let with_note = |note: &str, body: String| if body.is_empty() { body } else { note.to_owned() + &body };
+    [
+        details("Training", &grid(&training_charts(&input.history))),
+        details("Cells in the latent", &with_note(cells, grid(&latents))),
+        details("Pipeline", &with_note(pipeline, pipeline_table(&input.pipeline).html())),
+        details("Model", &definitions(&input.model_card)),
+        details("Glossary", &input.evaluation.as_ref().map(glossary).unwrap_or_default()),
+        commands(&input.commands),
+    ]
+    .concat()
+}
+
+/// The command lines and the versions, unfolded: a page is to be made again.
+pub(super) fn commands(runs: &[CommandRun]) -> String {
+    if runs.is_empty() {
+        return String::new();
+    }
+    let line =
+        |run: &CommandRun| format!("{}  <span class=\"quiet\"># {}</span>\n", escape(&run.line), escape(&run.program));
+    format!("<h3>Made by</h3><pre tabindex=\"0\">{}</pre>", runs.iter().map(line).collect::<String>())
+}
+
+/// A page with a title and a body as HTML.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let (title, style, script) = (escape(title), include_str!("style.css"), include_str!("sort.js"));
+    let charts = include_str!("chart.css");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n\
-         <header><h1>{title}</h1><p class=\"lead\">{lead}</p></header>\n{sections}</body>\n</html>\n",
+         <title>{title}</title>\n<style>\n{charts}{style}</style>\n</head>\n<body>\n\
+         <header><h1>{title}</h1></header>\n<main>\n{body}</main>\n<script>\n{script}</script>\n</body>\n</html>\n",
     )
 }
 
@@ -62,95 +112,48 @@ pub(super) fn section(title: &str, note: &str, body: &str) -> String {
     if body.is_empty() {
         return String::new();
     }
-    let note = if note.is_empty() { String::new() } else { format!(r#"<p class="note">{note}</p>"#) };
-    format!("<section><h2>{title}</h2>{note}{body}</section>\n")
+    let note = if note.is_empty() { String::new() } else { format!(r#"<p class="note">{}</p>"#, escape(note)) };
+    format!("<section><h2>{}</h2>{note}{body}</section>\n", escape(title))
 }
 
-pub(super) fn charts(class: &str, figures: &str) -> String {
-    if figures.is_empty() { String::new() } else { format!(r#"<div class="{class}">{figures}</div>"#) }
-}
-
-/// The model and the baselines: a chart of all scores, then a table.
-fn scores(evaluation: &Evaluation) -> String {
-    if evaluation.conditions.is_empty() {
+/// A part that is folded away, or nothing if it would be empty.
+pub(super) fn details(title: &str, body: &str) -> String {
+    if body.is_empty() {
         return String::new();
     }
-    let note = format!(
-        "Scale: {}. A large dot is the mean over the evaluated conditions, a faint dot is one of them; the ceiling is half \
-         of the real cells evaluated against the other half.",
-        evaluation.scale
-    );
-    let correlation = condition_table(evaluation, 4);
-    let more = [
-        (0, "R² of the means"),
-        (2, "R² of the means, 20 most changed genes"),
-        (5, "Mean squared error of the change"),
-    ]
-    .map(|(score, title)| {
-        format!("<details><summary>{title}</summary>{}</details>", condition_table(evaluation, score))
-    });
-    let body = format!(
-        "{}<h3>Pearson correlation of the change, by condition</h3>{correlation}{}",
-        charts("charts pairs", &score_dots(evaluation)),
-        more.concat()
-    );
-    section("Model and baselines", &note, &body)
+    format!("<details><summary>{}</summary>{body}</details>", escape(title))
 }
 
-/// One row per condition: the model's score next to those of the baselines.
-fn condition_table(evaluation: &Evaluation, score: usize) -> String {
-    let mut header: Vec<(&str, &str)> =
-        vec![("", "condition"), ("", "dose"), ("", "covariates"), ("", "split"), ("number", "cells")];
-    header.extend([("number", "genes changed"), ("number", "model")]);
-    header.extend(Baseline::ALL.map(|baseline| ("number", baseline.name())));
-    header.push(("number", "ceiling"));
-    let rows = evaluation.conditions.iter().map(|condition| condition_row(condition, score));
-    rows_of_cells(&header, rows)
+/// What the numbers are, and how tables are read.
+pub(super) fn score_note(evaluation: &Evaluation) -> String {
+    let scale = names::scale(evaluation.scale);
+    format!("Profiles are the {scale}. A click on a column sorts by it; a pointer on a name shows what it means.")
 }
 
-fn condition_row(condition: &ConditionScores, score: usize) -> Vec<(&'static str, String)> {
-    let number = |scores: &PredictionScores| {
-        ("number", scores.values()[score].map_or("–".into(), |value| format!("{value:.3}")))
-    };
-    let mut cells = vec![
-        ("", condition.condition.clone()),
-        ("", condition.dose.clone()),
-        ("", condition.covariates.values().cloned().collect::<Vec<_>>().join(", ")),
-        ("", condition.split.clone()),
-        ("number", condition.cells.to_string()),
-        ("number", condition.n_de.map_or("–".into(), |genes| genes.to_string())),
-        ("number ours", number(&condition.scores).1),
-    ];
-    cells.extend(Baseline::ALL.map(|baseline| number(condition.baselines.get(baseline))));
-    cells.push(number(&condition.ceiling));
-    cells
+/// The same, with what the dots are.
+fn dot_note(evaluation: &Evaluation) -> String {
+    format!("A large dot is the mean over conditions, a faint one a condition. {}", score_note(evaluation))
 }
 
-/// A table of text, with numeric columns aligned to the right.
-fn table(table: &TextTable) -> String {
-    if table.rows.is_empty() {
-        return String::new();
+/// The model and the baselines: charts of some scores, then tables.
+fn score_section(evaluation: &Evaluation) -> String {
+    let named = [("model", evaluation)];
+    let mut body = grid(&score_charts(evaluation)) + "<h3>Correlation of the change, by condition</h3>";
+    body += &condition_table(&named, BY_CONDITION[0]).html();
+    body += "<h3>All scores, means over conditions</h3>";
+    body += &mean_table(&named).html();
+    for technical in &BY_CONDITION[1..] {
+        let (title, _) = names::score(technical);
+        body += &details(
+            &format!("{}, by condition", names::capitalised(title)),
+            &condition_table(&named, technical).html(),
+        );
     }
-    let numeric = |column: usize| {
-        let mut cells = table.rows.iter().filter_map(|row| row.get(column));
-        cells.all(|cell| cell.starts_with(|first: char| first.is_ascii_digit() || "-–".contains(first)))
-    };
-    let classes: Vec<&str> =
-        (0..table.columns.len()).map(|column| if numeric(column) { "number" } else { "" }).collect();
-    let class = |column: usize| classes.get(column).copied().unwrap_or_default();
-    let header: Vec<(&str, &str)> =
-        table.columns.iter().enumerate().map(|(column, name)| (class(column), name.as_str())).collect();
-    let row = |row: &Vec<String>| row.iter().enumerate().map(|(column, cell)| (class(column), cell.clone())).collect();
-    rows_of_cells(&header, table.rows.iter().map(row))
-}
-
-/// A table of cells, each with its CSS class.
-pub(super) fn rows_of_cells<'a>(header: &[(&str, &str)], rows: impl Iterator<Item = Vec<(&'a str, String)>>) -> String {
-    let cell = |tag: &str, class: &str, text: &str| format!(r#"<{tag} class="{class}">{}</{tag}>"#, escape(text));
-    let header: String = header.iter().map(|(class, text)| cell("th", class, text)).collect();
-    let row = |row: Vec<(&str, String)>| row.iter().map(|(class, text)| cell("td", class, text)).collect::<String>();
-    let rows: String = rows.map(|cells| format!("<tr>{}</tr>", row(cells))).collect();
-    format!(r#"<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"#)
+    body += &details(
+        "Scores between those of a prediction that knows nothing and a duplicate of the experiment",
+        &range_table(&named).html(),
+    );
+    body + &details("Groups of conditions", &strata_table(evaluation).html())
 }
 
 fn definitions(entries: &[(String, String)]) -> String {
@@ -159,14 +162,6 @@ fn definitions(entries: &[(String, String)]) -> String {
     }
     let entry = |(name, value): &(String, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
     format!("<dl>{}</dl>", entries.iter().map(entry).collect::<String>())
-}
-
-/// The text as a sentence: with a capital letter at the start and a full stop at the end.
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    let first: String = characters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
-    let stop = if text.ends_with('.') { "" } else { "." };
-    format!("{first}{}{stop}", characters.as_str())
 }
 
 #[cfg(test)]

@@ -41,16 +41,18 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis that contains all finite values; `None` if there are none.
-    pub(super) fn holding(values: impl Iterator<Item = f64>, pixels: (f64, f64)) -> Option<Self> {
+    /// An axis that contains all finite values and spans this much at least, so that small differences look small; `None`
+    /// without values. It does not begin below 0 for the sake of its span, if no value is.
+    pub(super) fn spanning(values: impl Iterator<Item = f64>, least: f64, pixels: (f64, f64)) -> Option<Self> {
         let range = values.filter(|value| value.is_finite()).fold(None, |range: Option<(f64, f64)>, value| {
             Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
         });
         let (mut low, mut high) = range?;
-        if low == high {
-            // Adds space around a single value, however large it is.
-            let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
-            (low, high) = (low - room, high + room);
+        let least = if low == high && least <= 0.0 { if low == 0.0 { 2.0 } else { low.abs() * 0.2 } } else { least };
+        if high - low < least {
+            let middle = f64::midpoint(low, high);
+            let start = if low >= 0.0 { (middle - least / 2.0).max(0.0) } else { middle - least / 2.0 };
+            (low, high) = (start.min(low), (start + least).max(high));
         }
         let rough = (high - low) / STEPS;
         let magnitude = 10_f64.powf(rough.log10().floor());
@@ -65,6 +67,11 @@ impl Axis {
         self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
     }
 
+    /// Whether the axis contains a value.
+    pub(super) fn has(&self, value: f64) -> bool {
+        self.low <= value && value <= self.high
+    }
+
     /// The same axis on other pixels.
     pub(super) fn on(self, pixels: (f64, f64)) -> Self {
         Self { pixels, ..self }
@@ -73,16 +80,6 @@ impl Axis {
     /// The axis's range of pixels.
     pub(super) fn pixels(&self) -> (f64, f64) {
         self.pixels
-    }
-
-    /// The first value.
-    pub(super) fn low(&self) -> f64 {
-        self.low
-    }
-
-    /// The last value.
-    pub(super) fn high(&self) -> f64 {
-        self.high
     }
 
     /// Round values from one end to the other, with their labels.
@@ -106,9 +103,19 @@ fn is_whole(value: f64) -> bool {
 }
 
 /// An axis along the bottom, with a grid line and a number for each tick, and a name below.
-pub(super) fn horizontal_axis(axis: &Axis, (top, bottom): (f64, f64), name: &str) -> String {
+pub(super) fn horizontal_axis(axis: &Axis, ends: (f64, f64), name: &str) -> String {
+    horizontal_ticks(axis, axis.ticks(), ends, name)
+}
+
+/// The same with these ticks.
+pub(super) fn horizontal_ticks(
+    axis: &Axis,
+    ticks: impl IntoIterator<Item = (f64, String)>,
+    (top, bottom): (f64, f64),
+    name: &str,
+) -> String {
     let mut svg = String::new();
-    for (value, label) in axis.ticks() {
+    for (value, label) in ticks {
         let x = axis.at(value);
         svg += &format!(r#"<path class="grid" d="M{x:.1} {top:.1}V{bottom:.1}"/>"#);
         svg += &label_at(x, bottom + 14.0, "middle", &label);
@@ -133,6 +140,18 @@ pub(super) fn label_at(x: f64, y: f64, anchor: &str, text: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#, escape(text))
 }
 
+/// Width of a character of a label, at most on average: names of genes are capitals.
+pub(super) const CHARACTER: f64 = 8.0;
+
+/// A name cut to a number of pixels.
+pub(super) fn fitted(name: &str, pixels: f64) -> String {
+    let room: usize = (2_u16..).find(|count| CHARACTER * (f64::from(*count) + 1.0) > pixels).unwrap_or(2).into();
+    if name.chars().count() <= room {
+        return name.to_owned();
+    }
+    name.chars().take(room - 1).chain(['…']).collect()
+}
+
 /// A complete picture, with a description for screen readers.
 pub(super) fn picture((width, height): (f64, f64), description: &str, body: &str) -> String {
     let description = escape(description);
@@ -144,7 +163,7 @@ mod tests {
     use super::*;
 
     fn labels(values: &[f64]) -> Vec<String> {
-        let axis = Axis::holding(values.iter().copied(), (0.0, 100.0)).expect("there are values");
+        let axis = Axis::spanning(values.iter().copied(), 0.0, (0.0, 100.0)).expect("there are values");
         axis.ticks().into_iter().map(|(_, label)| label).collect()
     }
 
@@ -157,15 +176,31 @@ mod tests {
     }
 
     #[test]
+    fn small_differences_look_small() {
+        let ends = |values: [f64; 2], least| {
+            let axis = Axis::spanning(values.into_iter(), least, (0.0, 1.0)).expect("there are values");
+            (axis.low, axis.high)
+        };
+        let (low, high) = ends([0.9131, 0.9134], 0.1);
+        assert!(high - low >= 0.1 && low < 0.9 && high > 0.95, "{low} {high}");
+        assert_eq!(ends([0.0, 0.01], 1.0).0, 0.0, "no axis begins below 0 for no reason");
+    }
+
+    #[test]
+    fn long_names_are_cut_to_the_space() {
+        assert_eq!((fitted("ISG15", 70.0), fitted("ENSG00000187608", 70.0)), ("ISG15".into(), "ENSG000…".into()));
+    }
+
+    #[test]
     fn one_value_and_nothing_finite_are_no_trouble() {
         assert!(labels(&[3.0]).len() >= 2);
         assert!(labels(&[0.0]).len() >= 2);
-        assert!(Axis::holding([f64::NAN, f64::INFINITY].into_iter(), (0.0, 1.0)).is_none());
+        assert!(Axis::spanning([f64::NAN, f64::INFINITY].into_iter(), 1.0, (0.0, 1.0)).is_none());
     }
 
     #[test]
     fn values_beyond_an_axis_lie_on_its_ends() {
-        let axis = Axis::holding([0.0, 1.0].into_iter(), (10.0, 110.0)).expect("there are values");
+        let axis = Axis::spanning([0.0, 1.0].into_iter(), 0.0, (10.0, 110.0)).expect("there are values");
         assert_eq!((axis.at(-5.0), axis.at(0.5), axis.at(9.0)), (10.0, 60.0, 110.0));
     }
 

@@ -371,4 +371,10 @@ pub(crate) struct ReportArgs {
     /// The page to write
     #[arg(long, value_name = "FILE.html")]
     pub(in crate::cli) out: PathBuf,
+    /// Also write every chart to a new folder, as SVG; browsers and Inkscape make PNG of it
+    #[arg(long, value_name = "FOLDER")]
+    pub(in crate::cli) figures: Option<PathBuf>,
+    /// Also write every table to a new folder, as CSV with all digits; of genes and scores, all
+    #[arg(long, value_name = "FOLDER")]
+    pub(in crate::cli) tables: Option<PathBuf>,
 }

@@ -11,10 +11,10 @@ use statistics::{
     scale::{Anchor, Scale},
 };
 
-use crate::{ConditionScores, Evaluation, Predicted, Scatter, cell_tests::CellTests, versus::LeadDraws};
+use crate::{ConditionScores, Evaluation, GeneChanges, Predicted, cell_tests::CellTests, versus::LeadDraws};
 
-/// Maximum number of conditions with a picture, those with the largest effects.
-const MOST_SCATTERS: usize = 6;
+/// Maximum number of conditions whose changes are kept, those with the largest effects.
+const MOST_CHANGES: usize = 6;
 
 /// The prediction of a model, or of a set of predictions, for a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,13 +56,13 @@ pub struct PointSets {
     pub real: Vec<[PointSet; 2]>,
 }
 
-/// The evaluation of one condition, with its picture.
+/// The evaluation of one condition, with the change of each gene.
 #[derive(Clone, Debug)]
 pub struct ConditionEvaluation {
     /// The scores.
     pub scores: ConditionScores,
-    /// The picture.
-    pub scatter: Scatter,
+    /// The change of each gene.
+    pub changes: GeneChanges,
     /// The leads in each draw of its cells.
     pub draws: LeadDraws,
 }
@@ -87,8 +87,8 @@ pub struct GroupEvaluation(pub Result<ConditionEvaluation, Unscored>);
 pub struct EvaluationEvidence {
     /// The scores.
     pub evaluation: Evaluation,
-    /// The pictures.
-    pub scatters: Vec<Scatter>,
+    /// The change of each gene, in the conditions with the largest effects.
+    pub changes: Vec<GeneChanges>,
     /// The conditions that could not be scored.
     pub unscored: Vec<Unscored>,
 }
@@ -169,13 +169,14 @@ impl ByteSize for ModelProfiles {
 
 impl ByteSize for GroupEvaluation {
     fn byte_size(&self) -> usize {
-        let Ok(ConditionEvaluation { scatter, .. }) = &self.0 else { return 0 };
-        let Scatter { genes, truth, predicted, control, .. } = scatter;
-        4 * (truth.len() + predicted.len() + control.len()) + genes.iter().map(|gene| 24 + gene.len()).sum::<usize>()
+        let Ok(ConditionEvaluation { changes, .. }) = &self.0 else { return 0 };
+        let GeneChanges { genes, control, real, standard_error, predicted, .. } = changes;
+        4 * (control.len() + real.len() + standard_error.len() + predicted.len())
+            + genes.iter().map(|gene| 24 + gene.len()).sum::<usize>()
     }
 }
 
-/// Gathers evaluated conditions, and the pictures of the largest effects.
+/// Gathers evaluated conditions, and the changes of genes in those with the largest effects.
 #[derive(Debug)]
 pub struct Tabulate {
     scale: Scale,
@@ -183,7 +184,7 @@ pub struct Tabulate {
     is_strict: bool,
     conditions: Vec<ConditionScores>,
     draws: Vec<LeadDraws>,
-    scatters: Vec<(f64, Scatter)>,
+    changes: Vec<(f64, GeneChanges)>,
     unscored: Vec<Unscored>,
 }
 
@@ -197,7 +198,7 @@ impl Tabulate {
             is_strict,
             conditions: Vec::new(),
             draws: Vec::new(),
-            scatters: Vec::new(),
+            changes: Vec::new(),
             unscored: Vec::new(),
         }
     }
@@ -209,11 +210,11 @@ impl Sink for Tabulate {
 
     fn push(&mut self, GroupEvaluation(judged): GroupEvaluation) -> Result<ControlFlow<()>, BoxError> {
         match judged {
-            Ok(ConditionEvaluation { scores, scatter, draws }) => {
+            Ok(ConditionEvaluation { scores, changes, draws }) => {
                 self.draws.push(draws);
-                self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
-                self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
-                self.scatters.truncate(MOST_SCATTERS);
+                self.changes.push((scores.effect_size.unwrap_or(0.0), changes));
+                self.changes.sort_by(|a, b| b.0.total_cmp(&a.0));
+                self.changes.truncate(MOST_CHANGES);
                 self.conditions.push(scores);
             }
             Err(unscored) => self.unscored.push(unscored),
@@ -224,8 +225,8 @@ impl Sink for Tabulate {
     fn finish(self) -> Result<EvaluationEvidence, BoxError> {
         let evaluation =
             Evaluation::with_draws(self.scale, self.is_strict, self.conditions, &self.draws).read_as(self.anchor);
-        let scatters = self.scatters.into_iter().map(|(_, scatter)| scatter).collect();
-        Ok(EvaluationEvidence { evaluation, scatters, unscored: self.unscored })
+        let changes = self.changes.into_iter().map(|(_, changes)| changes).collect();
+        Ok(EvaluationEvidence { evaluation, changes, unscored: self.unscored })
     }
 }
 

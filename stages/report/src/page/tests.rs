@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use evaluate::{BaselineScores, Scatter, ScoreRanges};
+use evaluate::{BaselineScores, ConditionScores, GeneChanges, PredictionScores, ScoreRanges};
 use statistics::scale::Scale;
 
 use super::*;
-use crate::{DosePoint, DoseResponse, HistoryRow, LatentMap, Latents, ResponseCurve};
+use crate::{
+    CellsByPart, DataOverview, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents, PerturbationSimilarity,
+    ResponseCurve, TextTable, figures, tables,
+};
 
 const GENES: usize = 400;
 
@@ -63,16 +66,18 @@ fn epoch(epoch: u32) -> HistoryRow {
     HistoryRow { epoch, values: values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
 }
 
-fn picture_of(title: &str) -> Scatter {
-    let wave = |gene: usize, pace: f32| ((gene * 37 % GENES) as f32 * pace).sin().abs();
-    let control: Vec<f32> = (0..GENES).map(|gene| 3.0 * wave(gene, 0.05).powi(4)).collect();
-    let changed = |gene: usize| if gene % 40 == 7 { 1.8 * wave(gene, 0.7) } else { 0.0 };
-    Scatter {
+fn changes_of(title: &str) -> GeneChanges {
+    let wave = |gene: usize, pace: f32| ((gene * 37 % GENES) as f32 * pace).sin();
+    let real = |gene: usize| if gene % 40 == 7 { 2.0 * wave(gene, 0.7) } else { 0.1 * wave(gene, 1.3) };
+    GeneChanges {
         title: title.into(),
+        cells: 312,
+        reference_cells: 200,
         genes: (0..GENES).map(|gene| format!("GENE{gene}")).collect(),
-        truth: (0..GENES).map(|gene| control[gene] + changed(gene) + 0.1 * wave(gene, 1.3)).collect(),
-        predicted: (0..GENES).map(|gene| control[gene] + 0.8 * changed(gene) + 0.1 * wave(gene, 2.1)).collect(),
-        control,
+        control: (0..GENES).map(|gene| 3.0 * wave(gene, 0.05).powi(4)).collect(),
+        real: (0..GENES).map(real).collect(),
+        standard_error: vec![0.05; GENES],
+        predicted: (0..GENES).map(|gene| 0.8 * real(gene) + 0.1 * wave(gene, 2.1)).collect(),
         top: (0..10).map(|nth| 40 * nth + 7).collect(),
     }
 }
@@ -99,7 +104,7 @@ fn latents() -> Latents {
 fn response() -> DoseResponse {
     let point = |step: u32| {
         let dose = f64::from(step) / 4.0;
-        DosePoint { dose, effect_size: 2.0 * dose.sqrt(), distance: Some(if step == 4 { 0.0 } else { 1.0 - dose }) }
+        DosePoint { dose, effect_size: 2.0 * dose.sqrt(), distance: Some(1.0 - dose / 2.0), trained: step == 4 }
     };
     let curve = |context: &str| ResponseCurve { context: context.into(), points: (0..5).map(point).collect() };
     DoseResponse {
@@ -107,6 +112,38 @@ fn response() -> DoseResponse {
         trained: vec![1.0],
         curves: vec![curve("A549"), curve("K562 & <co>")],
     }
+}
+
+fn data() -> DataOverview {
+    let group = |condition: &str, context: &str, train: u64, held_out: u64| CellsByPart {
+        condition: condition.into(),
+        dose: "1".into(),
+        context: context.into(),
+        is_control: condition == "ctrl",
+        train,
+        held_out,
+        ..CellsByPart::default()
+    };
+    DataOverview {
+        sources: vec!["kang.h5ad".into()],
+        cells: 1556,
+        genes: 1267,
+        values: "counts".into(),
+        split: "b-cells".into(),
+        covariates: vec!["cell_type".into()],
+        groups: vec![
+            group("ctrl", "B <cells>", 300, 0),
+            group("stim", "B <cells>", 0, 154),
+            group("stim", "T", 200, 0),
+        ],
+    }
+}
+
+fn similarity() -> PerturbationSimilarity {
+    let names: Vec<String> = (0..4).map(|one| format!("DRUG{one} <&>")).collect();
+    let cosine = |a: usize, b: usize| if a == b { 1.0 } else { 0.4 - 0.3 * (a + b) as f32 };
+    let cosines = (0..16).map(|at| cosine(at / 4, at % 4)).collect();
+    PerturbationSimilarity { context: "B cells".into(), names, cosines, left_out: 2 }
 }
 
 fn sample() -> ReportInput {
@@ -117,31 +154,53 @@ fn sample() -> ReportInput {
         model_card: vec![("genes".into(), "1,267".into()), ("atlas".into(), "xxh3:71c2…".into())],
         history: (0..25).map(epoch).collect(),
         evaluation: Some(Evaluation::new(Scale::Log1p, true, conditions)),
-        scatters: vec![picture_of("stim, B cells"), picture_of("stim, CD14+ Monocytes")],
+        data: Some(data()),
+        changes: vec![changes_of("stim, B cells"), changes_of("stim, CD14+ Monocytes")],
+        similarity: Some(similarity()),
         latents: Some(latents()),
         responses: vec![response()],
         pipeline: TextTable {
-            columns: row(["edge", "items", "peak", "waited for room", "waited for items"]),
+            columns: row(["from", "to", "items", "bytes", "waited_for_room_seconds"]),
             rows: vec![
-                row(["read → encode", "2,400", "31 MiB", "0.2 s", "8.1 s"]),
-                row(["encode → train", "2,400", "64 MiB", "41.0 s", "0.0 s"]),
+                row(["read", "encode", "2400", "325058", "0.25"]),
+                row(["encode", "train", "2400", "67108864", "41.0"]),
             ],
         },
+        commands: vec![CommandRun {
+            line: "perturbine report 'a <b>' --out r.html".into(),
+            program: "perturbine 0.1.0".into(),
+        }],
     }
 }
 
 #[test]
 fn a_page_says_first_what_came_out() {
     let html = page(&sample());
-    let summary = sample().evaluation.expect("the sample is evaluated").summary;
-    let lead = format!("<p class=\"lead\">{}</p>", escape(&sentence(&summary)));
-    assert!(html.contains(&lead), "{summary}");
+    let main = html.split("<main>").nth(1).expect("there is a body");
+    assert!(main.trim_start().starts_with(r#"<div class="verdict level">"#), "{main:.400}");
+    assert!(main.contains("The model is level with the best baseline.") && !main.contains("Caution"));
+}
+
+#[test]
+fn an_unfair_evaluation_is_marked() {
+    let warned = |strict: bool, split: &str| {
+        let evaluation = Some(Evaluation::new(Scale::Log1p, strict, vec![condition(0, split)]));
+        let html = page(&ReportInput { evaluation, ..ReportInput::default() });
+        html.split(r#"<p class="warning">"#)
+            .skip(1)
+            .map(|rest| rest.split("</p>").next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(warned(true, "ood").is_empty());
+    assert!(warned(false, "ood").iter().any(|one| one.contains("not strict")));
+    assert!(warned(true, "valid").iter().any(|one| one.contains("other cells of the same conditions")));
+    assert!(warned(true, "train").iter().any(|one| one.contains("trained on the evaluated cells")));
 }
 
 #[test]
 fn a_page_needs_nothing_but_itself() {
     let html = page(&sample());
-    for outside in ["<script", "http:", "https:", "src=", "@import", "url(", "<link"] {
+    for outside in ["<script ", "http:", "https:", "src=", "@import", "url(", "<link"] {
         assert!(!html.contains(outside), "the page holds {outside}");
     }
     assert!(html.contains("prefers-color-scheme: dark"));
@@ -151,12 +210,12 @@ fn a_page_needs_nothing_but_itself() {
 fn names_from_the_data_can_not_become_markup() {
     let mut input = sample();
     let evil = "<img onerror='x'>";
-    input.scatters[0].genes[7] = evil.into();
-    input.scatters[0].title = evil.into();
+    input.changes[0].genes[7] = evil.into();
+    input.changes[0].title = evil.into();
     input.model_card.push((evil.into(), evil.into()));
     input.pipeline.rows[0][0] = evil.into();
     input.history[0].values.insert(evil.into(), 1.0);
-    let html = page(&input);
+    let html = page(&input) + &figures(&input).into_iter().map(|(_, text)| text).collect::<String>();
     assert!(!html.contains("<img"), "a name became markup");
     assert!(html.contains("&lt;img"));
     assert!(html.contains("K562 &amp; &lt;co&gt;") && html.contains("Kang &lt;B cells&gt; held out"));
@@ -165,73 +224,122 @@ fn names_from_the_data_can_not_become_markup() {
 #[test]
 fn every_element_is_closed_by_its_own_kind() {
     let html = page(&sample());
-    let mut open: Vec<&str> = Vec::new();
-    for tag in html.split('<').skip(1).filter_map(|piece| piece.split('>').next()) {
-        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default();
-        let void = tag.ends_with('/') || matches!(name, "!doctype" | "meta");
-        match tag.strip_prefix('/') {
-            Some(closed) => assert_eq!(open.pop(), Some(closed)),
-            None if !void => open.push(name),
-            None => {}
+    let markup = html.split("<script>").next().expect("a page").to_owned() + "</body></html>";
+    for text in figures(&sample()).into_iter().map(|(_, text)| text).chain([markup]) {
+        let mut open: Vec<&str> = Vec::new();
+        for tag in text.split('<').skip(1).filter_map(|piece| piece.split('>').next()) {
+            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default();
+            let void = tag.ends_with('/') || matches!(name, "!doctype" | "meta" | "?xml");
+            match tag.strip_prefix('/') {
+                Some(closed) => assert_eq!(open.pop(), Some(closed)),
+                None if !void => open.push(name),
+                None => {}
+            }
         }
+        assert!(open.is_empty(), "left open: {open:?}");
     }
-    assert!(open.is_empty(), "left open: {open:?}");
 }
 
 #[test]
-fn cells_are_drawn_before_and_after_by_condition_and_by_covariates() {
+fn cells_are_drawn_before_and_after_by_condition_and_by_context() {
     let html = page(&ReportInput { latents: Some(latents()), ..ReportInput::default() });
-    for title in ["basal by condition", "basal by covariates", "after by condition", "after by covariates"] {
-        assert!(html.contains(&format!("<b>{title}</b>")), "{title} is missing");
+    let titles = ["before the perturbation", "with perturbation and context"];
+    for title in titles.iter().flat_map(|title| ["condition", "context"].map(|by| format!("{title}, by {by}"))) {
+        assert!(html.contains(&format!(">{title}</b>")), "{title} is missing");
     }
     assert!(html.contains("component 1 (61%)") && html.contains("component 2 (20%)"));
     // Eight conditions have their own colour, the other two share one.
-    assert_eq!(html.matches(">others</span>").count(), 2);
+    assert_eq!(html.matches("</i>others</span>").count(), 2);
     assert_eq!(html.matches("DRUG").count(), 2 * 8);
 }
 
 #[test]
-fn a_dose_that_was_trained_on_looks_surer_than_others() {
+fn a_dose_that_was_trained_on_is_filled_and_others_say_what_they_are() {
     let html = page(&ReportInput { responses: vec![response()], ..ReportInput::default() });
-    assert_eq!((html.matches(r#"class="known "#).count(), html.matches(r#"class="open "#).count()), (2, 2 * 4));
-    assert!(html.contains("dose 0.25: change 1.00, distance 0.750"));
+    assert_eq!((html.matches(r#"class="dot hue"#).count(), html.matches(r#"class="ring hue"#).count()), (2, 2 * 4));
+    assert!(html.contains("dose 1: change 2.00, trained, expected error 0.500"), "{html}");
+    assert!(html.contains("dose 0.25: change 1.00, interpolated between no dose and the smallest trained dose"));
     assert_eq!(html.matches(r#"class="trained""#).count(), 1);
 }
 
 #[test]
 fn training_and_validation_share_a_picture_of_each_measurement() {
     let html = page(&ReportInput { history: sample().history, ..ReportInput::default() });
-    assert_eq!(html.matches("<figure>").count(), 4, "adversary, cells_per_second, r2_mean, recon");
-    let recon = html.split("<figure>").find(|figure| figure.contains("<b>recon</b>")).expect("recon has a picture");
-    assert!(recon.contains(r#"class="curve train""#) && recon.contains(r#"class="curve valid""#));
+    assert_eq!(html.matches("<figure ").count(), 4, "adversary, cells per second, R², loss");
+    let recon = html.split("<figure ").find(|figure| figure.contains("loss of reconstruction")).expect("a picture");
+    assert!(recon.contains(r#"class="line other""#) && recon.contains(r#"class="line model""#));
 }
 
 #[test]
-fn the_most_changed_genes_are_named_with_their_numbers() {
-    let scatters = vec![Scatter {
+fn changed_genes_have_their_direction_and_interval() {
+    let changes = vec![GeneChanges {
         title: "stim".into(),
-        genes: vec!["ISG15".into(), "B2M".into(), "CD3E".into()],
-        truth: vec![2.79, 4.0, 1.0],
-        predicted: vec![2.5, 4.1, 1.0],
+        cells: 17,
+        reference_cells: 30,
+        genes: vec!["ISG15".into(), "CD74".into(), "CD3E".into()],
         control: vec![0.11, 4.0, 1.0],
-        top: vec![0],
+        real: vec![2.68, -0.9, 0.0],
+        standard_error: vec![0.1, 0.2, 0.1],
+        predicted: vec![2.5, 0.3, 0.0],
+        top: vec![0, 1],
     }];
-    let html = page(&ReportInput { scatters, ..ReportInput::default() });
-    assert!(html.contains(">ISG15</text>") && html.contains("ISG15: real 2.79, predicted 2.50"));
+    let input = ReportInput { changes, ..ReportInput::default() };
+    let html = page(&input);
+    assert!(html.contains("ISG15: real change 2.68 ± 0.196, predicted 2.50, same direction"), "{html}");
+    assert!(html.contains("CD74: real change -0.900 ± 0.392, predicted 0.300, another direction"), "{html}");
+    assert!(html.contains("direction right for 1 of 2") && html.contains("17 cells against 30 controls"));
     assert!(!html.contains("CD3E"));
-    // 1 - (0.29² + 0.1²) / Σ (truth - mean)², computed by hand.
-    assert!(html.contains("R² 0.979"), "{html}");
+    let tables = tables(&input);
+    let (_, csv) = tables.iter().find(|(name, _)| name == "gene-changes.csv").expect("all genes");
+    assert_eq!(csv.lines().count(), 1 + 3);
 }
 
 #[test]
 fn a_table_has_every_condition_next_to_every_baseline() {
-    let html = page(&sample());
+    let evaluation = sample().evaluation;
+    let html = page(&ReportInput { evaluation, ..ReportInput::default() });
     let first = html.split("<table>").nth(1).expect("there is a table");
     let first = first.split("</table>").next().expect("it ends");
     assert_eq!(first.matches("<tr>").count(), 1 + 5);
-    for header in ["model", "control", "perturbed_mean", "additive", "additive_similar", "linear", "ceiling"] {
-        assert!(first.contains(&format!(r#"<th class="number">{header}</th>"#)), "{header} has no column");
+    for header in
+        ["model", "no change", "mean response", "additive", "additive (similar)", "ridge regression", "ceiling"]
+    {
+        assert!(first.contains(&format!(r#"<button type="button">{header}</button>"#)), "{header} has no column");
     }
+}
+
+#[test]
+fn a_ceiling_below_the_model_is_called_what_it_is() {
+    let mut low = condition(0, "ood");
+    (low.cells, low.ceiling.pearson_delta) = (17, Some(0.3));
+    let evaluation = Some(Evaluation::new(Scale::Log1p, true, vec![low]));
+    let html = page(&ReportInput { evaluation, ..ReportInput::default() });
+    assert!(html.contains("replicate agreement (n = 17)") && html.contains(">n = 17</text>"), "{html}");
+    assert!(!page(&sample()).contains("n = 312"));
+}
+
+#[test]
+fn charts_and_tables_are_files_with_names_of_their_own() {
+    let input = sample();
+    let (figures, tables) = (figures(&input), tables(&input));
+    let names: std::collections::BTreeSet<&String> = figures.iter().chain(&tables).map(|(name, _)| name).collect();
+    assert_eq!(names.len(), figures.len() + tables.len());
+    for name in [
+        "score-pearson-delta.svg",
+        "genes-stim-b-cells.svg",
+        "changes-stim-b-cells.svg",
+        "similarity.svg",
+        "dose-nutlin-3a.svg",
+        "cells.csv",
+        "scores.csv",
+        "mean-scores.csv",
+        "dose-responses.csv",
+        "training.csv",
+        "pipeline.csv",
+    ] {
+        assert!(names.contains(&name.to_owned()), "{name} is missing: {names:?}");
+    }
+    assert!(figures.iter().all(|(_, svg)| svg.contains("xmlns=") && !svg.contains("var(")));
 }
 
 #[test]
@@ -244,8 +352,12 @@ fn a_model_without_anything_to_show_still_makes_a_page() {
 fn numbers_that_are_not_finite_do_not_reach_a_picture() {
     let mut input = sample();
     input.history[3].values.insert("train.recon".into(), f64::NAN);
-    input.scatters[0].predicted[0] = f32::INFINITY;
-    input.scatters[1].truth.fill(f32::NAN);
+    input.changes[0].predicted[0] = f32::INFINITY;
+    input.changes[1].real.fill(f32::NAN);
     let html = page(&input);
-    assert!(!html.contains("NaN") && !html.contains("inf"), "a picture holds a number that is none");
+    let html = html.split("<script>").next().expect("a page");
+    assert!(
+        !html.contains("NaN") && !html.contains("inf,") && !html.contains("inf "),
+        "a picture holds a number that is none"
+    );
 }

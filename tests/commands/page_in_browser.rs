@@ -1,0 +1,68 @@
+//! The report page in a browser, wide, narrow and dark: no text overlaps another or is cut, and nothing is wrong on the console.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::support::{Home, skipped};
+
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+const CHECKS: &str = include_str!("page_checks.js");
+
+/// What a browser writes to the console while it takes a picture of a page in a frame of this width.
+fn console(browser: &str, page: &Path, width: u32, is_dark: bool) -> String {
+    let folder = page.parent().unwrap();
+    let frame = folder.join(format!("frame-{width}-{is_dark}.html"));
+    let style = format!("border: 0; width: {width}px; height: 9000px");
+    let name = page.file_name().unwrap().to_str().unwrap();
+    let around = format!(
+        "<!doctype html><meta name=\"color-scheme\" content=\"light dark\"><body style=\"margin: 0\">\
+         <iframe src=\"{name}\" style=\"{style}\"></iframe><script>{CHECKS}</script>"
+    );
+    fs::write(&frame, around).unwrap();
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--hide-scrollbars", "--allow-file-access-from-files"])
+        .args(["--enable-logging=stderr", "--virtual-time-budget=4000"])
+        .arg(format!("--blink-settings=preferredColorScheme={}", u32::from(!is_dark)))
+        .arg(format!("--user-data-dir={}", folder.join("browser").display()))
+        .arg(format!("--window-size={},9000", width.max(500)))
+        .arg(format!("--screenshot={}", frame.with_extension("png").display()))
+        .arg(format!("file://{}", frame.display()))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        fs::metadata(frame.with_extension("png")).is_ok_and(|picture| picture.len() > 10_000),
+        "there is a picture"
+    );
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    text.lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_page_looks_right_wide_narrow_and_dark() {
+    let answers =
+        |browser: &&&str| Command::new(browser).arg("--version").output().is_ok_and(|one| one.status.success());
+    let Some(browser) = BROWSERS.iter().find(answers) else { return skipped("there is no chromium") };
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    home.json("evaluate m s.atlas");
+    home.json("report m --out r.html --figures figures --tables tables");
+    for (name, ending) in [("figures", "svg"), ("tables", "csv")] {
+        let files: Vec<_> = fs::read_dir(home.path(name)).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(
+            files.len() > 5 && files.iter().all(|file| file.extension().is_some_and(|one| one == ending)),
+            "{files:?}"
+        );
+    }
+    for (width, is_dark) in [(1300, false), (380, false), (1300, true)] {
+        let said = console(browser, &home.path("r.html"), width, is_dark);
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(
+            lines.len() == 1 && lines[0].contains(&format!("texts, dark {is_dark}")),
+            "{width} px, dark {is_dark}:\n{said}"
+        );
+    }
+}
