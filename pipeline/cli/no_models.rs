@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use clap::Subcommand;
-use serde_json::Value;
 
-use super::{CommandContext, args::memory::MemoryLogArgs};
+use super::{CommandContext, args::memory::MemoryLogArgs, inspect::Inspected};
 use crate::Result;
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +16,10 @@ impl ModelCommand {
     }
 
     pub(super) fn memory(&self) -> Option<MemoryLogArgs> {
+        match *self {}
+    }
+
+    pub(super) fn has_table(&self) -> bool {
         match *self {}
     }
 
@@ -33,6 +36,6 @@ pub(super) fn is_model(_path: &Path) -> bool {
     false
 }
 
-pub(super) fn inspected(_path: &Path) -> Option<Result<Value>> {
+pub(super) fn inspected(_path: &Path, _context: &CommandContext) -> Option<Result<Inspected>> {
     None
 }
