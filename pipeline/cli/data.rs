@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     atlas::{Codec, Selection},
+    counting::{counted, grouped},
     error::ExitCode,
     quoting::listed,
 };
@@ -30,6 +31,7 @@ use super::{
     args::{
         ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
+    output::{OutputKind, OutputPlace},
     show::bytes,
 };
 use crate::{
@@ -38,6 +40,7 @@ use crate::{
 };
 
 pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<()> {
+    OutputKind::Simulated.check("--out", &args.out)?;
     let settings = SimulateSettings {
         cells: args.cells,
         genes: args.genes,
@@ -60,9 +63,9 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
     let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out.display().to_string(), "truth": truth.display().to_string() });
     context.show.result(&result, || {
         format!(
-            "{} cells × {} genes in {}, ground truth in {}",
-            args.cells,
-            args.genes,
+            "{} × {} in {}, ground truth in {}",
+            counted(args.cells, "cell"),
+            counted(args.genes.into(), "gene"),
             args.out.display(),
             truth.display()
         )
@@ -70,6 +73,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
 }
 
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
+    let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
     check_different(&args.inputs)?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
@@ -104,15 +108,16 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     let keys =
         IngestOptions { keys: RequestedKeys { no_perturbation: args.no_perturbation, ..keys.keys.clone() }, ..keys };
     let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
-    let manifest = ingest_source(source, &args.out, options, context)?;
-    let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
+    let manifest = ingest_source(source, place.path(), options, context)?;
+    place.take_place()?;
+    let result = super::inspect::atlas::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
         format!(
-            "{} cells × {} genes, {} non-zero {} in {} ({})",
-            manifest.cells,
-            manifest.genes,
-            manifest.nonzeros,
+            "{} × {}, {} non-zero {} in {} ({})",
+            counted(manifest.cells, "cell"),
+            counted(manifest.genes.into(), "gene"),
+            grouped(manifest.nonzeros),
             manifest.values,
             args.out.display(),
             bytes(size)
@@ -127,11 +132,11 @@ pub(super) fn ingest_source(
     options: IngestOptions,
     context: &CommandContext,
 ) -> Result<schemas::atlas::Manifest> {
-    let bar = context.show.bar(source.cells(), "cells");
-    let drawn = bar.clone();
-    let on_cells = Some(OnCells(Arc::new(move |cells| drawn.set_position(cells))));
+    let steps = context.show.steps(source.cells(), "cells");
+    let drawn = steps.clone();
+    let on_cells = Some(OnCells(Arc::new(move |cells| drawn.reached(cells))));
     let ingested = ingesting::ingest(source, out, &IngestOptions { on_cells, ..options }, &context.resources)?;
-    bar.finish_and_clear();
+    steps.end();
     if !ingested.guessed.is_empty() {
         context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
     }

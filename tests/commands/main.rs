@@ -11,10 +11,14 @@ mod command_line;
 mod devices;
 mod gpu_check;
 mod idle_threads;
+mod inspecting;
 mod memory;
+mod messages;
 mod odd_columns;
+mod outputs;
 mod profile;
 mod rebuilt_atlas;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
 mod verifying;

@@ -7,14 +7,16 @@ use stages::{
     evaluate::{Evaluation, Scatter},
     model::saved::{self, files},
     report::{HistoryRow, ReportInput, TextTable, page},
-    storage::disk::{refuse_existing, write_new},
     trainer::train::EpochReport,
 };
 
 use super::args::ReportArgs;
 use crate::{
     Error, Result,
-    cli::CommandContext,
+    cli::{
+        CommandContext,
+        output::{OutputKind, OutputPlace, marked, write_at},
+    },
     flows::{figures::Figures, training::PIPELINE_REPORT},
 };
 
@@ -22,7 +24,8 @@ use crate::{
 pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> {
-    refuse_existing(&args.out)?;
+    let place = OutputPlace::new("--out", &args.out, OutputKind::Page, args.force)?.afresh()?;
+    place.check_free()?;
     let card = saved::read_card(&args.model)?;
     let StoredEvaluation { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
     if evaluation.is_none() {
@@ -50,7 +53,7 @@ pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> 
         responses: pictures.map(|pictures| pictures.responses).unwrap_or_default(),
         pipeline: pipeline_table(&args.model.join(PIPELINE_REPORT))?,
     };
-    write_new(&args.out, page(&input).as_bytes())?;
+    write_at(&place, marked(&page(&input)).as_bytes())?;
     context
         .show
         .result(&json!({ "file": args.out.display().to_string() }), || format!("report in {}", args.out.display()))

@@ -14,7 +14,7 @@ use stage::{BoxError, Sink};
 use super::{OutputPrecision, layout::PRECISION_KEY};
 
 /// The key of the provenance in the file: `uns["perturbine"]`.
-const PROVENANCE: &str = "perturbine";
+pub(super) const PROVENANCE: &str = "perturbine";
 /// Lists that can be the matrix `X`: the first of these that exists is used.
 const MATRICES: [&str; 2] = ["expression", "mean"];
 
@@ -80,6 +80,7 @@ impl PredictedH5ad {
             genes,
             columns: obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect(),
             layers: lists[1..].iter().map(name).collect(),
+            obsm: Vec::new(),
             uns_texts: Some((PROVENANCE.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
