@@ -2,7 +2,7 @@
 //!
 //! torch-sys announces the folder it linked against. Its path goes into the run-time search path (an `RUNPATH`, so that
 //! `LD_LIBRARY_PATH` still wins) of this package's binaries, tests and examples, and is handed on to crates that depend
-//! on this one: their build script reads it as `DEP_PERTURBINE_LIBTORCH_LIB` (README, "As a library").
+//! on this one: their build script reads it as `DEP_PERTURBINE_LIBTORCH_LIB` (docs/library.md).
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

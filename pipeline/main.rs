@@ -1,7 +1,7 @@
-//! The command line. What needs libtorch runs in the program `perturbine-torch` next to this one.
+//! The program `perturbine`: the library's command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    perturbine::cli::main_without_libtorch()
+    perturbine::cli::main()
 }

@@ -3,22 +3,25 @@
 
     scripts/quality.py --kang kang_pbmc_counts.h5ad --norman norman_mcfaline.h5ad --work FOLDER [--only PATTERN] [--seeds N]
 
-Each run is `perturbine crossval --json` with one thread. What is in FOLDER already is not run again, so that a stopped script goes on;
-`--only` runs what a pattern names, `--known` nothing. The tables stand in benches/QUALITY.md between two marks; the rest of the file is written by hand.
+Each run is `perturbine crossval --json` with one thread, on the default scale and on strict splits: no model and no baseline learns from the held-out cells
+or from the reference controls. What is in FOLDER already is not run again, so that a stopped script goes on; `--only` runs what a pattern names, `--known`
+nothing. Each table stands in benches/QUALITY.md between two marks; the rest of the file is written by hand.
 """
 
 import argparse
 import fnmatch
 import json
 import os
+import re
+import resource
 import subprocess
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKS = ("<!-- tables by scripts/quality.py -->", "<!-- end of tables -->")
-SCORES = [("r2_mean", "R²", 3), ("r2_mean_top20", "top 20", 3), ("r2_mean_top20_train", "top 20, training's", 3),
-          ("pearson_delta", "Pearson", 3), ("mse_delta", "MSE × 10³", 2), ("e_distance", "E-distance", 3), ("rank", "rank", 3)]
+SCORES = [("r2_mean", "R²", 3), ("r2_mean_top20_train", "top 20, training's", 3), ("pearson_delta", "Pearson", 3), ("mse_delta", "MSE × 10³", 2),
+          ("e_distance", "E-distance", 3), ("rank", "rank", 3)]
+END = "<!-- end -->"
+SHARES = ["pearson_delta", "mse_delta"]
 
 # Simulated atlases: what they are for, and how they are made.
 SIMULATED = {
@@ -31,30 +34,22 @@ NO_NETWORK = "train.lr=0 train.doser_lr=0 train.epochs=1"
 # Variants of the settings: a preset and what is laid over it.
 VARIANTS = {
     "residual": ("residual", ""),
-    "cpa": ("cpa", ""),
-    "kang": ("kang", ""),
     "offset alone": ("residual", NO_NETWORK),
-    "additive": ("residual", "model.offset=additive"),
     "additive alone": ("residual", "model.offset=additive " + NO_NETWORK),
     "no offset": ("residual", "model.offset=none"),
-    "reconstruction": ("residual", "train.objective=reconstruction"),
-    "paired": ("residual", "train.objective=paired"),
-    "random dispersion": ("residual", "model.dispersion_start=random"),
-    "40 epochs": ("residual", "train.epochs=40"),
-    "lr 2e-3": ("residual", "train.lr=2e-3"),
-    "as cpa, with offset": ("cpa", "model.offset=shrinkage model.output_deviation=0.001 model.perturbations_from_zero=true model.dispersion_start=moments"),
+    "cpa": ("cpa", ""),
 }
-# What is run: data, scheme, scale, seeds, variants.
+# Slow ones are trained with one seed.
+SLOW = {"cpa"}
+# What is run: data, scheme, seeds, variants.
 RUNS = [
-    ("kang", "leave-out:cell_type", "log1p", 5, ["residual", "kang", "cpa", "offset alone", "additive", "additive alone", "no offset", "reconstruction",
-                                                 "paired", "random dispersion", "40 epochs", "lr 2e-3", "as cpa, with offset"]),
-    ("kang", "leave-out:cell_type", "pseudobulk", 5, ["residual", "kang", "offset alone"]),
-    ("norman", "combos:0.2", "values", 5, ["residual", "cpa", "offset alone", "additive", "additive alone", "no offset"]),
-    ("interactions", "combos:0.2", "log1p", 2, ["residual", "cpa", "offset alone", "additive", "40 epochs"]),
-    ("own-interactions", "combos:0.2", "log1p", 2, ["residual", "offset alone"]),
-    ("no-interactions", "combos:0.2", "log1p", 2, ["residual", "offset alone"]),
+    ("kang", "leave-out:cell_type", 5, ["residual", "offset alone", "additive alone", "no offset", "cpa"]),
+    ("norman", "combos:0.2", 5, ["residual", "offset alone", "additive alone", "no offset", "cpa"]),
+    ("interactions", "combos:0.2", 2, ["residual", "offset alone", "additive alone"]),
+    ("own-interactions", "combos:0.2", 2, ["residual", "offset alone"]),
+    ("no-interactions", "combos:0.2", 2, ["residual", "offset alone"]),
 ]
-DOSE_SEEDS = 3
+DOSE_SEEDS = 2
 # Doses: trained on some levels, judged on others.
 LEVELS = [f"{level / 8:g}" for level in range(1, 9)]
 
@@ -87,13 +82,18 @@ def kept_at(work, *of):
     return work / ("-".join(map(str, of)).replace(" ", "_") + ".json")
 
 
-def run(data, scheme, scale, variant, given, work, seeds):
-    kept = kept_at(work, data, scale, variant, seeds)
+def processor_seconds():
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime + resource.getrusage(resource.RUSAGE_CHILDREN).ru_stime
+
+
+def run(data, scheme, variant, given, work, seeds):
+    kept = kept_at(work, data, variant, seeds)
     if not kept.exists():
-        atlas, started = atlas_of(data, given, work), time.time()
-        told = perturbine("--json", "crossval", atlas, "--scheme", scheme, "--seeds", seeds, "--threads", 1, "--scale", scale, *settings(variant))
-        crossed = json.loads(told)
-        crossed["seconds"] = time.time() - started
+        atlas, before = atlas_of(data, given, work), processor_seconds()
+        crossed = json.loads(perturbine("--json", "crossval", atlas, "--scheme", scheme, "--seeds", seeds, "--threads", 1, *settings(variant)))
+        if not all(fold["evaluation"]["strict"] for fold in crossed["folds"]):
+            raise SystemExit(f"{data}: an evaluation is not strict")
+        crossed["seconds"] = processor_seconds() - before
         kept.write_text(json.dumps(crossed))
     return json.loads(kept.read_text())
 
@@ -113,47 +113,54 @@ def row(name, scores, deviation=None, more=()):
     return "| " + " | ".join([name, *cells, *more]) + " |"
 
 
+def mean(numbers):
+    numbers = [number for number in numbers if number is not None]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
 def beyond(crossed):
-    found = [condition.get("beyond_additive") for fold in crossed["folds"] for condition in fold["evaluation"]["conditions"]]
-    found = [value for value in found if value is not None]
-    return sum(found) / len(found) if found else None
+    return mean(condition.get("beyond_additive") for fold in crossed["folds"] for condition in fold["evaluation"]["conditions"])
 
 
-def both_trained(crossed):
-    """Pearson of model and additive over judged combinations that `additive` is defined for."""
-    pairs = [(condition["pearson_delta"], condition["baselines"]["additive"]["pearson_delta"])
-             for fold in crossed["folds"] for condition in fold["evaluation"]["conditions"]]
-    pairs = [pair for pair in pairs if None not in pair]
-    return [sum(column) / len(pairs) for column in zip(*pairs)] + [len(pairs)] if pairs else None
+def share(crossed, score):
+    return mean(condition["ranges"][score]["share"] for fold in crossed["folds"] for condition in fold["evaluation"]["conditions"])
 
 
-def tables(data, scheme, scale, variants, given, work, seeds, wanted):
-    chosen = [variant for variant in variants if wanted(f"{data}/{scale}/{variant}", kept_at(work, data, scale, variant, seeds))]
+def verdict(summary):
+    """Of all held-out conditions together: better, level or worse than the best baseline, the lead in Pearson's correlation and its interval."""
+    found = re.search(r"over all (\w+) .*?: (\S+) \(95% interval (\S+) to (\S+)\)", summary)
+    return "{}: {} ({} to {})".format(*found.groups()) if found else "–"
+
+
+def tables(data, scheme, variants, given, work, seeds, wanted):
+    """The name of a table and its lines."""
+    seeds_of = lambda variant: 1 if variant in SLOW else seeds
+    chosen = [variant for variant in variants if wanted(f"{data}/{variant}", kept_at(work, data, variant, seeds_of(variant)))]
     if not chosen:
-        return []
-    head = ["", *(name for _, name, _ in SCORES), "beyond additive", "calibration", "minutes"]
+        return {}
+    runs = {variant: run(data, scheme, variant, given, work, seeds_of(variant)) for variant in chosen}
+    head = ["", *(name for _, name, _ in SCORES), "beyond additive", "shares: Pearson, MSE", "against the best baseline", "calibration", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for variant in chosen:
-        crossed = run(data, scheme, scale, variant, given, work, seeds)
-        more = (number(beyond(crossed), 3), number(crossed.get("calibration"), 2), f"{crossed['seconds'] / 60:.1f}")
-        lines.append(row(f"**{variant}**", crossed["mean"], crossed["sd_seeds"], more))
-    for baseline, scores in crossed["baselines"].items():
-        lines.append(row(baseline, scores, None, ("", "", "")))
-    lines.append(row("ceiling", crossed["ceiling"], None, ("", "", "")))
-    folds = len({fold["name"] for fold in crossed["folds"]})
-    title = f"### {data}, `{scheme}`, {scale}: {folds} folds × {seeds} seeds (± between seeds)"
-    pairs = both_trained(crossed) if scheme.startswith("combos") else None
-    note = [f"Combinations that `additive` is defined for ({pairs[2] // seeds}), by {chosen[-1]}: Pearson {pairs[0]:.3f}, additive {pairs[1]:.3f}.", ""] if pairs else []
-    return [title, "", *lines, "", *note]
+    for variant, crossed in runs.items():
+        folds = len(crossed["folds"])
+        more = (number(beyond(crossed), 3), ", ".join(number(share(crossed, score), 2) for score in SHARES), verdict(crossed["summary"]),
+                number(crossed.get("calibration"), 2), f"{crossed['seconds'] / folds:.1f}")
+        lines.append(row(f"**{variant}**" + (", one seed" if variant in SLOW and seeds > 1 else ""), crossed["mean"], crossed["sd_seeds"], more))
+    first = runs[chosen[0]]
+    for baseline, scores in first["baselines"].items():
+        if baseline != "offset":
+            lines.append(row(baseline, scores, None, [""] * 5))
+    lines.append(row("ceiling", first["ceiling"], None, [""] * 5))
+    return {data: lines}
 
 
 def doses(given, work, seeds, wanted):
-    """Trained on levels 1, 3 and 8 of eight (and, for what is beyond, on the lowest three): errors at trained, between and beyond."""
+    """Trained on levels 1, 3 and 8 of eight, and judged on those between; or on the lowest three, and judged beyond them."""
     cases = {"between": [level for at, level in enumerate(LEVELS, 1) if at not in (1, 3, 8)], "beyond": LEVELS[3:]}
-    lines = ["| | settings | MSE × 10³ at trained doses | at those held out | ratio | Pearson | linear's MSE |", "|---|---|---|---|---|---|---|"]
+    lines = ["| judged | | Pearson | MSE × 10³ | MSE beyond noise × 10³ | E-distance | against the best baseline |", "|---|---|---|---|---|---|---|"]
     found = False
-    for variant in ("residual", "offset alone", "cpa"):
-        for case, held_out in cases.items():
+    for case, held_out in cases.items():
+        for variant in ("residual", "offset alone"):
             if not wanted(f"doses/{case}/{variant}", kept_at(work, "doses", case, variant, seeds - 1)):
                 continue
             found, results = True, []
@@ -163,16 +170,24 @@ def doses(given, work, seeds, wanted):
                     atlas, model = atlas_of("doses", given, work), work / "doses.model"
                     subprocess.run(["rm", "-rf", str(model)], check=True)
                     hold = [part for level in held_out for part in ("--hold-out", f"dose={level}")]
-                    perturbine("train", atlas, "--out", model, "--seed", seed, "--threads", 1, *hold, *settings(variant))
-                    judged = [json.loads(perturbine("--json", "evaluate", model, atlas, "--on", part)) for part in ("valid", "ood")]
-                    kept.write_text(json.dumps(judged))
+                    perturbine("split", atlas, "--name", case, "--force", *hold)
+                    perturbine("train", atlas, "--split", case, "--out", model, "--seed", seed, "--threads", 1, *settings(variant))
+                    kept.write_text(perturbine("--json", "evaluate", model, atlas, "--threads", 1))
                 results.append(json.loads(kept.read_text()))
-            mean = lambda of: sum(map(of, results)) / len(results)
-            trained, held = mean(lambda r: r[0]["mean"]["mse_delta"]), mean(lambda r: r[1]["mean"]["mse_delta"])
-            pearson = mean(lambda r: r[1]["mean"]["pearson_delta"])
-            linear = mean(lambda r: r[1]["baselines"]["linear"]["mse_delta"] or float("nan"))
-            lines.append(f"| {case} | **{variant}** | {trained * 1e3:.2f} | {held * 1e3:.2f} | {held / trained:.2f} | {pearson:.3f} | {linear * 1e3:.2f} |")
-    return [f"### doses: {seeds} seeds", "", *lines, ""] if found else []
+            if not all(result["strict"] for result in results):
+                raise SystemExit("doses: an evaluation is not strict")
+
+            def scores(name, of, more):
+                values = lambda key: mean(of(result)[key] for result in results)
+                lines.append(f"| {case} | {name} | {number(values('pearson_delta'), 3)} | {number(values('mse_delta'), 2, 1000)} | "
+                             f"{number(values('mse_beyond_noise'), 2, 1000)} | {number(values('e_distance'), 3)} | {more} |")
+
+            scores(f"**{variant}**", lambda result: result["mean"], verdict(results[0]["summary"]))
+            if variant == "offset alone":
+                for baseline in results[0]["baselines"]:
+                    if baseline != "offset":
+                        scores(baseline, lambda result: result["baselines"][baseline], "")
+    return {"doses": lines} if found else {}
 
 
 def main():
@@ -188,19 +203,23 @@ def main():
     arguments.work.mkdir(parents=True, exist_ok=True)
     given = {"kang": arguments.kang, "norman": arguments.norman}
     wanted = lambda name, kept: fnmatch.fnmatch(name, arguments.only) and (kept.exists() or not arguments.known)
-    lines = []
-    for data, scheme, scale, seeds, variants in RUNS:
+    found = {}
+    for data, scheme, seeds, variants in RUNS:
         if data in given and given[data] is None and not arguments.known:
             continue
-        lines += tables(data, scheme, scale, variants, given, arguments.work, min(arguments.seeds, seeds), wanted)
-    lines += doses(given, arguments.work, min(arguments.seeds, DOSE_SEEDS), wanted)
+        found |= tables(data, scheme, variants, given, arguments.work, min(arguments.seeds, seeds), wanted)
+    found |= doses(given, arguments.work, min(arguments.seeds, DOSE_SEEDS), wanted)
     if arguments.print:
-        print("\n".join(lines))
+        for data, lines in found.items():
+            print("\n".join([f"{data}:", *lines, ""]))
         return
     page = ROOT / "benches" / "QUALITY.md"
-    before, rest = page.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    page.write_text("\n".join([before + MARKS[0], "", *lines, MARKS[1] + after]))
+    text = page.read_text()
+    for data, lines in found.items():
+        before, rest = text.split(f"<!-- {data}, by scripts/quality.py -->\n")
+        after = rest.split(END, 1)[1]
+        text = before + "\n".join([f"<!-- {data}, by scripts/quality.py -->", *lines, END]) + after
+    page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 //! A crate outside the workspace that depends on `perturbine` by path builds, finds libtorch, and runs.
 //!
-//! Beside the dependency, it needs what the README shows: two variables in `.cargo/config.toml`, and a build script of
+//! Beside the dependency, it needs what docs/library.md shows: two variables in `.cargo/config.toml`, and a build script of
 //! three lines. It takes over this build's lock file, profiles and target folder, so that what is compiled here is used there.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]

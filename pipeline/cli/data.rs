@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use schemas::{
-    atlas::{Codec, Selection},
+    atlas::{Codec, Manifest, Selection, ValueKind},
     counting::{counted, grouped},
     error::ExitCode,
     quoting::listed,
@@ -13,7 +13,7 @@ use stages::{
     evaluate::card::Card,
     formats::{
         file_names::{check_different, file_names},
-        format::{open, read_every_value},
+        format::{Choice, flag_for_counts, open, read_every_value},
         join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
         source::Source,
     },
@@ -31,6 +31,7 @@ use super::{
     args::{
         ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
+    models::verified,
     output::{OutputKind, OutputPlace},
     show::bytes,
 };
@@ -103,6 +104,8 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
             Arc::new(Joined::new(sources, &options)?)
         }
     };
+    let choice = args.keys.choice.choice(&context.resources.stop);
+    let inputs = args.inputs.clone();
     let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
     let keys = args.keys.options();
     let keys =
@@ -110,6 +113,7 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
     let manifest = ingest_source(source, place.path(), options, context)?;
     place.take_place()?;
+    note_counts_elsewhere(&manifest, &inputs[0], &choice, context);
     let result = super::inspect::atlas::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
@@ -131,7 +135,7 @@ pub(super) fn ingest_source(
     out: &Path,
     options: IngestOptions,
     context: &CommandContext,
-) -> Result<schemas::atlas::Manifest> {
+) -> Result<Manifest> {
     let steps = context.show.steps(source.cells(), "cells");
     let drawn = steps.clone();
     let on_cells = Some(OnCells(Arc::new(move |cells| drawn.reached(cells))));
@@ -145,6 +149,16 @@ pub(super) fn ingest_source(
     }
     context.show.note(&format!("the values are {}", ingested.manifest.values));
     Ok(ingested.manifest)
+}
+
+/// Says which flag reads counts, if the matrix holds other values and another one of the same file holds counts.
+pub(super) fn note_counts_elsewhere(manifest: &Manifest, file: &Path, choice: &Choice, context: &CommandContext) {
+    if manifest.values == ValueKind::Counts || choice.layer.is_some() || choice.raw {
+        return;
+    }
+    if let Some(flag) = flag_for_counts(file, choice) {
+        context.show.note(&format!("{} also holds counts: {flag} reads them instead", file.display()));
+    }
 }
 
 impl KeyArgs {
@@ -189,10 +203,7 @@ impl KeyArgs {
     }
 }
 
-/// The damage to the model in a folder, if there is one.
-type VerifyModel = fn(&Path) -> Option<Result<Vec<Damage>>>;
-
-pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &CommandContext) -> Result<()> {
+pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {
     if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
         return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
     }
@@ -200,7 +211,7 @@ pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &Com
     let mut lines = Vec::new();
     for path in &args.paths {
         let place = path.display().to_string();
-        let found = match verify_one(path, verify_model, context) {
+        let found = match verify_one(path, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
             Err(error) if error.exit_code() != ExitCode::Bug => {
@@ -226,12 +237,12 @@ pub(super) fn verify(args: &VerifyArgs, verify_model: VerifyModel, context: &Com
     Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-fn verify_one(path: &Path, verify_model: VerifyModel, context: &CommandContext) -> Result<Vec<Damage>> {
+fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     let whole = |file: String, what: String| Damage { file, block: None, what };
     if path.join(stages::sink::MANIFEST).exists() {
         return Ok(stages::sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());
     }
-    if let Some(model) = verify_model(path) {
+    if let Some(model) = verified(path) {
         return model;
     }
     if is_named(path, "parquet") {

@@ -9,7 +9,6 @@ mod events;
 mod failures;
 mod help;
 mod inspect;
-mod libtorch;
 #[cfg_attr(not(feature = "torch"), path = "no_models.rs")]
 mod models;
 mod output;
@@ -36,12 +35,10 @@ use stages::{
     storage::{disk::PathLock, parquet_read::is_decoding},
 };
 
-#[cfg(feature = "torch")]
-use self::libtorch::Linked;
 use self::{
     command::{Cli, Command},
     failures::{report, report_arguments, report_as_json},
-    libtorch::{Beside, Libtorch},
+    models::{caught, exit_where_device_is_lost, is_device_failure},
     show::{OutputStyle, say},
 };
 use crate::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, runtime::panicked, trace::Trace};
@@ -49,21 +46,9 @@ use crate::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, runtime::p
 /// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs the command line of a program that is linked with libtorch.
-#[cfg(feature = "torch")]
+/// Runs the command line of this process.
 #[must_use]
-pub fn main_with_libtorch() -> ExitCode {
-    main::<Linked>()
-}
-
-/// Runs the command line of a program without libtorch: commands that need it become the program `perturbine-torch` in the
-/// same folder.
-#[must_use]
-pub fn main_without_libtorch() -> ExitCode {
-    main::<Beside>()
-}
-
-fn main<L: Libtorch>() -> ExitCode {
+pub fn main() -> ExitCode {
     signals::hold_back_signals();
     let mut command = help::command();
     let matches = command.try_get_matches_from_mut(std::env::args_os());
@@ -73,9 +58,8 @@ fn main<L: Libtorch>() -> ExitCode {
         Err(error) => return report_arguments(&error),
     };
     let report = if cli.global.json { report_as_json } else { report };
-    if let Err(error) = L::take_over(&cli.command) {
-        report(&error);
-        return ExitCode::from(error.exit_code() as u8);
+    if let Command::Model(command) = &cli.command {
+        command.prepare_process();
     }
     // This comes before any work, so that signals are handled.
     let stop = Stop::default();
@@ -85,14 +69,14 @@ fn main<L: Libtorch>() -> ExitCode {
     // A decoder's panic about a damaged file, or libtorch's about a failing GPU, becomes an error.
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if !is_decoding() && !L::is_device_failure(panic.payload()) {
+        if !is_decoding() && !is_device_failure(panic.payload()) {
             usual(panic);
         }
     }));
-    L::exit_where_device_is_lost(report);
+    exit_where_device_is_lost(report);
     let trace = cli.command.profile().is_some().then(Trace::start);
     events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
-    let done = panic::catch_unwind(AssertUnwindSafe(|| run::<L>(cli, stop, trace)));
+    let done = panic::catch_unwind(AssertUnwindSafe(|| run(cli, stop, trace)));
     // libtorch panics when a GPU fails.
     let is_of_device = matches!(done, Ok(Err(Error::DeviceMemory { .. } | Error::Device { .. })));
     let code = match done {
@@ -110,7 +94,7 @@ fn main<L: Libtorch>() -> ExitCode {
 }
 
 /// Runs a command, and reports its memory if requested, even after a failure.
-fn run<L: Libtorch>(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
+fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
     let log = cli.command.logs_memory().then(MemoryLog::watch);
@@ -118,7 +102,7 @@ fn run<L: Libtorch>(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
         resources.phases = log.phases();
     }
     let json = cli.global.json;
-    let done = L::caught(|| run_with::<L>(cli, resources, trace));
+    let done = caught(|| run_with(cli, resources, trace));
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
             true => say(serde_json::json!({ "memory": phase })),
@@ -137,7 +121,7 @@ fn allow_many_files() {
     }
 }
 
-fn run_with<L: Libtorch>(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
+fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
     if cli.global.csv && !cli.command.has_table() {
         let hint = "leave out --csv; --json prints the result in a form that programs read";
         return Err(Error::usage("this command has no table to print as CSV", hint));
@@ -158,11 +142,11 @@ fn run_with<L: Libtorch>(cli: Cli, resources: Resources, trace: Option<Trace>) -
         }
         Command::Split(args) => splits::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
-        Command::Verify(args) => data::verify(&args, L::verified, &context),
+        Command::Verify(args) => data::verify(&args, &context),
         Command::Presets => settings::presets(&context),
         Command::Settings(args) => settings::settings(&args, &context),
         Command::Completions(args) => settings::completions(&args),
-        Command::Model(command) => L::run(command, &context),
+        Command::Model(command) => command.run(&context),
     }
 }
 
@@ -178,6 +162,13 @@ struct CommandContext {
 
 impl CommandContext {
     fn open(&self, path: &Path) -> Result<Atlas> {
+        if models::is_model(path) {
+            let message = format!("{} is a model, not an atlas", path.display());
+            return Err(Error::usage(
+                message,
+                "name the model first, then the atlas; `split` and `train` take an atlas alone",
+            ));
+        }
         Atlas::open_with(path, self.access)
     }
 

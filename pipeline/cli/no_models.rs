@@ -1,11 +1,12 @@
 //! Replaces the commands about models if the program is built without libtorch.
 
-use std::path::Path;
+use std::{any::Any, path::Path};
 
 use clap::Subcommand;
+use stages::reader::atlas::Damage;
 
 use super::{CommandContext, args::memory::MemoryLogArgs, inspect::Inspected};
-use crate::Result;
+use crate::{Error, Result};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {}
@@ -23,13 +24,23 @@ impl ModelCommand {
         match *self {}
     }
 
-    pub(super) fn needs_libtorch(&self) -> bool {
+    pub(super) fn prepare_process(&self) {
         match *self {}
     }
 
-    pub(super) fn run_without_libtorch(self, _context: &CommandContext) -> Result<()> {
+    pub(super) fn run(self, _context: &CommandContext) -> Result<()> {
         match self {}
     }
+}
+
+pub(super) fn exit_where_device_is_lost(_report: fn(&Error)) {}
+
+pub(super) fn is_device_failure(_panic: &(dyn Any + Send)) -> bool {
+    false
+}
+
+pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    work()
 }
 
 pub(super) fn is_model(_path: &Path) -> bool {
@@ -37,5 +48,9 @@ pub(super) fn is_model(_path: &Path) -> bool {
 }
 
 pub(super) fn inspected(_path: &Path, _context: &CommandContext) -> Option<Result<Inspected>> {
+    None
+}
+
+pub(super) fn verified(_path: &Path) -> Option<Result<Vec<Damage>>> {
     None
 }

@@ -3,6 +3,7 @@
 use schemas::counting::{counted, grouped};
 use serde_json::json;
 use stages::reader::{
+    groups::Groups,
     selector::Selector,
     split::{Scheme, Split, SplitPart, SplitShares},
 };
@@ -39,6 +40,7 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
         (None, Some(scheme)) => Split::make(&atlas, name, &Scheme::parse(scheme)?, shares, args.seed)?,
         (None, None) => held_out(&atlas, name, &args.hold_out, shares, args.seed)?,
     };
+    note_untrained(&atlas, &split, context);
     let path = split.write(&atlas)?;
     let result = json!({ "name": name, "file": path.display().to_string(), "cells": counts(&split) });
     context.show.result(&result, || {
@@ -72,6 +74,20 @@ pub(super) fn held_out(
         selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
     };
     Split::make(atlas, name, &scheme, shares, seed)
+}
+
+/// Says which perturbations a model can't learn, because all of their cells are held out.
+pub(super) fn note_untrained(atlas: &Atlas, split: &Split, context: &CommandContext) {
+    const SHOWN: usize = 5;
+    let all = Groups::from_atlas(atlas, Some(split)).untrained_perturbations(atlas);
+    let more = if all.len() > SHOWN { format!(" and {} more", all.len() - SHOWN) } else { String::new() };
+    if !all.is_empty() {
+        context.show.note(&format!(
+            "all cells of {}{more} are held out: a model can't learn their effect, and predicts them only from a table of \
+             embeddings (model.perturbation_embeddings)",
+            all[..all.len().min(SHOWN)].join(", ")
+        ));
+    }
 }
 
 pub(super) fn counts(split: &Split) -> serde_json::Value {

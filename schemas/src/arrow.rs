@@ -11,6 +11,8 @@ use crate::atlas::ValueKind;
 pub const GENES_KEY: &str = "genes";
 /// The metadata key for the scale of the numbers: `counts`, `values`, ...
 pub const SCALE_KEY: &str = "scale";
+/// The dictionary in `uns` of an `.h5ad` file of predictions that holds such texts.
+pub const PROVENANCE_KEY: &str = "perturbine";
 /// The metadata key for the model: the checksum of its weights.
 pub const MODEL_KEY: &str = "model";
 /// The metadata key for the atlas of the source cells: its checksum.

@@ -7,13 +7,14 @@
 //! label, at the same dose, counts once.
 
 mod label;
+mod tuples;
 
 use crate::numbers::bounded;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::label::{BadLabel, LabelRules, dose_label, parse};
+pub use self::label::{BadLabel, LabelRules, dose_label, holds_doses, parse};
 use crate::{
     ids::{CombinationId, ConditionId, PerturbationId},
     notation::{Meaning, meaning},

@@ -196,7 +196,10 @@ impl Error {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Data { hint, .. } => hint.clone(),
             Self::DeviceMemory { hint, .. } | Self::Device { hint, .. } => hint.clone(),
-            Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the known names".into(),
+            Self::Unknown { kind, .. } if INSPECTED.contains(kind) => {
+                "check the spelling; `perturbine inspect` lists the known names".into()
+            }
+            Self::Unknown { .. } => "check the spelling".into(),
             Self::Missing { .. } => "check the path".into(),
             Self::Damaged { .. } => {
                 "restore the file from a copy, or make it again; `perturbine verify` lists every damaged block".into()
@@ -224,6 +227,10 @@ impl Error {
         (!hint.is_empty()).then_some(hint)
     }
 }
+
+/// Kinds of names that `perturbine inspect` lists.
+const INSPECTED: [&str; 8] =
+    ["perturbation", "condition", "covariate", "covariate value", "batch", "split", "obs column", "layer"];
 
 fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -14,6 +14,7 @@ mod idle_threads;
 mod inspecting;
 mod memory;
 mod messages;
+mod notes;
 mod odd_columns;
 mod outputs;
 mod profile;

@@ -29,8 +29,9 @@ use crate::{
     cli::{
         CommandContext,
         args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
-        data::ingest_source,
+        data::{ingest_source, note_counts_elsewhere},
         inspect::is_atlas,
+        models::is_model,
     },
     flows::ingesting::IngestOptions,
 };
@@ -71,7 +72,7 @@ impl CommandContext {
     /// Opens an atlas, or that of a data file or folder, which is ingested first if necessary. Without flags, any atlas of
     /// the current data is accepted.
     pub(super) fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
-        if !path.exists() || (path.is_dir() && is_atlas(path)) {
+        if !path.exists() || is_model(path) || (path.is_dir() && is_atlas(path)) {
             return self.open(path);
         }
         // `.` also has a name.
@@ -181,7 +182,8 @@ impl CommandContext {
         }
         remove_leftovers_of(cache)?;
         let options = IngestOptions { codec, files: vec![path.to_path_buf()], ..flags.options() };
-        ingest_source(source, &staged, options, self)?;
+        let manifest = ingest_source(source, &staged, options, self)?;
+        note_counts_elsewhere(&manifest, path, &choice, self);
         if cache.exists() {
             if record(cache).is_none() {
                 discard(&staged)?;

@@ -33,6 +33,8 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
             .show
             .note("nothing was held out: the model is evaluated on valid cells, whose conditions it was trained on");
     }
+    let default_part = if split.counts()[&SplitPart::Ood] > 0 { PartArg::Ood } else { PartArg::Valid };
+    let is_default_part = args.on.is_none_or(|part| part == default_part);
     let options = EvaluationOptions {
         scale: args.scale.map(Scale::from),
         anchor: args.readout.map(Anchor::from),
@@ -44,8 +46,15 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
         context.show.note(&skipped.to_string());
     }
     let evaluation = &judged.judgement.evaluation;
-    // The report is about the model; predictions from a file may come from another one.
-    if options.predictions.is_none() {
+    if evaluation.conditions.is_empty() {
+        return Err(Error::data(
+            args.model.display().to_string(),
+            "no condition could be evaluated",
+            "the notes above give the reason for each",
+        ));
+    }
+    // The report is about the model and what was held out; predictions from a file may come from another model.
+    if options.predictions.is_none() && is_default_part {
         let pictures = figures(&atlas, &model, &context.resources)
             .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))
             .ok();

@@ -9,6 +9,7 @@ mod embed;
 mod evaluate;
 mod explain;
 mod explain_train;
+mod idle;
 mod inspected;
 mod judge;
 mod layers;
@@ -17,11 +18,18 @@ mod report;
 mod response;
 mod train;
 
-use std::path::Path;
+use std::{any::Any, path::Path};
 
 use clap::Subcommand;
 use schemas::numbers::saturating;
-use stages::model::saved::{self, files};
+use stages::{
+    model::{
+        checkpoint,
+        saved::{self, files},
+    },
+    reader::{atlas::Damage, split::Split},
+    torch::failures,
+};
 
 use self::args::{
     EmbedArgs, EvaluateArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
@@ -90,20 +98,10 @@ impl ModelCommand {
         matches!(self, Self::Evaluate(_) | Self::Judge(_) | Self::Crossval(_) | Self::Response(_))
     }
 
-    /// Whether the command uses libtorch.
-    pub(super) fn needs_libtorch(&self) -> bool {
-        !matches!(self, Self::Judge(_) | Self::Predict(PredictCommand::Commit(_)))
-    }
-
-    /// Runs a command that does not use libtorch.
-    ///
-    /// # Errors
-    /// The command's own.
-    pub(super) fn run_without_libtorch(self, context: &CommandContext) -> Result<()> {
-        match self {
-            Self::Judge(args) => judge::judge(&args, context),
-            Self::Predict(PredictCommand::Commit(path)) => commit::commit(&path, context),
-            _ => Err(Error::Bug("the command runs in the program that is linked with libtorch".into())),
+    /// Prepares the process, before it does anything else.
+    pub(crate) fn prepare_process(&self) {
+        if self.device().is_some() {
+            idle::sleep_soon();
         }
     }
 
@@ -122,11 +120,27 @@ impl ModelCommand {
             Self::Embed(args) => embed::embed(&args, context),
             Self::Response(args) => response::response(&args, context),
             Self::Evaluate(args) => evaluate::evaluate(args, context),
-            Self::Judge(_) | Self::Predict(PredictCommand::Commit(_)) => self.run_without_libtorch(context),
+            Self::Predict(PredictCommand::Commit(path)) => commit::commit(&path, context),
+            Self::Judge(args) => judge::judge(&args, context),
             Self::Crossval(args) => crossval::crossval(&args, context),
             Self::Report(args) => report::report(&args, context),
         }
     }
+}
+
+/// Ends the process with a report if a device is lost outside of a stage.
+pub(super) fn exit_where_device_is_lost(report: fn(&Error)) {
+    stages::torch::exit_where_device_is_lost(report);
+}
+
+/// Whether libtorch panicked because a GPU failed.
+pub(super) fn is_device_failure(panic: &(dyn Any + Send)) -> bool {
+    failures::of_panic(panic).is_some()
+}
+
+/// Runs work, and turns GPU failures, which are panics outside of a stage, into errors.
+pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    failures::caught(work)
 }
 
 /// Whether there is a model in a folder, or a run that has not finished yet.
@@ -137,4 +151,43 @@ pub(super) fn is_model(path: &Path) -> bool {
 /// The model in a folder, if there is one.
 pub(super) fn inspected(path: &Path, context: &CommandContext) -> Option<Result<Inspected>> {
     saved::is_one(path).then(|| inspected::inspected(path, context))
+}
+
+/// The damage to the model in a folder, if there is one.
+pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
+    is_model(path).then(|| damage_of_model(path))
+}
+
+fn damage_of_model(path: &Path) -> Result<Vec<Damage>> {
+    let found = |file: String, error: &Error| Damage { file, block: None, what: error.to_string() };
+    // A stopped run has neither card nor weights yet.
+    let model = saved::is_one(path).then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
+    let mut all: Vec<Damage> = model.iter().map(|error| found(files::CARD.into(), error)).collect();
+    all.extend(damage_of_split(path).map(|error| found(files::SPLIT.into(), &error)));
+    all.extend(missing_files(path));
+    for (checkpoint, error) in checkpoint::verify(&path.join(files::CHECKPOINTS))? {
+        all.push(found(checkpoint.display().to_string(), &error));
+    }
+    Ok(all)
+}
+
+/// The files that a finished model of this program has, and that are not there.
+fn missing_files(path: &Path) -> Vec<Damage> {
+    // Imported models were trained on no atlas of ours, and have fewer files.
+    if saved::read_card(path).is_ok_and(|card| card.atlas.is_empty()) || !saved::is_one(path) {
+        return Vec::new();
+    }
+    let missing = |file: &&str| !path.join(file).exists();
+    let damage = |file: &str| Damage { file: file.into(), block: None, what: "it is missing".into() };
+    [files::CONFIG, files::GENES, files::HISTORY].into_iter().filter(missing).map(damage).collect()
+}
+
+/// The damage to a model's split; none if the model's card has no checksum of it.
+fn damage_of_split(path: &Path) -> Option<Error> {
+    let card = saved::read_card(path).ok()?;
+    match card.split_file(path) {
+        Ok(Some(file)) if card.split_checksum.is_none() => Split::check_file(&file).err(),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    }
 }

@@ -40,10 +40,6 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     let place = args.out.as_deref().map(place).transpose()?;
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
-    if matches!(output, PredictionForm::Cells | PredictionForm::Latent) {
-        // Cells are decoded on all threads, each of which works independently.
-        tch::set_num_threads(1);
-    }
     let prediction = prepare_prediction(args, on, context)?;
     let skipped = prediction.jobs().skipped.clone();
     let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();

@@ -27,6 +27,7 @@ use crate::{
         output::{OutputKind, OutputPlace},
         progress::Steps,
         show::bytes,
+        splits::{held_out, note_untrained},
     },
     devices,
     flows::{ProgressCounter, ingesting, profiling::profiled, training::split_shares},
@@ -118,6 +119,7 @@ pub(super) fn prepare_training(
     }
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
+    note_untrained(&atlas, &split, context);
     let training = Training::prepare(&atlas, split, &settings, out, device, context.resources.clone())?;
     if settings.data.genes != GeneChoice::All {
         context.show.note(&training.card().gene_selection.to_string());
@@ -147,6 +149,15 @@ pub(super) fn settings(args: &SettingsArgs, seed: Option<u64>) -> Result<Setting
     let text =
         args.config.as_ref().map(|path| std::fs::read_to_string(path).map_err(Error::io("read", path))).transpose()?;
     let path = args.config.as_ref().map(|path| path.display().to_string());
+    if args.epochs == Some(0) {
+        return Err(Error::usage("--epochs must be at least 1", "leave it out to have the number chosen"));
+    }
+    if args.batch_size.as_deref() == Some("0") {
+        return Err(Error::usage(
+            "--batch-size must be at least 2",
+            "--batch-size auto chooses the largest that fits into --memory",
+        ));
+    }
     let mut assignments = args.set.clone();
     assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
     assignments.extend(args.batch_size.as_ref().map(|size| format!("train.batch_size={size}")));
@@ -173,7 +184,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Comm
         Some(name) => Split::read(atlas, name),
         None => {
             let name = if args.hold_out.is_empty() { "random" } else { "hold-out" };
-            crate::cli::splits::held_out(atlas, name, &args.hold_out, split_shares(settings), settings.seed)
+            held_out(atlas, name, &args.hold_out, split_shares(settings), settings.seed)
         }
     }
 }

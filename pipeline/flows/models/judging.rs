@@ -7,7 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use schemas::{Error, Result, atlas::ValueKind, ids::CellIndex};
+use schemas::{
+    Error, Result,
+    arrow::{PROVENANCE_KEY, SCALE_KEY},
+    atlas::ValueKind,
+    ids::CellIndex,
+};
 use stages::{
     evaluate::{
         ChosenScores,
@@ -19,7 +24,7 @@ use stages::{
         sampled::{SampledCells, cells_per_group},
     },
     formats::{
-        format::{Choice, open},
+        format::{Choice, open, text_in_uns},
         source::{RowRange, RowRanges},
     },
     predictor::query::Skipped,
@@ -253,10 +258,25 @@ fn scale_for(atlas: &Atlas, paths: &[PathBuf], opened: &[OpenedPrediction], opti
 }
 
 fn is_counts(rows: &PredictedCells, options: &JudgeOptions) -> Result<bool> {
-    match options.values {
+    match declared(rows, options)? {
         Some(values) => Ok(values == PredictionScale::Counts),
         None => rows.begins_with_counts(),
     }
+}
+
+/// Which numbers a file holds, as the user says, or else as `predict` has written into it.
+fn declared(rows: &PredictedCells, options: &JudgeOptions) -> Result<Option<PredictionScale>> {
+    if options.values.is_some() {
+        return Ok(options.values);
+    }
+    let path = Path::new(&rows.source().origin().path);
+    Ok(match text_in_uns(path, PROVENANCE_KEY, SCALE_KEY)?.as_deref() {
+        // What is scaled to ten thousand is read like counts with this sum.
+        Some("counts" | "cp10k") => Some(PredictionScale::Counts),
+        Some("log1p_cp10k") => Some(PredictionScale::LogNormalised(TARGET_SUM)),
+        Some("values") => Some(PredictionScale::Values),
+        _ => None,
+    })
 }
 
 fn profiles_of_set(path: &Path, truth: &Truth, real: &RealGroups) -> Result<Vec<ModelProfiles>> {
@@ -275,9 +295,10 @@ fn profiles_of_set(path: &Path, truth: &Truth, real: &RealGroups) -> Result<Vec<
 /// Which numbers a file holds.
 fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Result<PredictionScale> {
     let path = &rows.source().origin().path;
+    let declared = declared(rows, options)?;
     Ok(match (truth.atlas.manifest().values, is_counts(rows, options)?) {
         (ValueKind::Counts, true) => PredictionScale::Counts,
-        (ValueKind::Continuous, true) if options.values.is_none() => {
+        (ValueKind::Continuous, true) if declared.is_none() => {
             let message = "its values are whole numbers, but the atlas does not hold counts";
             return Err(Error::data(
                 path,
@@ -288,8 +309,8 @@ fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Re
         (ValueKind::Continuous, true) => {
             return Err(Error::usage("the atlas does not hold counts", "leave out --values"));
         }
-        (ValueKind::Counts, false) => options.values.unwrap_or(PredictionScale::LogNormalised(TARGET_SUM)),
-        (ValueKind::Continuous, false) => options.values.unwrap_or(PredictionScale::Values),
+        (ValueKind::Counts, false) => declared.unwrap_or(PredictionScale::LogNormalised(TARGET_SUM)),
+        (ValueKind::Continuous, false) => declared.unwrap_or(PredictionScale::Values),
     })
 }
 
@@ -343,8 +364,14 @@ fn check_scale(path: &Path, scale: Scale, evaluator: &Evaluator, predictions: &[
     let means = predictions.iter().filter_map(|one| evaluator.real_mean(one.group));
     let real: f64 = means.map(|mean| sum(&mut mean.iter().map(|value| f64::from(*value)))).sum();
     let ratio = predicted / real;
+    // Expected values have no zeros, so that their logarithms have a larger mean: up to that of the real cells' sum.
+    let largest = match scale {
+        Scale::LogNormalised => predictions.iter().map(|_| TARGET_SUM).sum::<f64>().max(real),
+        _ => real,
+    };
     // A large number that is not a logarithm is infinite after it is undone.
-    if scale == Scale::Values || real == 0.0 || (1.0 / MOST_APART..MOST_APART).contains(&ratio) {
+    let is_close = ratio >= 1.0 / MOST_APART && predicted <= MOST_APART * largest;
+    if scale == Scale::Values || real == 0.0 || is_close {
         return Ok(());
     }
     let times = if ratio < 1e6 { format!("{ratio:.3} times") } else { "more than a million times".to_owned() };

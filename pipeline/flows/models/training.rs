@@ -141,6 +141,7 @@ impl Training {
             genes: atlas.genes().to_vec(),
             gene_selection,
             values: manifest.values,
+            non_negative: manifest.non_negative == Some(true),
             atlas: manifest.checksum.clone(),
             split: split.name().to_owned(),
             epochs: 0,
@@ -271,6 +272,7 @@ impl Training {
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&folder.join(PIPELINE_REPORT), &text)?;
+        saved::check_files(folder)?;
         Ok((trained, report))
     }
 

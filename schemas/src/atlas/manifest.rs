@@ -120,6 +120,9 @@ pub struct Manifest {
     pub nonzeros: u64,
     /// The kind of the values.
     pub values: ValueKind,
+    /// Whether no continuous value is below 0; unknown for atlases of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub non_negative: Option<bool>,
     /// How gene ids are stored.
     pub gene_width: GeneWidth,
     /// The widest value of any block.

@@ -4,6 +4,8 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::tuples::{DosedName, tuples};
+
 /// The rules for reading labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelRules {
@@ -16,9 +18,12 @@ pub struct LabelRules {
 }
 
 impl LabelRules {
-    /// The parts of a label, separated by delimiters; a control's name is never divided.
+    /// The parts of a label, separated by delimiters, or the names in a list of tuples; a control's name is never divided.
     #[must_use]
     pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
+        if let Some(tuples) = tuples(label) {
+            return tuples.into_iter().map(|one| one.name).collect();
+        }
         let pieces = self.pieces(label);
         let joined = self.joined_controls();
         if joined.is_empty() {
@@ -132,6 +137,24 @@ pub enum BadLabel {
         /// The dose.
         dose: String,
     },
+    /// A dose in a label whose unit is not molar.
+    #[error("the dose of `{perturbation}` in `{label}` has the unit `{unit}`, which is not one of pM, nM, uM, mM, M")]
+    Unit {
+        /// The label.
+        label: String,
+        /// The perturbation.
+        perturbation: String,
+        /// The unit.
+        unit: String,
+    },
+    /// A name in a list of tuples that could not be told from a combination.
+    #[error("the perturbation `{perturbation}` contains the delimiter `{delimiter}`")]
+    DelimiterInName {
+        /// The perturbation.
+        perturbation: String,
+        /// The delimiter.
+        delimiter: String,
+    },
     /// One perturbation occurs twice, at different doses.
     #[error("`{label}` names `{perturbation}` twice, at different doses (`{doses}`)")]
     Twice {
@@ -153,7 +176,14 @@ pub fn dose_label(doses: &[f64], delimiter: &str) -> String {
     }
 }
 
-/// Perturbation names and doses of a label, in the label's order; empty for control.
+/// Whether a label holds doses of its own, in a list of tuples.
+#[must_use]
+pub fn holds_doses(label: &str) -> bool {
+    tuples(label).is_some()
+}
+
+/// Perturbation names and doses of a label, in the label's order; empty for control. Doses that the label holds itself become
+/// micromolar, unless `doses` are given.
 ///
 /// # Errors
 /// Labels and doses that don't match.
@@ -178,7 +208,17 @@ pub fn parse<'a>(
     let perturbations: Vec<&str> = names.iter().copied().filter(|name| !rules.is_control(name)).collect();
     let is_one_number = |text: &str| perturbations.len() == 1 && text.trim().parse::<f64>().is_ok();
     let doses_of_all = |text: &str| rules.dose_parts(text).len() == names.len() && !is_one_number(text);
+    let tuples = tuples(label);
+    let is_divided = |one: &&DosedName<'_>| !rules.delimiter.is_empty() && one.name.contains(&rules.delimiter);
+    if let Some(one) = tuples.iter().flatten().filter(|one| !rules.is_control(one.name)).find(is_divided) {
+        let delimiter = rules.delimiter.clone();
+        return Err(BadLabel::DelimiterInName { perturbation: one.name.into(), delimiter });
+    }
     let named: Vec<(&str, f64)> = match doses {
+        None if tuples.is_some() => {
+            let perturbed = tuples.iter().flatten().filter(|one| !rules.is_control(one.name));
+            perturbed.map(|one| Ok((one.name, dose_of(label, one)?))).collect::<Result<_, _>>()?
+        }
         None => perturbations.into_iter().map(|name| (name, 1.0)).collect(),
         // A control part may have a dose too, which is ignored.
         Some(text) if perturbations.len() < names.len() && doses_of_all(text) => {
@@ -202,6 +242,18 @@ pub fn parse<'a>(
         }
     }
     Ok(parts)
+}
+
+/// The dose of a tuple in micromolar.
+fn dose_of(label: &str, one: &DosedName<'_>) -> Result<f64, BadLabel> {
+    let bad = |_| BadLabel::Dose { label: label.into(), dose: one.dose.into() };
+    let dose = check_dose(label, one.dose, one.dose.parse().map_err(bad)?)?;
+    let factor = one.micromolar().ok_or_else(|| BadLabel::Unit {
+        label: label.into(),
+        perturbation: one.name.into(),
+        unit: one.unit.into(),
+    })?;
+    Ok(dose * factor)
 }
 
 fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules) -> Result<Vec<f64>, BadLabel> {

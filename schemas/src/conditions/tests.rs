@@ -70,6 +70,21 @@ fn doses_that_do_not_match_their_perturbations_are_refused() {
 }
 
 #[test]
+fn tuples_hold_their_own_doses_in_micromolar() {
+    let mut table = table();
+    let named = |table: &ConditionTable, id| (table.name(id).to_owned(), table.dose_label(id));
+    let one = table.intern("[('Drug A', 50.0, 'nM')]", None).expect("a tuple");
+    assert_eq!(named(&table, one), ("Drug A".to_owned(), "0.05".to_owned()));
+    assert_eq!(table.intern("Drug A", Some("0.05")), Ok(one), "the same condition in two columns");
+    let two = table.intern("[('Drug A', 0.5, 'uM'), ('B', 1, 'mM')]", None).expect("two tuples");
+    assert_eq!(named(&table, two), ("Drug A+B".to_owned(), "0.5+1000".to_owned()));
+    assert_eq!(table.intern("[('ctrl', 0.0, 'uM')]", None), Ok(CONTROL));
+    for bad in ["[('A', 1, 'g')]", "[('A', x, 'uM')]", "[('A+B', 1, 'uM')]"] {
+        assert!(table.intern(bad, None).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn a_table_survives_being_stored() {
     let mut table = table();
     let id = table.intern("B+A", Some("0.5+1000")).expect("a good label");

@@ -131,3 +131,32 @@ fn text_table(path: &Path) -> Option<&'static str> {
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     [(".csv", "CSV"), (".tsv", "TSV")].into_iter().find(|(end, _)| name.ends_with(end)).map(|(_, format)| format)
 }
+
+/// A text of a dictionary in `uns` of an `.h5ad` file; `None` if it is not there, or the file is of another format.
+///
+/// # Errors
+/// A file that can't be read.
+pub fn text_in_uns(path: &Path, dictionary: &str, key: &str) -> Result<Option<String>> {
+    if path.is_dir() || !is_hdf5(path)? { Ok(None) } else { in_hdf5::text_in_uns(path, dictionary, key) }
+}
+
+/// Matrices in which files usually keep counts beside values that were made from them: a layer, or `raw/X`.
+const COUNT_MATRICES: [(&str, Option<&str>); 4] = [
+    ("--layer counts", Some("counts")),
+    ("--raw", None),
+    ("--layer raw_counts", Some("raw_counts")),
+    ("--layer raw", Some("raw")),
+];
+
+/// The flag that reads counts from another matrix of the same file, if one with a usual name holds counts in its first rows.
+#[must_use]
+pub fn flag_for_counts(path: &Path, choice: &Choice) -> Option<&'static str> {
+    let holds_counts = |layer: Option<&str>| {
+        let choice = Choice { layer: layer.map(str::to_owned), raw: layer.is_none(), ..choice.clone() };
+        // A file without this matrix is like one in which it can't be read: nothing is recommended.
+        let rows = chunks(open(path, &choice).ok()?).next()?.ok()?;
+        let values = rows.expression.values();
+        Some(!values.is_empty() && values.iter().all(|value| *value >= 0.0 && value.fract() == 0.0))
+    };
+    COUNT_MATRICES.into_iter().find(|(_, layer)| holds_counts(*layer) == Some(true)).map(|(flag, _)| flag)
+}

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use arrays::place::ObjectPlace;
+use hdf5_metno::types::VarLenUnicode;
 use schemas::Result;
 
 use super::{
@@ -59,6 +60,17 @@ pub(super) fn layers_of(path: &Path) -> Result<Vec<String>> {
     }
     let place = ObjectPlace::root(path).child("layers");
     file.group("layers").and_then(|group| group.member_names()).map_err(|error| place.unreadable(error))
+}
+
+/// A text of a dictionary in `uns`, if it is there.
+///
+/// # Errors
+/// A damaged file.
+pub(super) fn text_in_uns(path: &Path, dictionary: &str, key: &str) -> Result<Option<String>> {
+    let file = hdf5::open_for_reading(path)?;
+    let name = format!("uns/{dictionary}/{key}");
+    let Ok(dataset) = file.dataset(&name) else { return Ok(None) };
+    Ok(dataset.read_scalar::<VarLenUnicode>().ok().map(|text| text.to_string()))
 }
 
 /// Opens an `.h5ad` file.

@@ -16,13 +16,19 @@ fn refused(path: &Path) -> Error {
 pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     match super::hdf5_signature::is_hdf5(path)? {
         true => Err(refused(path)),
-        false => {
-            Err(Error::data(path.display().to_string(), "its format is not supported", "the README lists the formats"))
-        }
+        false => Err(Error::data(
+            path.display().to_string(),
+            "its format is not supported",
+            "docs/inputs.md lists the formats",
+        )),
     }
 }
 
 pub(super) fn layers_of(path: &Path) -> Result<Vec<String>> {
+    Err(refused(path))
+}
+
+pub(super) fn text_in_uns(path: &Path, _: &str, _: &str) -> Result<Option<String>> {
     Err(refused(path))
 }
 

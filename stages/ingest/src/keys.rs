@@ -3,6 +3,8 @@
 //! Candidates are tried in order. Several columns that agree in every row are not ambiguous; several that
 //! differ are an error that lists them.
 
+mod delimiter;
+mod labels;
 mod notes;
 mod unread_doses;
 
@@ -12,32 +14,23 @@ use arrow::{array::AsArray, datatypes::DataType};
 use formats::source::{Source, name_in_atlas, obs_column};
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
-use self::{notes::notes, unread_doses::unread_doses};
+use self::{
+    delimiter::{guess_delimiter, likely_combinations},
+    labels::PerturbationLabels,
+    notes::notes,
+    unread_doses::unread_doses,
+};
 use super::label::LabelColumns;
 
-const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"];
-/// Columns of published screens, tried if none of the others is there: scPerturb and Norman, sci-Plex, Tahoe, Replogle.
-const RARER_PERTURBATION_HABITS: [&str; 6] =
-    ["perturbation_name", "product_name", "drug", "treatment", "gene", "target_gene"];
-/// If several of them are there, the user decides: one may be a treatment of its own.
-const CONTROL_HABITS: [&str; 11] = [
-    "ctrl",
-    "control",
-    "DMSO",
-    "non-targeting",
-    "Vehicle",
-    "vehicle",
-    "DMSO_TF",
-    "untreated",
-    "Untreated",
-    "unperturbed",
-    "AAVS1",
+/// Names of perturbation columns; the first group of which there is one counts. After the field's habits come columns of published
+/// screens: Tahoe (with doses), then scPerturb and Norman, sci-Plex, Tahoe (without doses), Replogle, ECCITE.
+const PERTURBATION_HABITS: [&[&str]; 3] = [
+    &["condition", "perturbation", "cond_harm"],
+    &["drugname_drugconc"],
+    &["perturbation_name", "product_name", "drug", "treatment", "gene", "target_gene", "gene_target"],
 ];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
-/// Maximum number of labels listed in an error.
-const SHOWN_LABELS: usize = 8;
-
 /// The user's choices; missing ones are guessed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestedKeys {
@@ -100,15 +93,22 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     };
     let perturbation = match requested.no_perturbation {
         true => None,
-        false => match settle(&requested.perturbation, "--perturbation", &PERTURBATION_HABITS)? {
-            None => settle(&None, "--perturbation", &RARER_PERTURBATION_HABITS)?,
-            found => found,
-        },
+        false => {
+            let mut found = requested.perturbation.clone();
+            for habits in PERTURBATION_HABITS {
+                found = settle(&found, "--perturbation", habits)?;
+            }
+            found
+        }
     };
     if perturbation.is_none() {
         check_is_unlabelled(requested, source)?;
     }
-    let dose = if perturbation.is_some() && !no_dose {
+    let holds_doses = match &perturbation {
+        Some(column) => labels::hold_doses(source, column)?,
+        None => false,
+    };
+    let dose = if perturbation.is_some() && !no_dose && !holds_doses {
         settle(&requested.dose, "--dose", &DOSE_HABITS)?
     } else {
         requested.dose.clone()
@@ -121,16 +121,24 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     covariates.retain(|name| Some(name) != requested.batch.as_ref());
     covariates.extend(requested.batch.clone());
     check_covariates(&covariates)?;
-    let mut rules =
-        LabelRules { delimiter: requested.delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
     let mut decided = Vec::new();
+    let delimiter = match (&requested.delimiter, &perturbation) {
+        (None, Some(column)) => guess_delimiter(source, column, &mut guessed)?,
+        (requested, _) => requested.clone(),
+    };
+    let mut rules = LabelRules { delimiter: delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
     if let Some(column) = &perturbation {
         let labels = PerturbationLabels::read(source, column, &rules)?;
         rules.controls = labels.controls(&requested.controls, &mut guessed)?;
-        if dose.is_none() && !no_dose {
-            decided.extend(unread_doses(source, &DOSE_HABITS)?);
+        match holds_doses {
+            true if dose.is_none() => decided.push(format!("doses are read from `{column}`, in micromolar")),
+            false if dose.is_none() && !no_dose => decided.extend(unread_doses(source, &DOSE_HABITS)?),
+            _ => {}
         }
-        decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
+        if delimiter.is_none() {
+            decided.extend(likely_combinations(labels.all(), &rules));
+        }
+        decided.extend(notes(labels.all(), &rules));
     }
     Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
 }
@@ -183,7 +191,7 @@ fn no_perturbation_column(source: &dyn Source) -> Result<Error> {
         [] => "no column is text".to_owned(),
         columns => format!("the columns of text, with their most frequent values, are {}", columns.join("; ")),
     };
-    let message = format!("no column is named {}; {candidates}", PERTURBATION_HABITS.join(", "));
+    let message = format!("no column is named {}; {candidates}", PERTURBATION_HABITS.concat().join(", "));
     let hint = "name the perturbation column with --perturbation COLUMN (of `ingest` or `train`); `ingest --no-perturbation` makes an atlas without \
                 labels, on which no model can be trained";
     Ok(Error::data(format!("{}, obs", source.origin().path), message, hint))
@@ -236,118 +244,6 @@ fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// The distinct labels of the perturbation column, and their parts.
-struct PerturbationLabels {
-    /// The name of the column in errors.
-    place: String,
-    /// Each label, with its parts.
-    all: BTreeMap<String, Vec<String>>,
-    delimiter: String,
-}
-
-impl PerturbationLabels {
-    fn read(source: &dyn Source, column: &str, rules: &LabelRules) -> Result<Self> {
-        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for values in obs_column(source, column)? {
-            for label in values?.as_string::<i32>().iter().flatten() {
-                if !all.contains_key(label) {
-                    let parts = rules.parts(label).into_iter().map(|part| part.trim().to_owned());
-                    all.insert(label.to_owned(), parts.collect());
-                }
-            }
-        }
-        let place = format!("{}, obs column `{column}`", source.origin().path);
-        Ok(Self { place, all, delimiter: rules.delimiter.clone() })
-    }
-
-    /// The distinct parts of all labels.
-    fn parts(&self) -> BTreeSet<&str> {
-        self.all.values().flatten().map(String::as_str).collect()
-    }
-
-    /// The names of control, starting with the one that is displayed.
-    fn controls(&self, requested: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
-        let controls = match requested {
-            [] => vec![self.usual_control(guessed)?],
-            patterns => self.matching(patterns)?,
-        };
-        let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
-        if self.all.keys().any(|label| rules.means_control(label)) {
-            return Ok(rules.controls);
-        }
-        let has_control = |label: &&String| rules.parts(label).into_iter().any(|part| rules.is_control(part.trim()));
-        let with = self.all.keys().find(has_control);
-        let message = format!(
-            "no label is control by itself: `{}` is only a part of labels such as `{}`",
-            rules.controls.join("`, `"),
-            with.map_or("", String::as_str)
-        );
-        Err(Error::data(&self.place, message, "name the control label with --control"))
-    }
-
-    fn usual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
-        let is_there = |habit: &&str| {
-            let rules = LabelRules { delimiter: self.delimiter.clone(), controls: vec![(*habit).to_owned()] };
-            let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == *habit);
-            self.all.keys().any(has)
-        };
-        let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
-        match found.as_slice() {
-            [] => {
-                let some: Vec<&str> = self.all.keys().take(SHOWN_LABELS).map(String::as_str).collect();
-                let more = if some.len() < self.all.len() { ", ..." } else { "" };
-                let labels = match some.as_slice() {
-                    [] => "no cell has a label".to_owned(),
-                    some => format!("the labels are {}{more}", some.join(", ")),
-                };
-                let message = format!("no label is one of {}; {labels}", CONTROL_HABITS.join(", "));
-                Err(Error::data(&self.place, message, "name the control label with --control"))
-            }
-            [only] => {
-                guessed.push(format!("--control {only}"));
-                Ok((*only).to_owned())
-            }
-            several => {
-                let message = format!("{} could each mean control", several.join(", "));
-                Err(Error::data(&self.place, message, "choose one with --control; give it several times if all do"))
-            }
-        }
-    }
-
-    /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
-    /// whole labels, and with successive parts of labels, each with its own; if its parts are all the same (`ctrl+ctrl`), that part
-    /// with single parts instead.
-    fn matching(&self, patterns: &[String]) -> Result<Vec<String>> {
-        let parts = self.parts();
-        let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
-        let mut controls: Vec<String> = Vec::new();
-        for pattern in patterns {
-            let pattern_parts: Vec<&str> = rules.parts(pattern).into_iter().map(str::trim).collect();
-            let same = pattern_parts.iter().all(|part| *part == pattern_parts[0]).then_some(pattern_parts[0]);
-            let is_whole = pattern_parts.len() > 1;
-            let whole = self.all.keys().map(String::as_str).filter(|label| is_whole && fits(pattern, label));
-            let of_parts = parts.iter().copied().filter(|part| same.is_some_and(|pattern| fits(pattern, part)));
-            let fits_each = |run: &&str| {
-                let run = rules.parts(run).into_iter().map(str::trim);
-                pattern_parts.iter().zip(run).all(|(pattern, part)| fits(pattern, part))
-            };
-            let labels = self.all.keys().filter(|_| is_whole && same.is_none());
-            let runs = labels.flat_map(|label| rules.runs(label, pattern_parts.len())).filter(fits_each);
-            let matched: Vec<&str> = whole.chain(of_parts).chain(runs).collect();
-            if matched.is_empty() {
-                let known: BTreeSet<&str> = self.all.keys().map(String::as_str).chain(parts.iter().copied()).collect();
-                return Err(Error::unknown("control", pattern, known));
-            }
-            for control in matched {
-                if !controls.iter().any(|known| known == control) {
-                    controls.push(control.to_owned());
-                }
-            }
-        }
-        Ok(controls)
-    }
 }
 
 /// Whether a label matches a pattern, in which `*` matches any text.

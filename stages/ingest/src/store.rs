@@ -192,7 +192,7 @@ pub fn describe(
     matrix: MatrixFiles,
 ) -> Result<Manifest> {
     let values = facts.value_kind(&annotated.census)?;
-    let ValueCensus { clipped, dropped, .. } = annotated.census;
+    let ValueCensus { clipped, dropped, negative_count, .. } = annotated.census;
     if clipped + dropped > 0 {
         tracing::warn!("{clipped} bad values were clipped, {dropped} cells with bad values were left out");
     }
@@ -234,6 +234,7 @@ pub fn describe(
         genes,
         nonzeros: matrix.nonzeros,
         values,
+        non_negative: (values == ValueKind::Continuous).then_some(negative_count == 0),
         gene_width: GeneWidth::for_genes(genes),
         value_width: matrix.value_width,
         codec: matrix.codec,

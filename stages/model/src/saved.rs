@@ -50,6 +50,8 @@ pub mod files {
     pub const SPLIT: &str = "split.parquet";
     /// Folder of the checkpoints.
     pub const CHECKPOINTS: &str = "checkpoint";
+    /// The files that training writes besides checkpoints.
+    pub const OF_TRAINING: [&str; 6] = [WEIGHTS, CARD, CONFIG, GENES, HISTORY, SPLIT];
 }
 
 /// `model.json`.
@@ -73,6 +75,9 @@ pub struct ModelCard {
     pub gene_selection: GeneSelection,
     /// The kind of the values.
     pub values: ValueKind,
+    /// Whether the values are continuous and none is below 0, so that no prediction should be; not known of older models.
+    #[serde(default)]
+    pub non_negative: bool,
     /// Checksum of the atlas it was trained on.
     pub atlas: String,
     /// Name of the split it was trained with.
@@ -214,13 +219,31 @@ fn without_card(folder: &Path) -> Error {
             "finish it: run the same train command with --resume",
         );
     }
-    Error::damaged(folder, "it is not a model: model.json is missing")
+    let (what, hint) = match folder.join(schemas::atlas::files::MANIFEST).exists() {
+        true => ("it is an atlas, not a model", "name the model first, then the atlas"),
+        false => ("it is not a model: model.json is missing", "name the folder that `train --out` wrote"),
+    };
+    Error::data(folder.display().to_string(), what, hint)
 }
 
 /// Whether a folder holds a model whose training has ended, or what is left of one: its card or its weights.
 #[must_use]
 pub fn is_one(folder: &Path) -> bool {
     [files::CARD, files::WEIGHTS].iter().any(|name| folder.join(name).exists())
+}
+
+/// Refuses a model of which something has removed files while it was trained.
+///
+/// # Errors
+/// Files that are missing, by name.
+pub fn check_files(folder: &Path) -> Result<()> {
+    let missing: Vec<&str> = files::OF_TRAINING.into_iter().filter(|name| !folder.join(name).exists()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("removed while the model was trained: {}", missing.join(", "));
+    let hint = "run the same train command with --resume, which writes them again, or train into another folder";
+    Err(Error::data(folder.display().to_string(), message, hint))
 }
 
 /// Writes weights and settings, then the card.

@@ -81,6 +81,22 @@ impl Groups {
         self.by_codes.find(codes)
     }
 
+    /// The perturbations of which no cell is in training, alone or in a combination, in the atlas's order.
+    #[must_use]
+    pub fn untrained_perturbations(&self, atlas: &Atlas) -> Vec<String> {
+        let table = &atlas.manifest().conditions;
+        let mut is_there = vec![[false; 2]; table.perturbations().len()];
+        for group in &self.groups {
+            for (perturbation, _) in table.parts(group.condition) {
+                let [trained, untrained] = &mut is_there[perturbation.index()];
+                *trained |= group.cells_for(SplitPart::Train) > 0;
+                *untrained |= group.cells() > 0;
+            }
+        }
+        let names = table.perturbations().iter().zip(is_there);
+        names.filter(|(_, is_there)| *is_there == [false, true]).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The distinct covariate combinations, in the order of their first cells.
     #[must_use]
     pub fn contexts(&self) -> Vec<Vec<u32>> {

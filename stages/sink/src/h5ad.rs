@@ -8,13 +8,14 @@ use arrow::{
     datatypes::{DataType, Float32Type, Schema},
 };
 use hdf5::h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions};
-use schemas::{Error, Result, arrow::GENES_KEY};
+use schemas::{
+    Error, Result,
+    arrow::{GENES_KEY, PROVENANCE_KEY},
+};
 use stage::{BoxError, Sink};
 
 use super::{OutputPrecision, layout::PRECISION_KEY};
 
-/// The key of the provenance in the file: `uns["perturbine"]`.
-pub(super) const PROVENANCE: &str = "perturbine";
 /// Lists that can be the matrix `X`: the first of these that exists is used.
 const MATRICES: [&str; 2] = ["expression", "mean"];
 
@@ -81,7 +82,7 @@ impl PredictedH5ad {
             columns: obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect(),
             layers: lists[1..].iter().map(name).collect(),
             obsm: Vec::new(),
-            uns_texts: Some((PROVENANCE.to_owned(), texts)),
+            uns_texts: Some((PROVENANCE_KEY.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
         Ok(Self { writer, lists, obs, named_after })

@@ -7,10 +7,8 @@ use arrow::{
     datatypes::{DataType, Float32Type, Schema},
 };
 use hdf5::h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions};
-use schemas::{Error, Result};
+use schemas::{Error, Result, arrow::PROVENANCE_KEY};
 use stage::{BoxError, Sink};
-
-use super::h5ad::PROVENANCE;
 
 /// Columns of latents, and their names in `obsm`; the first is also the matrix.
 const LATENTS: [(&str, &str); 3] = [("basal", "X_cpa"), ("corrected", "X_cpa_corrected"), ("after", "X_cpa_after")];
@@ -49,7 +47,7 @@ impl LatentH5ad {
             columns: labels.iter().map(column).collect(),
             layers: Vec::new(),
             obsm: LATENTS.iter().map(|(_, name)| (*name).to_owned()).collect(),
-            uns_texts: Some((PROVENANCE.to_owned(), texts)),
+            uns_texts: Some((PROVENANCE_KEY.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
         Ok(Self { writer, latents, names, labels })

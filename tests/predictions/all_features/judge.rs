@@ -250,6 +250,11 @@ fn what_predict_writes_is_judged_as_evaluate_judges_it() {
     home.json("predict m a.atlas --to ood --output cells --format h5ad --out cells.h5ad --output-scale log1p_cp10k");
     let judged = home.json("judge cells.h5ad --truth a.atlas --split s");
     assert_eq!(judged["predictions"][0]["conditions"].as_array().unwrap().len(), 2);
+    // The file says that its numbers are expected counts, which are not whole numbers.
+    home.json("predict m a.atlas --to ood --output cells --out counts.h5ad");
+    let judged =
+        |line: &str| home.json(&format!("judge counts.h5ad --truth a.atlas --split s{line}"))["predictions"].clone();
+    assert_eq!(judged(""), judged(" --values counts"));
 }
 
 #[test]

@@ -75,6 +75,27 @@ fn the_number_of_threads_and_the_memory_change_no_byte() {
     }
 }
 
+/// Products of matrices this large are divided among libtorch's threads, where there are several.
+#[test]
+fn libtorchs_own_threads_change_no_byte() {
+    let home = Home::new();
+    home.json("simulate --cells 300 --genes 2000 --conditions 10 --combos 0 --cell-types 6 --density 0.4 --out w.h5ad");
+    home.json("ingest w.h5ad --out w.atlas");
+    home.json("train w.atlas --out w --epochs 1 --preset residual --device cpu");
+    for form in ["means", "cells --cells-per-condition 20 --file-size 300KiB"] {
+        for threads in [1, 2, 4] {
+            let line =
+                format!("--json --threads {threads} predict w w.atlas --to observed --output {form} --out {threads}");
+            let ran = home.command(&line).env_remove("OMP_NUM_THREADS").output().unwrap();
+            assert!(ran.status.success(), "{line}");
+        }
+        for threads in ["2", "4"] {
+            same(&home.path("1"), &home.path(threads));
+        }
+        ["1", "2", "4"].iter().for_each(|threads| fs::remove_dir_all(home.path(threads)).unwrap());
+    }
+}
+
 #[test]
 fn shards_in_any_order_and_with_retries_make_the_single_runs_tree() {
     let home = home();

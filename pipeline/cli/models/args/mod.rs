@@ -345,7 +345,7 @@ pub(crate) struct EvaluateArgs {
     pub(in crate::cli) device: String,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(in crate::cli) enum PartArg {
     /// Held out
     Ood,

@@ -183,6 +183,7 @@ impl CheckedTerms {
                 samples: terms.samples,
                 seed: terms.seed,
                 genes: places,
+                non_negative: card.non_negative,
                 offset_alone: false,
             },
             scale,

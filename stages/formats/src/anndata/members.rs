@@ -1,5 +1,7 @@
 //! What an AnnData object holds besides its matrix, `obs` and `var`.
 
+use schemas::arrow::PROVENANCE_KEY;
+
 use super::{
     group::{MemberKind, StoredGroup},
     sparse,
@@ -8,8 +10,6 @@ use crate::source::AnnDataMember;
 
 /// The groups whose members are arrays.
 const FAMILIES: [&str; 5] = ["layers", "obsm", "varm", "obsp", "varp"];
-/// The key of the provenance in files that this program wrote: `uns["perturbine"]`.
-const PROVENANCE: &str = "perturbine";
 /// Maximum number of members that are described.
 const MOST_MEMBERS: usize = 1000;
 
@@ -35,10 +35,14 @@ pub(super) fn members(root: &dyn StoredGroup) -> Vec<AnnDataMember> {
         for name in uns.names().unwrap_or_default() {
             all.push(AnnDataMember { name: format!("uns/{name}"), ..AnnDataMember::default() });
         }
-        if let Some(ours) = group(&*uns, PROVENANCE) {
+        if let Some(ours) = group(&*uns, PROVENANCE_KEY) {
             for name in ours.names().unwrap_or_default() {
                 let text = ours.scalar_text(&name);
-                all.push(AnnDataMember { name: format!("uns/{PROVENANCE}/{name}"), text, ..AnnDataMember::default() });
+                all.push(AnnDataMember {
+                    name: format!("uns/{PROVENANCE_KEY}/{name}"),
+                    text,
+                    ..AnnDataMember::default()
+                });
             }
         }
     }

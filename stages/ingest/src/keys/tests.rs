@@ -69,6 +69,46 @@ fn a_column_that_seems_to_hold_doses_is_read_or_named() {
 }
 
 #[test]
+fn doses_in_tuples_of_names_are_read_without_another_column() {
+    let labels = vec!["[('A', 0.5, 'uM')]", "[('DMSO_TF', 0.0, 'uM')]"];
+    let columns = [("drug", vec!["A", "DMSO_TF"]), ("drugname_drugconc", labels), ("dose", vec!["7", "7"])];
+    let keys = resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default()).expect("Tahoe's columns");
+    assert_eq!(keys.guessed, ["--perturbation drugname_drugconc", "--control DMSO_TF"]);
+    assert_eq!(keys.columns.dose, None);
+    assert_eq!(keys.decided, ["doses are read from `drugname_drugconc`, in micromolar"]);
+}
+
+#[test]
+fn numbered_controls_are_guessed_and_perturbations_beside_a_control_are_not() {
+    let resolved = |labels: &[&str], delimiter: Option<&str>| {
+        let table = CellsInMemory::without_genes(&[("condition", labels.to_vec())]);
+        resolve(&table, &RequestedKeys { delimiter: delimiter.map(str::to_owned), ..RequestedKeys::default() })
+    };
+    let keys = resolved(&["NegCtrl1_NegCtrl10", "A_NegCtrl1", "A_B"], Some("_")).expect("numbered controls");
+    assert_eq!(keys.rules.controls, ["NegCtrl1", "NegCtrl10"]);
+    assert_eq!(keys.guessed, ["--perturbation condition", "--control NegCtrl1 --control NegCtrl10"]);
+    let error = resolved(&["NegCtrl1_A", "B"], None).expect_err("a perturbed cell is no control");
+    assert!(error.to_string().contains("no label is one of"), "{error}");
+}
+
+#[test]
+fn a_column_that_counts_perturbations_shows_the_delimiter() {
+    let labels = vec!["control", "A_1", "A_1;B"];
+    let with = |counts: Vec<&'static str>| {
+        let table = CellsInMemory::without_genes(&[("perturbation", labels.clone()), ("nperts", counts)]);
+        resolve(&table, &RequestedKeys::default()).expect("a table")
+    };
+    let keys = with(vec!["0", "1", "2.0"]);
+    assert_eq!(keys.rules.delimiter, ";");
+    assert!(keys.guessed.contains(&"--delimiter \";\"".to_owned()), "{:?}", keys.guessed);
+    assert_eq!(with(vec!["0", "1", "1"]).rules.delimiter, "+");
+    let unknown = CellsInMemory::without_genes(&[("perturbation", vec!["control", "A", "B", "A_B"])]);
+    let keys = resolve(&unknown, &RequestedKeys::default()).expect("a table");
+    let note = "1 label is read as one perturbation, but looks like a combination, such as `A_B`; --delimiter \"_\" reads combinations";
+    assert_eq!(keys.decided, [note]);
+}
+
+#[test]
 fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
     let differ = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
     let error = resolve(&differ, &RequestedKeys::default()).expect_err("ambiguous");
@@ -177,7 +217,7 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
     let error =
         resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default()).expect_err("no such column");
     assert_eq!(error.exit_code(), schemas::error::ExitCode::Data);
-    let expected = "a.h5ad, obs: no column is named condition, perturbation, cond_harm; the columns of text, with their most frequent values, are donor (d1); guide (ctrl)";
+    let expected = "a.h5ad, obs: no column is named condition, perturbation, cond_harm, drugname_drugconc, perturbation_name, product_name, drug, treatment, gene, target_gene, gene_target; the columns of text, with their most frequent values, are donor (d1); guide (ctrl)";
     assert_eq!(error.to_string(), expected);
     assert!(
         error.hint().is_some_and(|hint| hint.contains("--perturbation COLUMN") && hint.contains("--no-perturbation"))
@@ -188,7 +228,7 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
 fn a_column_in_which_no_cell_has_a_label_is_refused_in_words() {
     let table = CellsInMemory::without_genes(&[("condition", Vec::new())]);
     let error = resolve(&table, &RequestedKeys::default()).expect_err("no control").to_string();
-    assert!(error.ends_with("AAVS1; no cell has a label"), "{error}");
+    assert!(error.ends_with("NTC; no cell has a label"), "{error}");
 }
 
 #[test]

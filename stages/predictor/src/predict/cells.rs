@@ -8,7 +8,7 @@ use reader::{atlas::Atlas, profiles::ExpressionRows};
 use schemas::{ByteSize, ids::CellIndex};
 use stage::{BoxError, Stage};
 use tch::Tensor;
-use torch::host_copy::to_host;
+use torch::{OneThread, host_copy::to_host};
 
 use super::{
     Reading,
@@ -97,6 +97,7 @@ impl Stage for EncodeCells {
     type Out = EncodedCells;
 
     fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
+        let _one_thread = OneThread::hold();
         let plan = batch.plan;
         let (job, names) = (plan.job(), self.names.for_cells(plan.pass, &plan.cells)?);
         let _no_grad = tch::no_grad_guard();
@@ -158,6 +159,8 @@ impl PredictCells {
     /// # Errors
     /// This fails only through a bug.
     pub fn predict(&self, cells: &EncodedCells) -> Result<RecordBatch, BoxError> {
+        // Cells are decoded by all threads, each of which computes by itself.
+        let _one_thread = OneThread::hold();
         let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let model = models().pop().ok_or("there are more threads than models")?;
         let lists = self.lists(cells, &model.network);
@@ -205,5 +208,5 @@ fn mean_of(
     let sum = draws.iter().map(of_draw).reduce(|sum, draw| sum + draw).ok_or("a cell is drawn once at least")?;
     #[expect(clippy::cast_precision_loss, reason = "few draws")]
     let count = draws.len() as f64;
-    Ok(if draws.len() == 1 { sum } else { sum / count })
+    Ok(reading.bounded(if draws.len() == 1 { sum } else { sum / count }))
 }

@@ -11,7 +11,7 @@ use reader::{atlas::Atlas, profiles::ExpressionRows};
 use schemas::{Error, ids::ConditionId};
 use stage::{BoxError, Stage};
 use tch::{Kind, Tensor};
-use torch::memory::on_device;
+use torch::{OneThread, memory::on_device};
 
 use super::{names::NamesByJob, rows::list_column, to_vec};
 
@@ -121,6 +121,7 @@ impl Stage for Embed {
     type Out = RecordBatch;
 
     fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
+        let _one_thread = OneThread::hold();
         let names = self.names.for_cells(batch.plan.pass, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;

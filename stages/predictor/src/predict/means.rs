@@ -14,7 +14,7 @@ use schemas::numbers::to_i64;
 use stage::{BoxError, Stage};
 use statistics::scale::TARGET_SUM;
 use tch::{Device, Kind, Tensor};
-use torch::{CudaStream, host_copy::to_host};
+use torch::{CudaStream, OneThread, host_copy::to_host};
 
 use super::{
     Reading,
@@ -90,6 +90,7 @@ impl PredictMeans {
     /// Creates a predictor for jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
+        let _one_thread = OneThread::hold();
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
         let reading = reading.into();
         let device = model.network.parameters.device();
@@ -151,7 +152,8 @@ impl PredictMeans {
                 Some(noise) => between + rows(noise) / decoded,
                 None => between,
             };
-            let all = [mean, variance].map(|values| self.reading.chosen(values).to_kind(Kind::Float));
+            let all =
+                [self.reading.bounded(mean), variance].map(|values| self.reading.chosen(values).to_kind(Kind::Float));
             let [mean, variance] = &to_host(&all.each_ref())?[..] else { unreachable!("as many as were given") };
             for row in 0..mean.size()[0] {
                 let target = usize::try_from(from + row)?;
@@ -252,6 +254,7 @@ impl Stage for PredictMeans {
     type Out = TargetMeans;
 
     fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+        let _one_thread = OneThread::hold();
         self.add(&batch)?;
         if batch.plan.last {
             self.emit(batch.plan.job(), emit)?;

@@ -51,6 +51,8 @@ pub struct Reading {
     /// Whether only the offset changes between targets, and latents stay those of the job's first target, which is control:
     /// what the offset predicts without the network.
     pub offset_alone: bool,
+    /// Whether expected values below 0 become 0.
+    pub non_negative: bool,
     /// Indices of the output genes; all by default.
     pub genes: Option<Arc<Vec<i64>>>,
 }
@@ -134,6 +136,11 @@ impl Reading {
                 variance * (&factor / (mean * &factor + 1.0)).square()
             }
         })
+    }
+
+    /// Expected values, not below 0 if there are none in training.
+    pub(super) fn bounded(&self, means: Tensor) -> Tensor {
+        if self.non_negative { means.clamp_min(0.0) } else { means }
     }
 
     /// The output genes, selected from `[genes]` or `[rows, genes]`.

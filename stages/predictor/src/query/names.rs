@@ -16,6 +16,7 @@ use super::{OnUnseenCovariate, Target, extrapolation::TrainingCoverage, nearest:
 #[derive(Debug)]
 pub(super) struct Names<'a> {
     card: &'a ModelCard,
+    atlas: &'a Atlas,
     codes: HashMap<&'a str, u32>,
     /// The order in which a combination's perturbations are written, by its sorted codes: as first seen.
     spelled: HashMap<Vec<u32>, Vec<u32>>,
@@ -59,6 +60,7 @@ impl<'a> Names<'a> {
         }
         Self {
             card,
+            atlas,
             codes,
             spelled,
             doses,
@@ -82,7 +84,15 @@ impl<'a> Names<'a> {
             let trained = self.codes.get(name.as_ref()).copied().filter(|code| *code > 1);
             let unseen = || self.card.vocabulary.embedded(name).filter(|code| self.embedded && *code > 1);
             let code = trained.or_else(unseen);
-            parts.push((code.ok_or_else(|| Error::unknown("perturbation", name, known()))?, *dose));
+            let unknown = || match self.atlas.manifest().conditions.perturbation(name) {
+                Some(_) => {
+                    let hint = "train on some of its cells, leave it out with --unseen skip, or train with a table of embeddings \
+                                (model.perturbation_embeddings) and predict with --unseen embedding";
+                    untrained(format!("perturbation `{name}`"), hint)
+                }
+                None => Error::unknown("perturbation", name, known()),
+            };
+            parts.push((code.ok_or_else(unknown)?, *dose));
         }
         let typed: Vec<u32> = parts.iter().map(|(code, _)| *code).collect();
         let codes = self.spelled.get(&sorted(&typed)).cloned().unwrap_or(typed);
@@ -156,7 +166,14 @@ impl<'a> Names<'a> {
 
     /// The latent term of a covariate value.
     fn term(&self, covariate: &Covariate, value: &str) -> Result<CovariateTerm> {
-        let unknown = || Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str));
+        let of_atlas = self.atlas.manifest().covariates.iter().find(|known| known.name == covariate.name);
+        let unknown = || match of_atlas.is_some_and(|known| known.code(value).is_some()) {
+            true => {
+                let hint = "use --unseen-covariate nearest or mean, or train on cells with this value, too";
+                untrained(format!("{} `{value}`", covariate.name), hint)
+            }
+            false => Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str)),
+        };
         match (covariate.code(value), self.unseen_covariate) {
             (Some(code), _) => Ok(CovariateTerm::Value(code)),
             (None, OnUnseenCovariate::Error) => Err(unknown()),
@@ -167,6 +184,11 @@ impl<'a> Names<'a> {
             }
         }
     }
+}
+
+/// The error about a name that the atlas has, and that no training cell had.
+fn untrained(place: String, hint: &str) -> Error {
+    Error::data(place, "the atlas has it, but the model was not trained on it", hint)
 }
 
 fn sorted(codes: &[u32]) -> Vec<u32> {

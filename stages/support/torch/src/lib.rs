@@ -29,6 +29,7 @@ mod profiler;
 mod shim;
 mod stream;
 mod terminate;
+mod threads;
 
 pub use self::{
     device::{DeviceMemory, allow_tf32, device_memory, device_name, empty_cache, initialise, reset_peak, synchronise},
@@ -38,4 +39,5 @@ pub use self::{
     profiler::{start_profiler, stop_profiler},
     stream::{CudaEvent, CudaStream},
     terminate::exit_where_device_is_lost,
+    threads::OneThread,
 };
