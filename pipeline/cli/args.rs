@@ -7,18 +7,26 @@ pub(super) mod size;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
+use clap_complete::Shell;
 use stages::reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
 pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
-use crate::{Resources, Result, Stop};
+use super::output::ForceArgs;
+use crate::{Error, Resources, Result, Stop};
 
 #[derive(Args, Debug)]
 pub(crate) struct GlobalArgs {
     /// Print results as one JSON object
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Show all columns of tables, however wide; by default, columns that don't fit are hidden
+    #[arg(long, global = true)]
+    pub(crate) wide: bool,
+    /// Print the main table as CSV, with all columns and digits
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub(crate) csv: bool,
     /// Print neither progress nor notes
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
@@ -28,13 +36,16 @@ pub(crate) struct GlobalArgs {
     /// Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits of a training
     /// depend [default: all cores]
     #[arg(long, global = true)]
-    threads: Option<NonZeroUsize>,
+    threads: Option<usize>,
     /// Memory for data waiting between stages, as in 512MiB or 2GiB
     #[arg(long, global = true, default_value = "256MiB")]
     memory: String,
     /// How the matrix is read
     #[arg(long, global = true, value_enum, default_value = "map")]
     access: AccessArg,
+    /// Print help; -h prints a summary
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -48,7 +59,10 @@ enum AccessArg {
 impl GlobalArgs {
     pub(super) fn resources(&self, stop: Stop) -> Result<Resources> {
         let defaults = Resources::default();
-        let threads = self.threads.unwrap_or(defaults.threads);
+        let threads = self.threads.map_or(Ok(defaults.threads), |threads| {
+            NonZeroUsize::new(threads)
+                .ok_or_else(|| Error::usage("`--threads` must be at least 1", "leave it out to use all cores"))
+        })?;
         Ok(Resources { threads, memory: parse_bytes(&self.memory)?, stop, ..defaults })
     }
 
@@ -124,6 +138,8 @@ pub(crate) struct IngestArgs {
     /// The atlas to write (a folder)
     #[arg(long, value_name = "NAME.atlas")]
     pub(super) out: PathBuf,
+    #[command(flatten)]
+    pub(super) force: ForceArgs,
     /// Column of obs to import as a split of that name; its values are train, valid (or test) and ood
     #[arg(long, value_name = "KEY")]
     pub(super) split: Option<String>,
@@ -194,7 +210,7 @@ pub(crate) struct SplitArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// An atlas, a data file or folder, or a model
+    /// An atlas, a data file or folder, a model, or predictions
     pub(super) path: PathBuf,
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,
@@ -208,4 +224,16 @@ pub(crate) struct VerifyArgs {
     /// Atlases, models, prediction sets or cards of scores
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SettingsQueryArgs {
+    /// A setting or a section, such as train.lr, lr or train [default: all]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(super) shell: Shell,
 }

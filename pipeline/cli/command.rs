@@ -2,19 +2,24 @@
 
 use std::path::Path;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
-    args::{GlobalArgs, IngestArgs, InspectArgs, SimulateArgs, SplitArgs, VerifyArgs},
+    args::{
+        CompletionsArgs, GlobalArgs, IngestArgs, InspectArgs, SettingsQueryArgs, SimulateArgs, SplitArgs, VerifyArgs,
+    },
     models::ModelCommand,
 };
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
-#[command(name = "perturbine", version, max_term_width = 100)]
+#[command(name = "perturbine", version, disable_help_flag = true, disable_version_flag = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -27,10 +32,16 @@ pub(crate) enum Command {
     Ingest(Box<IngestArgs>),
     /// Choose the cells to train on, to validate on and to hold out
     Split(SplitArgs),
-    /// Show what is in an atlas, a data file or a model
+    /// Show what is in an atlas, a data file, a model or predictions
     Inspect(InspectArgs),
     /// Check every checksum
     Verify(VerifyArgs),
+    /// List the presets of training, and what each is for
+    Presets,
+    /// List the settings of training, their defaults and meaning
+    Settings(SettingsQueryArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions(CompletionsArgs),
     #[command(flatten)]
     Model(ModelCommand),
 }
@@ -41,6 +52,15 @@ impl Command {
         match self {
             Self::Model(command) => command.profile(),
             _ => None,
+        }
+    }
+
+    /// Whether the result has a table.
+    pub(in crate::cli) fn has_table(&self) -> bool {
+        match self {
+            Self::Inspect(_) | Self::Presets | Self::Settings(_) => true,
+            Self::Model(command) => command.has_table(),
+            Self::Simulate(_) | Self::Ingest(_) | Self::Split(_) | Self::Verify(_) | Self::Completions(_) => false,
         }
     }
 

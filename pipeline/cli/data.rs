@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     atlas::{Codec, Manifest, Selection, ValueKind},
+    counting::{counted, grouped},
     error::ExitCode,
     quoting::listed,
 };
@@ -31,6 +32,7 @@ use super::{
         ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
     models::verified,
+    output::{OutputKind, OutputPlace},
     show::bytes,
 };
 use crate::{
@@ -39,6 +41,7 @@ use crate::{
 };
 
 pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<()> {
+    OutputKind::Simulated.check("--out", &args.out)?;
     let settings = SimulateSettings {
         cells: args.cells,
         genes: args.genes,
@@ -61,9 +64,9 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
     let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out.display().to_string(), "truth": truth.display().to_string() });
     context.show.result(&result, || {
         format!(
-            "{} cells × {} genes in {}, ground truth in {}",
-            args.cells,
-            args.genes,
+            "{} × {} in {}, ground truth in {}",
+            counted(args.cells, "cell"),
+            counted(args.genes.into(), "gene"),
             args.out.display(),
             truth.display()
         )
@@ -71,6 +74,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
 }
 
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
+    let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
     check_different(&args.inputs)?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
@@ -107,16 +111,17 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     let keys =
         IngestOptions { keys: RequestedKeys { no_perturbation: args.no_perturbation, ..keys.keys.clone() }, ..keys };
     let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
-    let manifest = ingest_source(source, &args.out, options, context)?;
+    let manifest = ingest_source(source, place.path(), options, context)?;
+    place.take_place()?;
     note_counts_elsewhere(&manifest, &inputs[0], &choice, context);
-    let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
+    let result = super::inspect::atlas::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
         format!(
-            "{} cells × {} genes, {} non-zero {} in {} ({})",
-            manifest.cells,
-            manifest.genes,
-            manifest.nonzeros,
+            "{} × {}, {} non-zero {} in {} ({})",
+            counted(manifest.cells, "cell"),
+            counted(manifest.genes.into(), "gene"),
+            grouped(manifest.nonzeros),
             manifest.values,
             args.out.display(),
             bytes(size)
@@ -131,11 +136,11 @@ pub(super) fn ingest_source(
     options: IngestOptions,
     context: &CommandContext,
 ) -> Result<Manifest> {
-    let bar = context.show.bar(source.cells(), "cells");
-    let drawn = bar.clone();
-    let on_cells = Some(OnCells(Arc::new(move |cells| drawn.set_position(cells))));
+    let steps = context.show.steps(source.cells(), "cells");
+    let drawn = steps.clone();
+    let on_cells = Some(OnCells(Arc::new(move |cells| drawn.reached(cells))));
     let ingested = ingesting::ingest(source, out, &IngestOptions { on_cells, ..options }, &context.resources)?;
-    bar.finish_and_clear();
+    steps.end();
     if !ingested.guessed.is_empty() {
         context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
     }

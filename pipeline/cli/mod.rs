@@ -6,12 +6,19 @@ mod args;
 mod command;
 mod data;
 mod events;
+mod failures;
+mod help;
 mod inspect;
 #[cfg_attr(not(feature = "torch"), path = "no_models.rs")]
 mod models;
+mod output;
+mod progress;
+mod screen;
+mod settings;
 mod show;
 mod signals;
 mod splits;
+mod table;
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -21,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::FromArgMatches;
 use schemas::error::ExitCode as Code;
 use stages::{
     reader::atlas::Access,
@@ -30,6 +37,7 @@ use stages::{
 
 use self::{
     command::{Cli, Command},
+    failures::{report, report_arguments, report_as_json},
     models::{caught, exit_where_device_is_lost, is_device_failure},
     show::{OutputStyle, say},
 };
@@ -42,7 +50,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[must_use]
 pub fn main() -> ExitCode {
     signals::hold_back_signals();
-    let cli = Cli::parse();
+    let mut command = help::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed.map_err(|error| error.format(&mut command)) {
+        Ok(cli) => cli,
+        Err(error) => return report_arguments(&error),
+    };
+    let report = if cli.global.json { report_as_json } else { report };
     if let Command::Model(command) = &cli.command {
         command.prepare_process();
     }
@@ -78,19 +93,6 @@ pub fn main() -> ExitCode {
     code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
 }
 
-/// Prints the error, its causes, and its hint.
-fn report(error: &Error) {
-    say(format_args!("error: {error}"));
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause {
-        say(format_args!("  because: {deeper}"));
-        cause = deeper.source();
-    }
-    if let Some(hint) = error.hint() {
-        say(format_args!("  hint: {hint}"));
-    }
-}
-
 /// Runs a command, and reports its memory if requested, even after a failure.
 fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
@@ -120,7 +122,16 @@ fn allow_many_files() {
 }
 
 fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
-    let show = OutputStyle { json: cli.global.json, quiet: cli.global.quiet };
+    if cli.global.csv && !cli.command.has_table() {
+        let hint = "leave out --csv; --json prints the result in a form that programs read";
+        return Err(Error::usage("this command has no table to print as CSV", hint));
+    }
+    let show = OutputStyle {
+        json: cli.global.json,
+        csv: cli.global.csv,
+        quiet: cli.global.quiet,
+        width: (!cli.global.wide).then(screen::width),
+    };
     let access = cli.global.access();
     let context = CommandContext { resources, show, access, trace };
     match cli.command {
@@ -132,6 +143,9 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
         Command::Split(args) => splits::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
         Command::Verify(args) => data::verify(&args, &context),
+        Command::Presets => settings::presets(&context),
+        Command::Settings(args) => settings::settings(&args, &context),
+        Command::Completions(args) => settings::completions(&args),
         Command::Model(command) => command.run(&context),
     }
 }

@@ -3,10 +3,9 @@
 use std::{any::Any, path::Path};
 
 use clap::Subcommand;
-use serde_json::Value;
 use stages::reader::atlas::Damage;
 
-use super::{CommandContext, args::memory::MemoryLogArgs};
+use super::{CommandContext, args::memory::MemoryLogArgs, inspect::Inspected};
 use crate::{Error, Result};
 
 #[derive(Debug, Subcommand)]
@@ -18,6 +17,10 @@ impl ModelCommand {
     }
 
     pub(super) fn memory(&self) -> Option<MemoryLogArgs> {
+        match *self {}
+    }
+
+    pub(super) fn has_table(&self) -> bool {
         match *self {}
     }
 
@@ -44,7 +47,7 @@ pub(super) fn is_model(_path: &Path) -> bool {
     false
 }
 
-pub(super) fn inspected(_path: &Path) -> Option<Result<Value>> {
+pub(super) fn inspected(_path: &Path, _context: &CommandContext) -> Option<Result<Inspected>> {
     None
 }
 

@@ -2,17 +2,25 @@
 
 use std::{
     io::{self, Write},
-    time::Duration,
+    path::Path,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, schemas::counting::counted};
 
 /// Writes a line to stderr, ignoring failures: work continues even if nobody can read messages.
 pub(crate) fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints a result on stdout.
+pub(super) fn print(text: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        // The reader, such as `head`, has closed the pipe.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Error::io("write", "stdout")),
+    }
 }
 
 /// How to show output.
@@ -20,6 +28,10 @@ pub(crate) fn say(line: impl std::fmt::Display) {
 pub(super) struct OutputStyle {
     /// Whether results are printed as one JSON object.
     pub(super) json: bool,
+    /// Whether the main table is printed as CSV instead of the result.
+    pub(super) csv: bool,
+    /// The greatest width of tables, if they have one.
+    pub(super) width: Option<usize>,
     /// Whether progress and notes are omitted.
     pub(super) quiet: bool,
 }
@@ -27,14 +39,9 @@ pub(super) struct OutputStyle {
 impl OutputStyle {
     /// Prints a result: as JSON if requested, otherwise as text.
     pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        let shown = match self.json {
-            true => serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?,
-            false => text().trim_end().to_owned(),
-        };
-        match writeln!(io::stdout(), "{shown}") {
-            // The reader, such as `head`, has closed the pipe.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(Error::io("write", "stdout")),
+        match self.json {
+            true => print(&serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?),
+            false => print(text().trim_end()),
         }
     }
 
@@ -44,19 +51,11 @@ impl OutputStyle {
             say(text);
         }
     }
+}
 
-    /// A bar on a terminal; elsewhere nothing is drawn.
-    pub(super) fn bar(&self, steps: u64, unit: &str) -> ProgressBar {
-        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(steps), target);
-        let template =
-            format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{elapsed}} left {{eta}} {{msg}}");
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(500));
-        bar
-    }
+/// The message about rows that were written.
+pub(super) fn wrote(rows: u64, out: &Path, size: u64) -> String {
+    format!("wrote {} to {} ({})", counted(rows, "row"), out.display(), bytes(size))
 }
 
 /// Formats a number of bytes for people.

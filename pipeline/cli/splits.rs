@@ -1,5 +1,6 @@
 //! `split`: writes a split into an atlas, or removes one.
 
+use schemas::counting::{counted, grouped};
 use serde_json::json;
 use stages::reader::{
     groups::Groups,
@@ -44,9 +45,13 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     let result = json!({ "name": name, "file": path.display().to_string(), "cells": counts(&split) });
     context.show.result(&result, || {
         let counts = counts(&split);
+        let count = |part: &str| counts[part].as_u64().unwrap_or(0);
         format!(
-            "{name}: {} train, {} valid, {} ood, {} reference controls",
-            counts["train"], counts["valid"], counts["ood"], counts["reference"]
+            "{name}: {} train, {} valid, {} ood, {}",
+            grouped(count("train")),
+            grouped(count("valid")),
+            grouped(count("ood")),
+            counted(count("reference"), "reference control")
         )
     })
 }

@@ -8,7 +8,8 @@
 //! 4. [`batch`]: rows for a model; [`vocabulary`]: a model's names and codes, [`embedding_table`], [`gene_selection`];
 //! 5. [`arrow`]: input and output tables;
 //! 6. [`config`]: settings; [`error`]: errors;
-//! 7. [`notation`]: values in another notation; [`quoting`]: names and values in quotes; [`numbers`]: conversions between integer types.
+//! 7. [`notation`]: values in another notation; [`quoting`]: names and values in quotes; [`counting`]: counts with their nouns; [`numbers`]:
+//!    conversions between integer types.
 
 pub mod arrow;
 pub mod atlas;
@@ -17,6 +18,7 @@ pub mod bytes;
 pub mod chunk;
 pub mod conditions;
 pub mod config;
+pub mod counting;
 pub mod embedding_table;
 pub mod error;
 pub mod gene_selection;

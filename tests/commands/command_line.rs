@@ -67,7 +67,7 @@ fn the_main_job_goes_from_a_file_to_a_page() {
     evaluation_tells_model_and_baselines_apart(&home.json("evaluate m s.atlas"), name);
 
     home.json("report m --out r.html");
-    says(&home.refused(2, "report m --out s.h5ad"), &["s.h5ad already exists"]);
+    says(&home.refused(2, "report m --out r.html"), &["r.html already exists"]);
     let page = fs::read_to_string(home.path("r.html")).unwrap();
     assert!(page.contains("<svg") && page.contains(name), "a page with charts and the held-out condition");
     assert!(!page.contains("<script src") && !page.contains("<link") && !page.contains("src=\"http"), "self-contained");
@@ -233,6 +233,8 @@ fn help_says_what_it_said() {
         }
         let before = fs::read_to_string(&file).unwrap_or_default();
         let change = "a deliberate change is taken over by UPDATE_SNAPSHOTS=1 cargo test --test command_line";
-        assert_eq!(help(&line), before, "the help of `{line}` has changed; {change}");
+        let now = help(&line);
+        assert!(now.lines().all(|text| text.chars().count() <= 80), "the help of `{line}` is wider than 80 columns");
+        assert_eq!(now, before, "the help of `{line}` has changed; {change}");
     }
 }

@@ -11,12 +11,16 @@ mod command_line;
 mod devices;
 mod gpu_check;
 mod idle_threads;
+mod inspecting;
 mod memory;
+mod messages;
 mod notes;
 mod odd_columns;
+mod outputs;
 mod page_in_browser;
 mod profile;
 mod rebuilt_atlas;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
 mod verifying;

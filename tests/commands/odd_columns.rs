@@ -79,7 +79,7 @@ fn names_of_columns_with_separators_are_quoted() {
     let split = json(&home, &["split", "s.atlas", "--name", "n", "--hold-out", &held_out]);
     assert_eq!(split["cells"]["ood"], 25, "{split}");
     let ran = home.command("split s.atlas --name m --hold-out").arg("a,b=c=x").output().unwrap();
-    says(&String::from_utf8_lossy(&ran.stderr), &["`a` in `a,b=c=x` is not key=value", "double quotes"]);
+    says(&String::from_utf8_lossy(&ran.stderr), &["expected key=value, got `a` in `a,b=c=x`", "double quotes"]);
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl ChoiceArgs {
             raw: self.raw,
             genome: self.genome.clone(),
             worker: worker.filter(|worker| worker.exists()),
+            lists_members: false,
             interrupt: stop.interrupt(),
         }
     }

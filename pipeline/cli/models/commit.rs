@@ -7,7 +7,7 @@ use stages::sink::Published;
 
 use crate::{
     Result,
-    cli::{CommandContext, show::bytes},
+    cli::{CommandContext, show::wrote},
 };
 
 /// Publishes predictions that were written in shards.
@@ -29,7 +29,5 @@ pub(super) fn show_published(
     result["rows"] = published.rows.into();
     result["files"] = published.files.len().into();
     result["bytes"] = published.bytes().into();
-    context.show.result(&result, || {
-        format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes()))
-    })
+    context.show.result(&result, || format!("{}{rate}", wrote(published.rows, out, published.bytes())))
 }

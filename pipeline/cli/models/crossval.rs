@@ -2,7 +2,6 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use indicatif::ProgressBar;
 use stages::{
     evaluate::{Evaluation, frame},
     reader::split::Scheme,
@@ -15,9 +14,11 @@ use crate::{
     cli::{
         CommandContext,
         allocator::{self, FreedMemory},
+        progress::Steps,
         show::OutputStyle,
     },
     flows::crossvalidating::{CrossOptions, CrossvalidationEvent, FoldRun},
+    schemas::counting::counted,
 };
 
 pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<()> {
@@ -36,36 +37,40 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<
     allocator::give_back(if settings.train.checkpointing { FreedMemory::All } else { FreedMemory::Large });
     let crossing = CrossValidation::prepare(&atlas, &scheme, settings, options, context.resources.clone())?;
     let folds = crossing.folds().names();
-    context.show.note(&format!("{} folds × {} seeds: {}", folds.len(), args.seeds, folds.join(", ")));
-    let progress = FoldProgress { show: context.show, bar: RefCell::default() };
+    let (fold_count, seed_count) = (counted(folds.len() as u64, "fold"), counted(args.seeds.get().into(), "seed"));
+    context.show.note(&format!("{fold_count} × {seed_count}: {}", folds.join(", ")));
+    let progress = FoldProgress { show: context.show, steps: RefCell::default() };
     let crossed = crossing.run(&(Rc::new(move |event: CrossvalidationEvent<'_>| progress.show_event(event)) as _))?;
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let folds = frame::crossval::folds(&crossed).map_err(not_a_table)?;
     let means = frame::crossval::means(&crossed).map_err(not_a_table)?;
-    context.show.result(&crossed, || format!("{}\n{}\n{}", frame::draw(&folds), frame::draw(&means), crossed.summary))
+    context.show.result_with_table(&crossed, &folds, || {
+        format!("{}\n{}\n{}", context.show.table(&folds), context.show.table(&means), crossed.summary)
+    })
 }
 
 /// Shows the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
 struct FoldProgress {
     show: OutputStyle,
-    bar: RefCell<Option<ProgressBar>>,
+    steps: RefCell<Option<Steps>>,
 }
 
 impl FoldProgress {
     fn show_event(&self, event: CrossvalidationEvent<'_>) {
         match event {
             CrossvalidationEvent::Training { run, cells, epochs } => {
-                self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", description(run)));
-                *self.bar.borrow_mut() = Some(self.show.bar(u64::from(epochs), "epochs"));
+                let (cells, most) = (counted(cells, "cell"), counted(epochs.into(), "epoch"));
+                self.show.note(&format!("{}: training on {cells} for at most {most}", description(run)));
+                *self.steps.borrow_mut() = Some(self.show.steps(u64::from(epochs), "epochs"));
             }
             CrossvalidationEvent::Epoch(report) => {
-                if let Some(bar) = &*self.bar.borrow() {
-                    bar.set_position(u64::from(report.epoch) + 1);
+                if let Some(steps) = &*self.steps.borrow() {
+                    steps.reached(u64::from(report.epoch) + 1);
                 }
             }
             CrossvalidationEvent::Trained => {
-                if let Some(bar) = self.bar.borrow_mut().take() {
-                    bar.finish_and_clear();
+                if let Some(steps) = self.steps.borrow_mut().take() {
+                    steps.end();
                 }
             }
             CrossvalidationEvent::Skipped(skipped) => self.show.note(&skipped.to_string()),

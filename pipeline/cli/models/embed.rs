@@ -9,15 +9,20 @@ use super::{
 };
 use crate::{
     Error, Model, Result,
-    cli::{CommandContext, show::bytes},
+    cli::{
+        CommandContext,
+        output::{OutputKind, OutputPlace},
+        show::wrote,
+    },
     flows::embedding::{EmbeddingKind, write_cells, write_table},
 };
 
 pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
+    let place = OutputPlace::new("--out", &args.out, OutputKind::Predictions, args.force)?.afresh()?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let published = match args.of {
-        EmbedArg::Perturbations => write_table(&model, EmbeddingKind::Perturbations, &args.out, &context.resources)?,
-        EmbedArg::Covariates => write_table(&model, EmbeddingKind::Covariates, &args.out, &context.resources)?,
+        EmbedArg::Perturbations => write_table(&model, EmbeddingKind::Perturbations, place.path(), &context.resources)?,
+        EmbedArg::Covariates => write_table(&model, EmbeddingKind::Covariates, place.path(), &context.resources)?,
         EmbedArg::Cells => {
             let atlas = args.atlas.as_ref().ok_or_else(|| {
                 Error::usage(
@@ -26,11 +31,10 @@ pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
                 )
             })?;
             let atlas = seen_by(&model, &context.open_data(atlas, None)?, args.missing_genes, context)?;
-            write_cells(&atlas, &model, &args.out, &context.resources)?
+            write_cells(&atlas, &model, place.path(), &context.resources)?
         }
     };
+    place.take_place()?;
     let result = json!({ "rows": published.rows, "files": published.files.len(), "bytes": published.bytes() });
-    context
-        .show
-        .result(&result, || format!("{} rows in {} ({})", published.rows, args.out.display(), bytes(published.bytes())))
+    context.show.result(&result, || wrote(published.rows, &args.out, published.bytes()))
 }

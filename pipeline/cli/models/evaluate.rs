@@ -76,8 +76,9 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let frames = [frame::conditions, frame::means, frame::ranges, frame::strata].map(|frame| frame(evaluation));
     let frames = frames.into_iter().collect::<Result<Vec<_>, _>>().map_err(not_a_table)?;
-    context.show.result(&ShownEvaluation { skipped: &judged.skipped, evaluation }, || {
-        let drawn: Vec<String> = frames.iter().map(frame::draw).collect();
+    let shown = ShownEvaluation { skipped: &judged.skipped, evaluation };
+    context.show.result_with_table(&shown, &frames[0], || {
+        let drawn: Vec<String> = frames.iter().map(|frame| context.show.table(frame)).collect();
         format!("{}\n\n{}", evaluation.summary, drawn.join("\n"))
     })
 }

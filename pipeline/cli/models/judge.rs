@@ -14,10 +14,7 @@ use stages::{
     reader::split::{Split, SplitPart},
     report::{self, judged_page},
     statistics::scale::{Scale, TARGET_SUM},
-    storage::{
-        disk::{refuse_existing, write_new},
-        sealed::sealed,
-    },
+    storage::sealed::sealed,
 };
 
 use super::{
@@ -26,12 +23,21 @@ use super::{
 };
 use crate::{
     Atlas, Error, Result,
-    cli::CommandContext,
+    cli::{
+        CommandContext,
+        output::{OutputKind, OutputPlace, marked, write_at},
+    },
     flows::judging::{JudgeOptions, JudgedPrediction, Judgement, judge as judge_predictions},
 };
 
 pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
-    args.out.iter().chain(&args.card).try_for_each(|path| refuse_existing(path))?;
+    let place = |flag: &str, path: &Option<PathBuf>, kind: OutputKind| {
+        let place = path.as_ref().map(|path| OutputPlace::new(flag, path, kind, args.force)?.afresh()).transpose()?;
+        place.iter().try_for_each(OutputPlace::check_free)?;
+        Ok::<_, Error>(place)
+    };
+    let page_place = place("--out", &args.out, OutputKind::Page)?;
+    let card_place = place("--card", &args.card, OutputKind::Card)?;
     if args.out.is_some() && args.out == args.card {
         return Err(Error::usage("--out and --card name one file", "give the page and the card names of their own"));
     }
@@ -54,31 +60,31 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
     for skipped in &judged.skipped {
         context.show.note(&skipped.to_string());
     }
-    if let Some(path) = &args.card {
+    if let Some(place) = &card_place {
         let card = Card { flags: flags(args), ..card(&judged, &atlas, &hash, split_name)? };
-        write_new(path, &sealed(&card)?)?;
+        write_at(place, &sealed(&card)?)?;
     }
     let names = names(&args.predictions);
     let named: Vec<(&str, &Evaluation)> =
         names.iter().map(String::as_str).zip(judged.predictions.iter().map(|one| &one.evidence.evaluation)).collect();
-    if let Some(path) = &args.out {
+    if let Some(place) = &page_place {
         let shown = names.iter().zip(&judged.predictions).map(|(name, one)| report::PredictionOnPage {
             name,
             evaluation: &one.evidence.evaluation,
             changes: &one.evidence.changes,
         });
         let page = judged_page(&args.truth.display().to_string(), &shown.collect::<Vec<_>>(), &[typed_command()]);
-        write_new(path, page.as_bytes())?;
+        write_at(place, marked(&page).as_bytes())?;
     }
     let hashes = json!({ "split": hash, "data": atlas.manifest().checksum, "scores": definitions() });
     let tables = [frame::judged::means, frame::judged::shares].map(|table| table(&named, &options.scores));
     let tables = tables.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| Error::Bug(error.to_string()))?;
     let mut shown = result(&named, &judged, &hashes)?;
     keep_chosen(&mut shown, &options.scores);
-    context.show.result(&shown, || {
+    context.show.result_with_table(&shown, &tables[0], || {
         let verdicts: Vec<String> =
             named.iter().map(|(name, evaluation)| format!("{name}: {}", evaluation.summary)).collect();
-        let drawn: Vec<String> = tables.iter().map(frame::draw).collect();
+        let drawn: Vec<String> = tables.iter().map(|table| context.show.table(table)).collect();
         format!("{}\n\n{}", verdicts.join("\n"), drawn.join("\n"))
     })
 }

@@ -8,12 +8,14 @@ mod device;
 mod embed;
 mod evaluate;
 mod explain;
+mod explain_train;
 mod idle;
+mod inspected;
 mod judge;
+mod layers;
 mod predict;
 mod report;
 mod response;
-mod steps;
 mod train;
 mod typed_command;
 
@@ -21,7 +23,6 @@ use std::{any::Any, path::Path};
 
 use clap::Subcommand;
 use schemas::numbers::saturating;
-use serde_json::Value;
 use stages::{
     model::{
         checkpoint,
@@ -35,7 +36,7 @@ use self::args::{
     EmbedArgs, EvaluateArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
     judge::JudgeArgs, writing::PredictCommand,
 };
-use super::{CommandContext, args::memory::MemoryLogArgs};
+use super::{CommandContext, args::memory::MemoryLogArgs, inspect::Inspected};
 use crate::{Error, Result, devices::DeviceChoice};
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +94,11 @@ impl ModelCommand {
         }
     }
 
+    /// Whether the result has a table.
+    pub(super) fn has_table(&self) -> bool {
+        matches!(self, Self::Evaluate(_) | Self::Judge(_) | Self::Crossval(_) | Self::Response(_))
+    }
+
     /// Prepares the process, before it does anything else.
     pub(crate) fn prepare_process(&self) {
         if self.device().is_some() {
@@ -143,24 +149,9 @@ pub(super) fn is_model(path: &Path) -> bool {
     saved::is_one(path) || path.join(files::CHECKPOINTS).exists()
 }
 
-/// A description of the model in a folder, if there is one.
-pub(super) fn inspected(path: &Path) -> Option<Result<Value>> {
-    saved::is_one(path).then(|| card_value(path))
-}
-
-fn card_value(path: &Path) -> Result<Value> {
-    let card = saved::read_card(path)?;
-    let mut value = serde_json::to_value(&card).map_err(|error| Error::Bug(error.to_string()))?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("kind".into(), "model".into());
-        map.insert("cells".into(), card.vocabulary.combination_cells.iter().sum::<u64>().into());
-        map.insert("genes".into(), card.genes.len().into());
-        if let Some(selection) = map.get_mut("gene_selection") {
-            selection["told"] = card.gene_selection.to_string().into();
-        }
-        map.insert("gene_names".into(), card.genes.into());
-    }
-    Ok(value)
+/// The model in a folder, if there is one.
+pub(super) fn inspected(path: &Path, context: &CommandContext) -> Option<Result<Inspected>> {
+    saved::is_one(path).then(|| inspected::inspected(path, context))
 }
 
 /// The damage to the model in a folder, if there is one.

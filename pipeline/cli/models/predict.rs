@@ -20,18 +20,24 @@ use super::{
 };
 use crate::{
     Atlas, Error, Model, Prediction, Query, Request, Result,
-    cli::{CommandContext, show::bytes},
+    cli::{
+        CommandContext,
+        output::{OutputKind, OutputPlace},
+        show::bytes,
+    },
     devices::peak_bytes,
     flows::{
         ProgressCounter,
         predicting::{Library, OutputScale, PredictedGenes, PredictionForm, Terms, own_split},
     },
     memory::PeakMemory,
-    schemas::{conditions::CONTROL, numbers::to_usize, quoting::listed},
+    schemas::{conditions::CONTROL, counting::counted, numbers::to_usize, quoting::listed},
 };
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
+    let place = |out| OutputPlace::new("--out", out, OutputKind::Predictions, args.force)?.afresh();
+    let place = args.out.as_deref().map(place).transpose()?;
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
     let prediction = prepare_prediction(args, on, context)?;
@@ -57,8 +63,10 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         });
         return context.show.result(&result, || {
             format!(
-                "{targets} conditions from {source_cells} cells would be predicted: {} rows, {} of values, about {} on disk, in about {minutes:.1} minutes",
-                size.rows,
+                "{} from {} would be predicted: {}, {} of values, about {} on disk, in about {minutes:.1} minutes",
+                counted(targets as u64, "condition"),
+                counted(source_cells, "cell"),
+                counted(size.rows, "row"),
                 bytes(size.value_bytes),
                 bytes(size.file_bytes)
             )
@@ -86,7 +94,11 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     let steps = context.show.steps(predicted, "cells");
     let drawn = steps.clone();
     let progress = ProgressCounter::to(move |cells| drawn.reached(cells));
-    let published = prediction.telling(progress).publish(output, out, &options)?.published;
+    let published = prediction
+        .telling(progress)
+        .publish(output, place.as_ref().map_or(out, OutputPlace::path), &options)?
+        .published;
+    place.iter().try_for_each(OutputPlace::take_place)?;
     steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     let rate = predicted as f64 / started.elapsed().as_secs_f64();

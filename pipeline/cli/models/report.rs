@@ -7,14 +7,17 @@ use stages::{
     evaluate::{Evaluation, GeneChanges},
     model::saved::{self, files},
     report::{self, CommandRun, DataOverview, HistoryRow, NamedText, ReportInput, TextTable, page},
-    storage::disk::{StagedFolder, refuse_existing, write_atomically, write_new},
+    storage::disk::{StagedFolder, refuse_existing, write_atomically},
     trainer::train::EpochReport,
 };
 
 use super::{args::ReportArgs, typed_command::typed_command};
 use crate::{
     Error, Result,
-    cli::CommandContext,
+    cli::{
+        CommandContext,
+        output::{OutputKind, OutputPlace, marked, write_at},
+    },
     flows::{figures::Figures, training::PIPELINE_REPORT},
 };
 
@@ -22,8 +25,10 @@ use crate::{
 pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> {
+    let place = OutputPlace::new("--out", &args.out, OutputKind::Page, args.force)?.afresh()?;
+    place.check_free()?;
+    args.figures.iter().chain(&args.tables).try_for_each(|path| refuse_existing(path))?;
     let targets: Vec<&PathBuf> = [&args.out].into_iter().chain(&args.figures).chain(&args.tables).collect();
-    targets.iter().try_for_each(|path| refuse_existing(path))?;
     if (1..targets.len()).any(|at| targets[..at].contains(&targets[at])) {
         return Err(Error::usage("two of --out, --figures and --tables name one path", "give each a name of its own"));
     }
@@ -33,7 +38,7 @@ pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> 
         [(&args.figures, report::figures as fn(&ReportInput) -> Vec<NamedText>), (&args.tables, report::tables)];
     let folders = folders.into_iter().filter_map(|(path, texts)| Some(staged(path.as_deref()?, &texts(&input))));
     let folders = folders.collect::<Result<Vec<_>>>()?;
-    write_new(&args.out, page(&input).as_bytes())?;
+    write_at(&place, marked(&page(&input)).as_bytes())?;
     folders.into_iter().try_for_each(StagedFolder::commit)?;
     let shown = |path: &PathBuf| path.display().to_string();
     let mut value = json!({ "file": shown(&args.out) });

@@ -2,23 +2,24 @@
 
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
-    evaluate::frame::draw,
     reader::selector::Selector,
-    sink::layout::check_name,
-    storage::{
-        disk::{StagedFile, refuse_existing},
-        parquet_file::ParquetFile,
-    },
+    storage::{disk::StagedFile, parquet_file::ParquetFile},
 };
 
 use super::{args::ResponseArgs, device::device, predict::note_perturbed_sources};
 use crate::{
     Error, Model, Result,
-    cli::CommandContext,
+    cli::{
+        CommandContext,
+        output::{OutputKind, OutputPlace},
+    },
     flows::dose_response::{ResponseQuery, Responses, parse_doses, respond},
 };
 
 pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<()> {
+    let place = |out| OutputPlace::new("--out", out, OutputKind::Curves, args.force)?.afresh();
+    let place = args.out.as_deref().map(place).transpose()?;
+    place.iter().try_for_each(OutputPlace::check_free)?;
     let query = ResponseQuery {
         condition: args.condition.clone(),
         doses: args.doses.iter().map(|text| parse_doses(text)).collect::<Result<_>>()?,
@@ -28,26 +29,26 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
     };
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
-    args.out.as_deref().map_or(Ok(()), |out| check_name(out).and_then(|()| refuse_existing(out)))?;
     note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
     let responses = respond(&atlas, &model, &query, &context.resources)?;
     for skipped in &responses.skipped {
         context.show.note(&skipped.to_string());
     }
-    if let Some(out) = &args.out {
+    if let Some(place) = &place {
         let table = responses.table()?;
-        let staged = StagedFile::create(out)?;
+        let staged = StagedFile::create(place.path())?;
         let mut file = ParquetFile::create(staged.path(), table.schema())?;
         file.write(&table)?;
         file.finish()?;
         staged.commit()?;
+        place.take_place()?;
     }
-    let drawn = response_table(&responses).map_err(|error| Error::Bug(error.to_string()))?;
-    context.show.result(&responses, || drawn)
+    let table = response_table(&responses).map_err(|error| Error::Bug(error.to_string()))?;
+    context.show.result_with_table(&responses, &table, || context.show.table(&table))
 }
 
 /// One row per covariate combination and dose, with the predicted change of each gene.
-fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<String> {
+fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<DataFrame> {
     let points = || responses.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
     let text = |name: &str, values: Vec<String>| -> Column { Series::new(name.into(), values).into_column() };
     let number = |name: &str, values: Vec<f64>| -> Column { Series::new(name.into(), values).into_column() };
@@ -72,5 +73,5 @@ fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<String
         let name = name.unwrap_or_default();
         columns.push(number(&name, points().map(|(_, point)| point.change[at].into()).collect()));
     }
-    Ok(draw(&DataFrame::new_infer_height(columns)?))
+    DataFrame::new_infer_height(columns)
 }

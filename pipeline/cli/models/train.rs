@@ -1,5 +1,7 @@
 //! `train`.
 
+use std::path::Path;
+
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
@@ -22,24 +24,30 @@ use crate::{
     cli::{
         CommandContext,
         allocator::{self, FreedMemory},
-        show::{OutputStyle, bytes, say},
+        output::{OutputKind, OutputPlace},
+        progress::Steps,
+        show::bytes,
         splits::{held_out, note_untrained},
     },
     devices,
-    flows::{ingesting, profiling::profiled, training::split_shares},
+    flows::{ProgressCounter, ingesting, profiling::profiled, training::split_shares},
     memory::PeakMemory,
+    schemas::counting::counted,
 };
 
 pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
-    let training = prepare_training(&args, device(&args.device)?, context)?;
+    let place = OutputPlace::new("--out", &args.out, OutputKind::Model, args.force)?;
+    let place = if args.resume { place } else { place.afresh()? };
+    args.profile.as_deref().map_or(Ok(()), |profile| OutputKind::Card.check("--profile", profile))?;
+    let training = prepare_training(&args, place.path(), device(&args.device)?, context)?;
     training.check_folder(args.resume)?;
     args.profile.as_deref().map_or(Ok(()), refuse_existing)?;
     let on = training.device();
     let device = devices::name_of(on);
     context.show.note(&format!(
-        "training on {} cells for at most {} epochs, on {device}; `perturbine explain train` shows the plan",
-        training.cells(),
-        training.epochs()
+        "training on {} for at most {}, on {device}; `perturbine explain train` shows the plan",
+        counted(training.cells(), "cell"),
+        counted(training.epochs().into(), "epoch")
     ));
     // The allocator would otherwise keep the memory saved by recomputing.
     allocator::give_back(if training.card().config.train.checkpointing {
@@ -48,11 +56,20 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
         FreedMemory::Large
     });
     let peak = PeakMemory::watch();
-    let on_epoch = epoch_bar(&context.show, training.epochs());
+    let (epochs, cells) = (training.epochs(), training.cells());
+    let steps = context.show.steps(u64::from(epochs) * cells, "cells");
+    let drawn = steps.clone();
+    let training = training.telling(ProgressCounter::to(move |done| {
+        let epoch = done.saturating_sub(1) / cells.max(1);
+        drawn.reached_with(done, |rate| format!("epoch {epoch} ({} of {epochs}), {rate}", epoch + 1));
+    }));
+    let on_epoch = on_epoch(steps.clone(), epochs, cells);
     let (trained, report) = match args.profile.as_deref().zip(context.trace.as_ref()) {
         Some((path, trace)) => profiled(training, args.resume, on_epoch, path, trace)?,
         None => training.run(args.resume, on_epoch)?,
     };
+    steps.end();
+    place.take_place()?;
     let card = &trained.card;
     let selection =
         card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
@@ -63,7 +80,7 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
         "peak_memory_bytes": peak.bytes(),
         "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
         "selection": selection,
-        "model": trained.folder.display().to_string(),
+        "model": args.out.display().to_string(),
         "device": device,
         "slow_stage": report.slow_stage(),
         "network_share": trained.share,
@@ -80,25 +97,30 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
             _ => "",
         };
         format!(
-            "trained {} epochs at {:.0} cells/s; {best}; model in {} (peak memory {}){adds}",
-            card.epochs,
+            "trained {} at {:.0} cells/s; {best}; model in {} (peak memory {}){adds}",
+            counted(card.epochs.into(), "epoch"),
             trained.cells_per_second,
-            trained.folder.display(),
+            args.out.display(),
             bytes(result["peak_memory_bytes"].as_u64().unwrap_or(0))
         )
     })
 }
 
-pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &CommandContext) -> Result<Training> {
+pub(super) fn prepare_training(
+    args: &TrainArgs,
+    out: &Path,
+    device: Device,
+    context: &CommandContext,
+) -> Result<Training> {
     let mut settings = settings(&args.settings, args.seed)?;
     let finds_batch_size = settings.train.batch_size == 0;
     if finds_batch_size && args.resume {
-        settings.train.batch_size = batch_size_before(args)?;
+        settings.train.batch_size = batch_size_before(out)?;
     }
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
     note_untrained(&atlas, &split, context);
-    let training = Training::prepare(&atlas, split, &settings, &args.out, device, context.resources.clone())?;
+    let training = Training::prepare(&atlas, split, &settings, out, device, context.resources.clone())?;
     if settings.data.genes != GeneChoice::All {
         context.show.note(&training.card().gene_selection.to_string());
     }
@@ -111,8 +133,8 @@ pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Comma
 }
 
 /// The batch size of the run to resume, whatever memory is free now; 0 if there is none.
-fn batch_size_before(args: &TrainArgs) -> Result<u32> {
-    let path = args.out.join(files::CONFIG);
+fn batch_size_before(out: &Path) -> Result<u32> {
+    let path = out.join(files::CONFIG);
     if !path.exists() {
         return Ok(0);
     }
@@ -167,20 +189,21 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Comm
     }
 }
 
-/// A bar on a terminal; elsewhere, one line per validated epoch.
-fn epoch_bar(show: &OutputStyle, epochs: u32) -> OnEpoch {
-    let bar = show.bar(u64::from(epochs), "epochs");
-    let lines = !show.quiet && bar.is_hidden();
+/// Progress within and between epochs; where there is no terminal, one line per validated epoch.
+fn on_epoch(steps: Steps, epochs: u32, cells: u64) -> OnEpoch {
     Box::new(move |report: &EpochReport| {
-        let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
-        let scores = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.acc_perts"]
-            .iter()
-            .filter_map(|name| value(name));
-        let line = scores.collect::<Vec<_>>().join("  ");
-        bar.set_position(u64::from(report.epoch) + 1);
-        if lines && report.values.contains_key("valid.recon") {
-            say(format_args!("epoch {}  {line}", report.epoch));
+        let value = |name: &str, shown: &str| report.values.get(name).map(|value| format!("{shown} {value:.3}"));
+        let scores = [
+            ("train.recon", "loss"),
+            ("valid.recon", "valid"),
+            ("valid.r2_mean", "r2_mean"),
+            ("valid.pearson_delta", "pearson_delta"),
+        ];
+        let scores: Vec<String> = scores.iter().filter_map(|(name, shown)| value(name, shown)).collect();
+        let line = format!("epoch {} ({} of {epochs})  {}", report.epoch, report.epoch + 1, scores.join("  "));
+        steps.reached_with((u64::from(report.epoch) + 1) * cells, |_| line.clone());
+        if report.values.contains_key("valid.recon") {
+            steps.line(&line);
         }
-        bar.set_message(line);
     })
 }

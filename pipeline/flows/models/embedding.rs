@@ -1,4 +1,7 @@
-//! `read → batch → embed`, returned to the caller or written to Parquet files; and embedding tables.
+//! `read → batch → embed`, returned to the caller or written to Parquet files or an `.h5ad`; and embedding tables.
+
+#[cfg_attr(not(feature = "hdf5"), path = "embedding/no_h5ad.rs")]
+mod h5ad;
 
 use std::{collections::HashMap, num::NonZeroUsize, path::Path};
 
@@ -14,7 +17,7 @@ use stages::{
     model::saved::Model,
     predictor::predict::{Embed, batch_size, covariate_table, perturbation_table},
     reader::atlas::Atlas,
-    sink::Published,
+    sink::{Published, layout::is_named},
     stage::phase::Phase,
 };
 
@@ -62,14 +65,17 @@ pub(super) fn embed_every(
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
 }
 
-/// The same, written to a folder of Parquet files, or one file if `out` ends in `.parquet`.
+/// The same, written to a folder of Parquet files, or one file if `out` ends in `.parquet` or `.h5ad`.
 ///
 /// # Errors
 /// As for [`embed_cells`], or a target that exists or can't be written; then nothing is visible.
 pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resources) -> Result<Published> {
     resources.phases.enter(Phase::Predicting);
     let (schema, pipeline) = embed_cells(atlas, model, &before_files(resources))?;
-    write_tables(pipeline, &schema, atlas.cells(), out, resources)
+    match is_named(out, "h5ad") {
+        true => h5ad::write_h5ad(&schema, pipeline, out),
+        false => write_tables(pipeline, &schema, atlas.cells(), out, resources),
+    }
 }
 
 /// One of a model's embedding tables, as rows of [`embeddings_schema`].

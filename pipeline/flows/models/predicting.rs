@@ -84,9 +84,14 @@ impl Prediction {
         let atlas = atlas.with_genes(&model.card.genes)?;
         let jobs = Jobs::resolve(query, &model.card, &atlas, split)?;
         if jobs.targets() == 0 && jobs.skipped.is_empty() {
+            let message = match query.to.as_slice() {
+                [Request::Missing] => "nothing to predict: no combination is missing",
+                [Request::Ood] => "nothing to predict: no cell is held out",
+                _ => "nothing to predict: --to matches no condition",
+            };
             return Err(Error::usage(
-                "there is nothing to predict",
-                "--to matches no held-out, missing or observed condition",
+                message,
+                "ask for other conditions with --to; `perturbine inspect` lists those of an atlas",
             ));
         }
         Ok(Self {

@@ -1,10 +1,12 @@
 //! `read → batch → train`.
 
+mod outline;
+
 use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    batch::Position,
+    batch::{Position, Role},
     config::{self, DispersionStart, Doser, EngineChoice, ReconLoss, Settings},
     numbers::{to_i64, to_usize},
     vocabulary::Vocabulary,
@@ -356,7 +358,12 @@ fn batch_pipeline(
     let is_packed = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
     let packer = is_packed.then(|| BatchPacker::new(genes));
     let pairing = Pairing::new(&card.config, &card.vocabulary);
+    let progress = resources.progress.clone();
+    progress.add(order.cells_before(from));
     Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
+        if batch.plan.role == Role::Train {
+            progress.add(batch.plan.cells.len() as u64);
+        }
         let packed = packer.as_ref().map(|packer| packer.pack(&batch)).transpose()?;
         Ok(TrainingBatch { packed, sources: pairing.sources(&batch), batch })
     }))

@@ -40,6 +40,24 @@ impl Preset {
         }
     }
 
+    /// What it is for.
+    #[must_use]
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Cpa => {
+                "the original's architecture and training, sized as in its published Kang example; to compare with the original"
+            }
+            Self::Residual => {
+                "a small network beside an offset of measured shifts, for any screen; trains in few epochs"
+            }
+            Self::Norman => "the original's published example for combinations of genes (Norman et al. 2019)",
+            Self::Kang => "the original's published example for stimulated blood cells (Kang et al. 2018)",
+            Self::Combosciplex => {
+                "the original's published example for combinations of drugs at several doses (sci-Plex)"
+            }
+        }
+    }
+
     /// Its settings.
     #[must_use]
     pub fn settings(self) -> Settings {

@@ -317,6 +317,13 @@ impl TrainingOrder {
         }
     }
 
+    /// Number of training cells before a position, counted once per epoch.
+    #[must_use]
+    pub fn cells_before(&self, position: Position) -> u64 {
+        let cells = self.train.cell_count();
+        u64::from(position.epoch) * cells + cells.min(position.batch * self.train.cells_of_a_batch() as u64)
+    }
+
     /// All plans from a position on.
     pub fn plans(self, from: Position) -> impl Iterator<Item = BatchPlan> + Send {
         let length = self.length();

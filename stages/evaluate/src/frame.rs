@@ -1,10 +1,12 @@
 //! An evaluation as tables, for computing and for printing.
 
 pub mod crossval;
+mod drawing;
 pub mod judged;
 
-use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
+use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
 
+pub use self::drawing::{DrawnTable, draw, draw_within};
 use super::{
     baselines::Baseline, chosen_scores::ChosenScores, condition_scores::ConditionScores, range::MeanRange,
     strata::Stratum, table::Evaluation,
@@ -59,12 +61,6 @@ const OF_RANGES: [&str; 20] = [
     "e_distance",
     "mmd",
 ];
-
-/// Number of decimals in a table.
-const DECIMALS: usize = 3;
-
-/// The text for an undefined number.
-const UNDEFINED: &str = "–";
 
 /// The main mean scores: one row for the model, each baseline and the ceiling, and one column per score.
 ///
@@ -142,28 +138,6 @@ pub fn strata(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     ])
 }
 
-/// Formats all rows and columns of a table as aligned text, with numbers to the right.
-///
-/// polars' own formatting leaves out the middle of tables with more than eight rows or columns, where a
-/// reader may look for a name.
-#[must_use]
-pub fn draw(frame: &DataFrame) -> String {
-    let columns: Vec<(bool, Vec<String>)> = frame.columns().iter().map(cells).collect();
-    let widths: Vec<usize> =
-        columns.iter().map(|(_, cells)| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in 0..=frame.height() {
-        let mut line = String::new();
-        for ((numeric, cells), width) in columns.iter().zip(&widths) {
-            let cell = &cells[row];
-            line += &if *numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
 impl ConditionScores {
     /// The covariates as text: `cell_type=B, donor=101`.
     #[must_use]
@@ -171,21 +145,6 @@ impl ConditionScores {
         let pairs: Vec<String> = self.covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();
         pairs.join(", ")
     }
-}
-
-/// Whether a column holds numbers, and its name and values as text.
-fn cells(column: &Column) -> (bool, Vec<String>) {
-    let mut texts = vec![column.name().to_string()];
-    for row in 0..column.len() {
-        texts.push(match column.get(row) {
-            // A small negative number is shown as 0, not as -0.
-            Ok(AnyValue::Float64(value)) if value.abs() < 0.5e-3 => format!("{:.DECIMALS$}", 0.0),
-            Ok(AnyValue::Float64(value)) => format!("{value:.DECIMALS$}"),
-            Ok(AnyValue::Null) | Err(_) => UNDEFINED.into(),
-            Ok(value) => value.str_value().into_owned(),
-        });
-    }
-    (column.dtype().is_primitive_numeric(), texts)
 }
 
 fn column<T>(name: &str, values: Vec<T>) -> Column

@@ -8,6 +8,7 @@ pub(super) mod column;
 mod csc;
 pub(super) mod group;
 pub(super) mod matrix;
+mod members;
 pub(super) mod sparse;
 mod table;
 
@@ -28,7 +29,7 @@ use self::{
 };
 use super::{
     choice::Choice,
-    source::{MOST_GENES, Source},
+    source::{AnnDataMember, MOST_GENES, Source},
 };
 
 /// Cells of an AnnData object, whose shape and columns have been checked.
@@ -40,6 +41,7 @@ pub struct AnnData {
     matrix: CheckedMatrix,
     obs: CheckedDataFrame,
     var: RecordBatch,
+    members: Vec<AnnDataMember>,
 }
 
 impl AnnData {
@@ -72,7 +74,8 @@ impl AnnData {
         let var = var.read_all(0..to_usize(genes))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let origin = Origin { path: name, bytes, matrix: choice.matrix(), version: None };
-        Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var })
+        let members = if choice.lists_members { members::members(root) } else { Vec::new() };
+        Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var, members })
     }
 }
 
@@ -103,6 +106,10 @@ impl Source for AnnData {
 
     fn obs_schema(&self) -> SchemaRef {
         self.obs.schema()
+    }
+
+    fn members(&self) -> &[AnnDataMember] {
+        &self.members
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {

@@ -24,6 +24,9 @@ pub struct Choice {
     /// The program that reads HDF5 files in a separate process; without one, this process reads them. In either
     /// case, their structure is checked before libhdf5 opens them.
     pub worker: Option<PathBuf>,
+    /// Whether [`Source::members`](super::source::Source::members) are listed.
+    #[serde(default)]
+    pub lists_members: bool,
     /// Stops long operations while a source is opened or read: transposing a matrix, and the worker.
     #[serde(skip)]
     pub interrupt: Interrupt,

@@ -16,9 +16,11 @@ fn refused(path: &Path) -> Error {
 pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     match super::hdf5_signature::is_hdf5(path)? {
         true => Err(refused(path)),
-        false => {
-            Err(Error::data(path.display().to_string(), "its format is not supported", "docs/inputs.md lists the formats"))
-        }
+        false => Err(Error::data(
+            path.display().to_string(),
+            "its format is not supported",
+            "docs/inputs.md lists the formats",
+        )),
     }
 }
 

@@ -19,10 +19,26 @@ use schemas::{
     chunk::{Chunk, CsrRows},
     ids::CellIndex,
 };
+use serde::{Deserialize, Serialize};
 
 /// Maximum number of genes, more than any organism or assay has. Each needs memory for a name and statistics,
 /// however small the file that claims to have them.
 pub(super) const MOST_GENES: u64 = 1 << 20;
+
+/// What an AnnData object holds besides its matrix, `obs` and `var`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnDataMember {
+    /// Its place: `layers/counts`, `obsm/X_pca`, `raw/X`, `uns/log1p`.
+    pub name: String,
+    /// How it is stored: `dense`, `csr`, `csc`, `dataframe` or another encoding; empty for members of `uns`.
+    pub form: String,
+    /// The size of each dimension, if known.
+    pub shape: Vec<u64>,
+    /// The type of its values, if they have one.
+    pub data_type: String,
+    /// Its value, for texts that this program wrote.
+    pub text: Option<String>,
+}
 
 /// A file or folder of cells whose structure has been checked.
 pub trait Source: Debug + Send + Sync {
@@ -63,6 +79,11 @@ pub trait Source: Debug + Send + Sync {
 
     /// The columns of `obs`; the first one, `cell`, is the cell's name.
     fn obs_schema(&self) -> SchemaRef;
+
+    /// What the file holds besides this, if [`Choice::lists_members`](super::format::Choice) and the format has more.
+    fn members(&self) -> &[AnnDataMember] {
+        &[]
+    }
 
     /// The annotations of some cells: these columns of [`Source::obs_schema`], in this order.
     ///

@@ -34,7 +34,10 @@ use schemas::{
 use stage::interrupt::{ChildGuard, Interrupt};
 
 use self::wire::{Frame, WorkerReply, WorkerRequest, unexpected};
-use super::{choice::Choice, source::Source};
+use super::{
+    choice::Choice,
+    source::{AnnDataMember, Source},
+};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct RemoteSource {
     matrix: Option<(RowMatrix, InPlace)>,
     var: RecordBatch,
     obs: SchemaRef,
+    members: Vec<AnnDataMember>,
     worker: Mutex<Worker>,
 }
 
@@ -91,7 +95,7 @@ impl RemoteSource {
         let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
         let path_bytes = path.as_os_str().as_bytes().to_vec();
         let frame = ask(&worker, path, &WorkerRequest::Open { path: path_bytes, choice })?;
-        let WorkerReply::Opened { kind, origin, cells, nonzeros, in_place } = frame.reply else {
+        let WorkerReply::Opened { kind, origin, cells, nonzeros, in_place, members } = frame.reply else {
             return Err(unexpected());
         };
         let [var, obs, chunks] = frame.payloads.as_slice() else { return Err(unexpected()) };
@@ -108,7 +112,7 @@ impl RemoteSource {
                 Some((matrix, found))
             }
         };
-        Ok(Self { path: path.to_path_buf(), kind, origin, cells, nonzeros, matrix, var, obs, worker })
+        Ok(Self { path: path.to_path_buf(), kind, origin, cells, nonzeros, matrix, var, obs, members, worker })
     }
 }
 
@@ -139,6 +143,10 @@ impl Source for RemoteSource {
 
     fn obs_schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.obs)
+    }
+
+    fn members(&self) -> &[AnnDataMember] {
+        &self.members
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {

@@ -92,7 +92,8 @@ fn columns(source: &dyn Source, conditions: &[String], keys: &ResolvedKeys) -> R
     for text in conditions {
         let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'; put a key with = in double quotes";
         let (key, value) = text.split_at(length_until(text, &['=']));
-        let value = value.strip_prefix('=').ok_or_else(|| Error::usage(format!("`{text}` is not key=value"), hint))?;
+        let value =
+            value.strip_prefix('=').ok_or_else(|| Error::usage(format!("expected key=value, got `{text}`"), hint))?;
         let (key, ruled_out) = key.strip_suffix('!').map_or((key, false), |key| (key, true));
         let values = columns.entry(name_in_atlas(source, &unquoted(key.trim()))?).or_default();
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };

@@ -17,6 +17,14 @@ use crate::atlas::Atlas;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(pub Vec<(String, String)>);
 
+/// The error about a part of a selector that is not `key=value`.
+fn not_a_pair(part: &str, text: &str, hint: &str) -> Error {
+    let place = if part == text.trim() { String::new() } else { format!(" in `{text}`") };
+    let is_word = !part.is_empty() && !part.contains(['=', '"']);
+    let meant = if is_word { format!("; did you mean `condition={part}`?") } else { String::new() };
+    Error::usage(format!("expected key=value, got `{part}`{place}{meant}"), hint)
+}
+
 impl Selector {
     /// Reads `key=value,...`.
     ///
@@ -35,7 +43,7 @@ impl Selector {
             if key.is_empty() || value.trim().is_empty() {
                 let hint = "write it as 'condition=A+B,cell_type=T'; put a value with commas, or a key with commas or =, in double \
                             quotes, as in 'cell_type=\"T, naive\"'";
-                return Err(Error::usage(format!("`{}` in `{text}` is not key=value", &rest[..length]), hint));
+                return Err(not_a_pair(rest[..length].trim(), text, hint));
             }
             let key = unquoted(key);
             if pairs.iter().any(|(known, _)| *known == key) {
@@ -248,7 +256,9 @@ mod tests {
         assert!(error.contains("`condition` appears twice"), "{error}");
         for bad in ["cell_type=T, naive", "a", "=b", "a=,b=c", "\"a,b=c"] {
             let error = Selector::parse(bad).expect_err(bad).to_string();
-            assert!(error.contains("is not key=value"), "{bad}: {error}");
+            assert!(error.contains("expected key=value"), "{bad}: {error}");
         }
+        let error = Selector::parse("stim").expect_err("a word").to_string();
+        assert_eq!(error, "expected key=value, got `stim`; did you mean `condition=stim`?");
     }
 }

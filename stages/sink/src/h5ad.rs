@@ -81,6 +81,7 @@ impl PredictedH5ad {
             genes,
             columns: obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect(),
             layers: lists[1..].iter().map(name).collect(),
+            obsm: Vec::new(),
             uns_texts: Some((PROVENANCE_KEY.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;

@@ -8,7 +8,8 @@ use arrow::{
 };
 use parquet::file::properties::WriterProperties;
 use schemas::{Error, Result};
-use storage::parquet_file;
+pub use storage::output_name::is_named;
+use storage::{output_name, parquet_file};
 
 use super::{OutputPrecision, hive};
 
@@ -161,16 +162,6 @@ pub fn row_bytes(schema: &Schema) -> u64 {
     schema.fields().iter().map(|field| value_bytes(field.data_type())).sum()
 }
 
-/// Endings of names that promise another format than Parquet.
-const OTHER_FORMATS: [&str; 13] =
-    ["arrow", "csv", "feather", "h5", "h5ad", "json", "loom", "npy", "npz", "tsv", "txt", "xlsx", "zarr"];
-
-/// Whether a name ends like that of a file in this format, in any case of letters.
-#[must_use]
-pub fn is_named(target: &Path, format: &str) -> bool {
-    target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(format))
-}
-
 /// Whether predictions are written to a single file.
 #[must_use]
 pub fn is_one_file(target: &Path) -> bool {
@@ -182,13 +173,5 @@ pub fn is_one_file(target: &Path) -> bool {
 /// # Errors
 /// A name that ends in `.csv`, `.h5ad` or the like.
 pub fn check_name(target: &Path) -> Result<()> {
-    let Some(format) = OTHER_FORMATS.into_iter().find(|format| is_named(target, format)) else { return Ok(()) };
-    let message = format!(
-        "{} is named like a file in another format (.{format}), but is to be written as Parquet",
-        target.display()
-    );
-    Err(Error::usage(
-        message,
-        "give --out a name that ends in .parquet, or that of a folder; `predict` also writes .h5ad",
-    ))
+    output_name::check_name("--out", target, &["parquet"], true)
 }

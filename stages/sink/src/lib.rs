@@ -18,10 +18,13 @@ pub mod gather;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod hive;
+#[cfg(feature = "hdf5")]
+pub mod latent_h5ad;
 pub mod layout;
 mod lists;
 pub mod precision;
 pub mod shards;
+pub mod written;
 
 use std::{
     fs,

@@ -195,7 +195,7 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
     }
     let message = home.refused(65, "predict m s.atlas --to observed --out p --partition-by cell_typ");
     says(&message, &["cell_typ", "cell_type"]);
-    says(&home.refused(2, "embed m s.atlas --out e.H5AD"), &["e.H5AD is named like a file in another format"]);
+    says(&home.refused(2, "embed m s.atlas --out e.csv"), &["e.csv is named like a file in another format"]);
     says(&home.refused(2, "predict m s.atlas --commit p"), &["--commit"]);
     says(&home.refused(2, "predict"), &["MODEL", "ATLAS"]);
 }

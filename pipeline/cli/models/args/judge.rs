@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{PartArg, ScaleArg};
-use crate::cli::args::ChoiceArgs;
+use crate::cli::{args::ChoiceArgs, output::ForceArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct JudgeArgs {
@@ -49,6 +49,8 @@ pub(crate) struct JudgeArgs {
     /// Write a card: hashes of data, split, predictions and definitions, which `verify` checks
     #[arg(long, value_name = "FILE.json")]
     pub(in crate::cli) card: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) force: ForceArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

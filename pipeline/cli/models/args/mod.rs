@@ -13,7 +13,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use schemas::config::GeneChoice;
 
 use self::writing::WriteArgs;
-use crate::cli::args::{KeyArgs, memory::MemoryLogArgs};
+use crate::cli::{
+    args::{KeyArgs, memory::MemoryLogArgs},
+    output::ForceArgs,
+};
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -36,6 +39,8 @@ pub(crate) struct TrainArgs {
     /// The model to write (a folder)
     #[arg(long, value_name = "MODEL")]
     pub(in crate::cli) out: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) force: ForceArgs,
     /// A split of the atlas [default: 15% random cells for validation, none held out]
     #[arg(long, value_name = "NAME", conflicts_with = "hold_out")]
     pub(in crate::cli) split: Option<String>,
@@ -99,6 +104,8 @@ pub(crate) struct PredictArgs {
     /// A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad
     #[arg(long)]
     pub(in crate::cli) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) force: ForceArgs,
     /// Conditions to predict: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all; repeatable
     /// [default: ood if the model's split holds cells out, else observed]
     #[arg(long)]
@@ -251,9 +258,12 @@ pub(crate) struct EmbedArgs {
     pub(in crate::cli) model: PathBuf,
     /// The atlas with the cells to embed; not needed for embedding tables
     pub(in crate::cli) atlas: Option<PathBuf>,
-    /// A folder of Parquet files, or a single file if the name ends in .parquet
+    /// A folder of Parquet files, or a single file if the name ends in .parquet or, for cells, .h5ad; an .h5ad has the basal latent in
+    /// obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after
     #[arg(long)]
     pub(in crate::cli) out: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) force: ForceArgs,
     /// What to embed
     #[arg(long, value_enum, default_value = "cells")]
     pub(in crate::cli) of: EmbedArg,
@@ -300,6 +310,8 @@ pub(crate) struct ResponseArgs {
     /// Also write the curves to a .parquet file, one row per dose and gene
     #[arg(long, value_name = "FILE.parquet")]
     pub(in crate::cli) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) force: ForceArgs,
     /// Device to compute on: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
@@ -377,4 +389,6 @@ pub(crate) struct ReportArgs {
     /// Also write every table to a new folder, as CSV with all digits; of genes and scores, all
     #[arg(long, value_name = "FOLDER")]
     pub(in crate::cli) tables: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) force: ForceArgs,
 }

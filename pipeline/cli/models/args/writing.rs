@@ -34,7 +34,7 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "BYTES", default_value = "256MiB")]
     file_size: String,
     /// Write one shard of the predictions, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are written
-    #[arg(long, value_name = "i/n")]
+    #[arg(long, value_name = "i/n", conflicts_with = "force")]
     shard: Option<String>,
 }
 

@@ -59,6 +59,14 @@ pub(crate) trait StoredGroup: Debug {
     /// The columns of a data frame that is a table of records, as stored before anndata 0.7.
     fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>>;
 
+    /// The shape of an array, and the name of its type; `None` if they can't be read.
+    fn array_type(&self, name: &str) -> Option<(Vec<u64>, String)>;
+
+    /// An array without dimensions that holds one text, if the format has such.
+    fn scalar_text(&self, _name: &str) -> Option<String> {
+        None
+    }
+
     /// An attribute that is one text.
     fn text(&self, attribute: &str) -> Option<String> {
         self.texts(attribute)?.into_iter().next()

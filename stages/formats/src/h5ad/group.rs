@@ -1,7 +1,10 @@
 //! Groups of an HDF5 file.
 
 use arrays::{numbers::Numbers, place::ObjectPlace};
-use hdf5_metno::{Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject, types::TypeDescriptor};
+use hdf5_metno::{
+    Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject,
+    types::{TypeDescriptor, VarLenUnicode},
+};
 use schemas::Result;
 
 use super::{
@@ -66,6 +69,26 @@ impl StoredGroup for H5Group {
 
     fn values(&self, name: &str, _gaps: UnwrittenParts) -> Result<Option<Box<dyn ValueVector>>> {
         Ok(boxed(DatasetValues::open(self.dataset(name)?, self.place.child(name))))
+    }
+
+    fn array_type(&self, name: &str) -> Option<(Vec<u64>, String)> {
+        let dataset = self.dataset(name).ok()?;
+        let data_type = dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()?;
+        let data_type = match data_type {
+            TypeDescriptor::Compound(_) => "records".to_owned(),
+            simple => simple.to_string(),
+        };
+        Some((dataset.shape().into_iter().map(|size| size as u64).collect(), data_type))
+    }
+
+    fn scalar_text(&self, name: &str) -> Option<String> {
+        let dataset = self.dataset(name).ok()?;
+        match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
+            TypeDescriptor::VarLenUnicode if dataset.is_scalar() => {
+                dataset.read_scalar::<VarLenUnicode>().ok().map(|text| text.as_str().to_owned())
+            }
+            _ => None,
+        }
     }
 
     fn texts(&self, attribute: &str) -> Option<Vec<String>> {

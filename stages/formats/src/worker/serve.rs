@@ -78,6 +78,7 @@ fn answer(
                 nonzeros: source.nonzeros(),
                 // The caller knows the path, and JSON can't represent every path.
                 in_place: in_place.map(|found| Box::new(InPlaceMatrix { path: PathBuf::new(), ..found.matrix })),
+                members: source.members().to_vec(),
             };
             (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?, chunks])
         }

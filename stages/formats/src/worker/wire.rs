@@ -22,7 +22,7 @@ use schemas::{
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
-use crate::choice::Choice;
+use crate::{choice::Choice, source::AnnDataMember};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,6 +68,8 @@ pub(super) enum WorkerReply {
         nonzeros: Option<u64>,
         /// Where the matrix is, if it can be read in place.
         in_place: Option<Box<InPlaceMatrix>>,
+        /// What else it holds, if that was asked for.
+        members: Vec<AnnDataMember>,
     },
     /// Payload: the annotations.
     Obs,

@@ -72,6 +72,19 @@ impl ZarrGroup {
     }
 }
 
+/// The name of a type of numbers: `float32` for the `<f4` of zarr version 2.
+fn type_name(stored: &str) -> String {
+    let numpy = stored.trim_start_matches(['<', '>', '|', '=']);
+    let (kind, bytes) = numpy.split_at(numpy.len().min(1));
+    match (kind, bytes.parse::<u32>()) {
+        ("f", Ok(bytes)) => format!("float{}", 8 * bytes),
+        ("i", Ok(bytes)) => format!("int{}", 8 * bytes),
+        ("u", Ok(bytes)) => format!("uint{}", 8 * bytes),
+        ("b", Ok(_)) => "bool".to_owned(),
+        _ => stored.to_owned(),
+    }
+}
+
 impl StoredGroup for ZarrGroup {
     fn place(&self) -> &ObjectPlace {
         &self.place
@@ -118,6 +131,14 @@ impl StoredGroup for ZarrGroup {
     fn values(&self, name: &str, gaps: UnwrittenParts) -> Result<Option<Box<dyn ValueVector>>> {
         let array = self.array(name, gaps)?;
         Ok((array.chunk.len() == 1).then(|| Box::new(array) as Box<dyn ValueVector>))
+    }
+
+    fn array_type(&self, name: &str) -> Option<(Vec<u64>, String)> {
+        let (_, NodeMetadata::Array(metadata, _)) = self.metadata(name).ok()?? else { return None };
+        let metadata = serde_json::to_value(metadata).ok()?;
+        let shape = metadata["shape"].as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()?;
+        let data_type = &metadata[if metadata["data_type"].is_null() { "dtype" } else { "data_type" }];
+        Some((shape, data_type.as_str().map_or_else(|| data_type.to_string(), type_name)))
     }
 
     fn texts(&self, attribute: &str) -> Option<Vec<String>> {

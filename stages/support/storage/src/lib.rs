@@ -4,7 +4,7 @@
 //! target, locked by its writer, and renamed when it is complete. [`sealed`] adds a checksum to JSON,
 //! [`parquet_checksum`] to a table;
 //! [`mmap`] maps files and survives their truncation, [`parquet_file`] writes tables, and [`parquet_read`]
-//! reads them and turns a decoder's panic into an error about the file.
+//! reads them and turns a decoder's panic into an error about the file. [`output_name`] checks the names that users give.
 //!
 //! ```
 //! use storage::disk::{ScratchFolder, write_atomically};
@@ -18,6 +18,7 @@
 
 pub mod disk;
 pub mod mmap;
+pub mod output_name;
 pub mod parquet_checksum;
 pub mod parquet_file;
 pub mod parquet_read;

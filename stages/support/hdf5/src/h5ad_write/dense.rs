@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub struct DenseH5adWriter {
     file: File,
     place: ObjectPlace,
-    /// `X`, followed by the layers.
+    /// `X`, followed by the layers and those in `obsm`.
     matrices: Vec<DenseMatrixWriter>,
     obs: ObsFrame,
     rows: usize,
@@ -41,6 +41,8 @@ pub struct DenseFrame {
     pub columns: Vec<H5adColumn>,
     /// Names of matrices besides `X`.
     pub layers: Vec<String>,
+    /// Names of matrices in `obsm`, as wide as `X`.
+    pub obsm: Vec<String>,
     /// A dictionary of texts in `uns`: its name, and pairs of a key and a text.
     pub uns_texts: Option<(String, Vec<(String, String)>)>,
 }
@@ -59,7 +61,7 @@ impl DenseH5adWriter {
         let begin = || -> hdf5_metno::Result<_> {
             let file = crate::create(staged.path())?;
             encode(&file, Encoding::Anndata)?;
-            for name in ["obsm", "obsp", "varm", "varp"] {
+            for name in ["obsp", "varm", "varp"] {
                 encode(&*file.create_group(name)?, Encoding::Dict)?;
             }
             write_var(&file, &frame.genes, options.gzip)?;
@@ -70,6 +72,11 @@ impl DenseH5adWriter {
             for name in &frame.layers {
                 matrices.push(DenseMatrixWriter::create(&layers, name, frame.genes.len(), options.gzip)?);
             }
+            let obsm = file.create_group("obsm")?;
+            encode(&obsm, Encoding::Dict)?;
+            for name in &frame.obsm {
+                matrices.push(DenseMatrixWriter::create(&obsm, name, frame.genes.len(), options.gzip)?);
+            }
             let obs = ObsFrame::create(&file, &frame.columns, ROW_CHUNK, options.gzip)?;
             Ok((file, matrices, obs))
         };
@@ -77,8 +84,8 @@ impl DenseH5adWriter {
         Ok(Self { file, place, matrices, obs, rows: 0, staged })
     }
 
-    /// Adds rows: their names (the first column of `obs`), the columns of the frame, and the values of `X` and of
-    /// each layer, row-major.
+    /// Adds rows: their names (the first column of `obs`), the columns of the frame, and the values of `X`, of
+    /// each layer and of each matrix in `obsm`, row-major.
     ///
     /// # Errors
     /// A column that is missing, has another type or has unexpected nulls; matrices of another shape; a full

@@ -1,0 +1,85 @@
+//! `inspect`: shows the content of an atlas, a data file, a model or predictions, each in a separate file.
+
+pub(super) mod atlas;
+mod columns;
+mod conditions;
+mod file;
+mod matrix_values;
+mod predictions;
+
+use std::path::Path;
+
+use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
+use schemas::{atlas::files, counting::counted};
+use serde_json::Value;
+use stages::sink::written::is_written;
+
+use super::{CommandContext, args::InspectArgs, models};
+use crate::{Error, Result};
+
+/// Maximum number of rows of a table in the text; JSON and CSV have all.
+const SHOWN_ROWS: usize = 40;
+
+/// What was found at a path: for programs, as a table, and as text.
+pub(super) struct Inspected {
+    pub(super) value: Value,
+    pub(super) table: DataFrame,
+    pub(super) text: String,
+}
+
+pub(super) fn inspect(args: &InspectArgs, context: &CommandContext) -> Result<()> {
+    let Inspected { value, table, text } = inspected(args, context)?;
+    context.show.result_with_table(&value, &table, || format!("{}: {text}", args.path.display()))
+}
+
+fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<Inspected> {
+    let path = &args.path;
+    if !path.exists() {
+        return Err(Error::Missing { path: path.clone(), kind: "file or folder" });
+    }
+    let is_an_atlas = path.is_dir() && is_atlas(path);
+    if args.statistics && !is_an_atlas {
+        return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas"));
+    }
+    if let Some(model) = models::inspected(path, context) {
+        return model;
+    }
+    if is_an_atlas {
+        return atlas::inspected(args, context);
+    }
+    if is_written(path) { predictions::inspected(path, context) } else { file::inspected(args, context) }
+}
+
+/// Whether a folder is an atlas (even one that has lost its manifest) rather than a folder of data.
+pub(super) fn is_atlas(path: &Path) -> bool {
+    [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
+        || path.extension().is_some_and(|extension| extension == "atlas")
+}
+
+/// The first rows of a table as text, and how many are left out; nothing if the table is empty.
+pub(super) fn shown_rows(table: &DataFrame, what: &str, context: &CommandContext) -> String {
+    if table.height() == 0 {
+        return String::new();
+    }
+    let mut text = context.show.table(&table.head(Some(SHOWN_ROWS)));
+    let left_out = table.height().saturating_sub(SHOWN_ROWS);
+    if left_out > 0 {
+        let count = counted(left_out as u64, &format!("more {what}"));
+        text += &format!("and {count} (--json shows all, --csv prints them)\n");
+    }
+    text
+}
+
+/// A table of columns of one length.
+pub(super) fn table_of(columns: Vec<Column>) -> Result<DataFrame> {
+    let table: PolarsResult<DataFrame> = DataFrame::new_infer_height(columns);
+    table.map_err(|error| Error::Bug(error.to_string()))
+}
+
+/// A column of a table.
+pub(super) fn column<T>(name: &str, values: Vec<T>) -> Column
+where
+    Series: NamedFrom<Vec<T>, [T]>,
+{
+    Series::new(name.into(), values).into_column()
+}

@@ -1,0 +1,183 @@
+//! Where a command writes: a name that is free, or one whose old output is replaced once the new one is complete.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use schemas::atlas::files;
+use stages::{
+    evaluate::card::Card,
+    formats::format::{Choice, open},
+    sink::written::is_written,
+    storage::{
+        disk::{FolderLock, refuse_existing, remove_all, rename, replace_folder, write_new},
+        output_name::{check_name, is_named},
+        parquet_read::parquet,
+    },
+};
+
+use super::{args::ChoiceArgs, models::is_model};
+use crate::{Error, Result, Stop};
+
+/// The mark of a page of this program.
+const PAGE_MARK: &str = "<meta name=\"generator\" content=\"perturbine";
+/// Number of bytes at the beginning of a page in which the program is named.
+const PAGE_BEGIN: u64 = 64 << 10;
+
+/// Whether an output may be replaced
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ForceArgs {
+    /// Replace an existing output of the same kind; the old one stays until the new one is complete
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// What a command writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OutputKind {
+    Atlas,
+    Model,
+    /// A folder of Parquet files or one file, `.h5ad` included.
+    Predictions,
+    /// A `.parquet` file of curves.
+    Curves,
+    Page,
+    /// A `.json` file.
+    Card,
+    /// A simulated `.h5ad` file.
+    Simulated,
+}
+
+impl OutputKind {
+    /// The formats of single files, and whether it may be a folder.
+    fn formats(self) -> (&'static [&'static str], bool) {
+        match self {
+            Self::Atlas | Self::Model => (&[], true),
+            Self::Predictions => (&["parquet", "h5ad"], true),
+            Self::Curves => (&["parquet"], false),
+            Self::Page => (&["html"], false),
+            Self::Card => (&["json"], false),
+            Self::Simulated => (&["h5ad"], false),
+        }
+    }
+
+    /// Refuses a name that promises another format.
+    pub(super) fn check(self, flag: &str, target: &Path) -> Result<()> {
+        let (formats, may_be_folder) = self.formats();
+        check_name(flag, target, formats, may_be_folder)
+    }
+
+    /// Whether what is at a path is an output of this kind, made by this program.
+    fn is_at(self, path: &Path) -> bool {
+        let begins_with = |bytes: u64| {
+            let mut text = Vec::new();
+            let read = fs::File::open(path).and_then(|file| file.take(bytes).read_to_end(&mut text));
+            read.map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+        };
+        match self {
+            Self::Atlas => path.join(files::MANIFEST).exists(),
+            Self::Model => is_model(path),
+            Self::Predictions if is_named(path, "h5ad") => is_predicted_h5ad(path),
+            Self::Predictions => is_written(path),
+            Self::Curves => has_curves(path),
+            Self::Page => begins_with(PAGE_BEGIN).contains(PAGE_MARK),
+            Self::Card => Card::read(path).is_ok(),
+            Self::Simulated => false,
+        }
+    }
+}
+
+/// The place of an output.
+pub(super) struct OutputPlace {
+    target: PathBuf,
+    /// The hidden name beside it where the new output is written first, if it replaces another one.
+    staged: Option<PathBuf>,
+}
+
+impl OutputPlace {
+    /// The place for an output named by `flag`.
+    ///
+    /// # Errors
+    /// A name that promises another format; one that is in use, unless `force` is given and what has it is of the same kind.
+    pub(super) fn new(flag: &str, target: &Path, kind: OutputKind, force: ForceArgs) -> Result<Self> {
+        kind.check(flag, target)?;
+        if !force.force || !target.exists() {
+            return Ok(Self { target: target.to_path_buf(), staged: None });
+        }
+        if !kind.is_at(target) {
+            let message =
+                format!("{} is not an output of this command, so --force does not replace it", target.display());
+            return Err(Error::usage(message, "remove it first, or choose another name"));
+        }
+        let name = target.file_name().unwrap_or_default();
+        let mut hidden = OsString::from(".new-");
+        hidden.push(name);
+        let staged = target.with_file_name(hidden);
+        Ok(Self { target: target.to_path_buf(), staged: Some(staged) })
+    }
+
+    /// The same, for a run that does not go on from what an interrupted one left under the hidden name.
+    ///
+    /// # Errors
+    /// Another process that is writing there.
+    pub(super) fn afresh(self) -> Result<Self> {
+        if let Some(staged) = self.staged.as_deref().filter(|staged| staged.exists()) {
+            let _lock = staged.is_dir().then(|| FolderLock::take(staged)).transpose()?;
+            remove_all(staged)?;
+        }
+        Ok(self)
+    }
+
+    /// Refuses a name that is in use.
+    pub(super) fn check_free(&self) -> Result<()> {
+        refuse_existing(self.path())
+    }
+
+    /// The name to write to.
+    pub(super) fn path(&self) -> &Path {
+        self.staged.as_deref().unwrap_or(&self.target)
+    }
+
+    /// Puts the complete output in the place of the old one, if there is an old one.
+    pub(super) fn take_place(&self) -> Result<()> {
+        match &self.staged {
+            None => Ok(()),
+            Some(staged) if staged.is_dir() && self.target.is_dir() => {
+                let _lock = FolderLock::take(&self.target)?;
+                replace_folder(staged, &self.target)
+            }
+            Some(staged) => rename(staged, &self.target),
+        }
+    }
+}
+
+/// Writes a page or card.
+pub(super) fn write_at(place: &OutputPlace, bytes: &[u8]) -> Result<()> {
+    write_new(place.path(), bytes)?;
+    place.take_place()
+}
+
+/// Whether an `.h5ad` file has predictions of this program.
+fn is_predicted_h5ad(path: &Path) -> bool {
+    let choice = Choice { lists_members: true, ..ChoiceArgs::default().choice(&Stop::default()) };
+    open(path, &choice).is_ok_and(|source| source.members().iter().any(|member| member.name == "uns/perturbine/output"))
+}
+
+/// Whether a Parquet file has curves of `response`.
+fn has_curves(path: &Path) -> bool {
+    let schema = fs::File::open(path).ok().and_then(|file| parquet(file).ok());
+    schema.is_some_and(|builder| {
+        ["distance", "gene", "mean", "control", "change"]
+            .iter()
+            .all(|name| builder.schema().field_with_name(name).is_ok())
+    })
+}
+
+/// A page with the mark by which `--force` knows it.
+pub(super) fn marked(page: &str) -> String {
+    page.replacen("<head>", &format!("<head>\n{PAGE_MARK} {}\">", env!("CARGO_PKG_VERSION")), 1)
+}

@@ -1,0 +1,58 @@
+//! Names of outputs: an ending that promises a format is kept, or refused.
+
+use std::path::Path;
+
+use schemas::{Error, Result};
+
+/// Endings that promise a format.
+const FORMATS: [&str; 24] = [
+    "arrow", "csv", "feather", "gz", "h5", "h5ad", "h5mu", "html", "htm", "json", "loom", "mtx", "npy", "npz",
+    "parquet", "pdf", "pkl", "png", "pt", "svg", "tsv", "txt", "xlsx", "zarr",
+];
+
+/// Whether a name ends like that of a file in this format, in any case of letters.
+#[must_use]
+pub fn is_named(target: &Path, format: &str) -> bool {
+    target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(format))
+}
+
+/// Refuses a name that promises a format other than those in which `flag` (as in `--out`) is written; a folder is written where
+/// no name has such an ending.
+///
+/// # Errors
+/// A name that ends in `.csv`, `.pdf` or the like.
+pub fn check_name(flag: &str, target: &Path, formats: &[&str], may_be_folder: bool) -> Result<()> {
+    let Some(promised) = FORMATS.into_iter().find(|format| is_named(target, format)) else { return Ok(()) };
+    if formats.contains(&promised) {
+        return Ok(());
+    }
+    let endings: Vec<String> = formats.iter().map(|format| format!(".{format}")).collect();
+    let instead = match (endings.join(" or "), may_be_folder) {
+        (endings, _) if endings.is_empty() => format!("give {flag} the name of a folder"),
+        (endings, true) => format!("give {flag} the name of a folder, or one that ends in {endings}"),
+        (endings, false) => format!("give {flag} a name that ends in {endings}"),
+    };
+    let message =
+        format!("{} is named like a file in another format (.{promised}), which is not written here", target.display());
+    Err(Error::usage(message, instead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_is_kept_or_refused_with_what_to_write() {
+        let checked = |name: &str, formats: &[&str], may_be_folder| {
+            check_name("--out", Path::new(name), formats, may_be_folder)
+                .map_err(|error| error.hint().unwrap_or_default())
+        };
+        for name in ["kang.atlas", "predictions", "v1.2", "p.parquet", "p.H5AD"] {
+            assert_eq!(checked(name, &["parquet", "h5ad"], true), Ok(()), "{name}");
+        }
+        let hint = checked("p.pdf", &["parquet", "h5ad"], true).expect_err("it is no prediction");
+        assert_eq!(hint, "give --out the name of a folder, or one that ends in .parquet or .h5ad");
+        assert_eq!(checked("i.parquet", &[], true).expect_err("a folder"), "give --out the name of a folder");
+        assert_eq!(checked("r.csv", &["html"], false).expect_err("a page"), "give --out a name that ends in .html");
+    }
+}

@@ -1,0 +1,88 @@
+//! Outputs: their endings, and `--force`.
+
+use std::fs;
+
+use crate::support::{Home, TINY, says};
+
+const HOLD_OUT: &str = "cell_type=type_1,dose=0.5";
+
+#[test]
+fn an_ending_is_obeyed_or_refused_with_what_to_write() {
+    let home = Home::with_model(HOLD_OUT);
+    for (line, parts) in [
+        ("predict m s.atlas --out x.pdf", &["x.pdf", ".parquet or .h5ad"][..]),
+        ("embed m s.atlas --out x.json", &["x.json", ".parquet or .h5ad"]),
+        ("report m --out s.csv", &["s.csv", "a name that ends in .html"]),
+        ("judge p --truth s.atlas --out x.pdf", &["x.pdf", "a name that ends in .html"]),
+        ("judge p --truth s.atlas --card x.html", &["x.html", "give --card a name that ends in .json"]),
+        ("simulate --out s.csv", &["s.csv", "a name that ends in .h5ad"]),
+        ("ingest s.h5ad --out i.parquet", &["i.parquet", "the name of a folder"]),
+        ("train s.atlas --out m.h5ad", &["m.h5ad", "the name of a folder"]),
+        ("explain train s.atlas --out m.h5ad", &["m.h5ad", "the name of a folder"]),
+        ("response m s.atlas --condition G00000 --out r.csv", &["r.csv", "a name that ends in .parquet"]),
+        ("embed m --of perturbations --out e.h5ad", &["e.h5ad", ".parquet"]),
+    ] {
+        says(&home.refused(2, line), parts);
+    }
+}
+
+#[test]
+fn force_replaces_an_output_of_the_same_kind_and_nothing_else() {
+    let home = Home::with_model(HOLD_OUT);
+    home.json("predict m s.atlas --out p");
+    home.json("predict m s.atlas --out p.parquet");
+    home.json("predict m s.atlas --out p.h5ad");
+    home.json("report m --out r.html");
+    for line in [
+        "predict m s.atlas --to observed --out p --force",
+        "predict m s.atlas --to observed --out p.parquet --force",
+        "predict m s.atlas --to observed --out p.h5ad --force",
+        "embed m s.atlas --out p --force",
+        "embed m s.atlas --out p.h5ad --force",
+        "report m --out r.html --force",
+        "ingest s.h5ad --out s.atlas --force --no-shuffle",
+        "report m --out new.html --force",
+    ] {
+        home.json(line);
+    }
+    assert_eq!(home.json("inspect p")["rows"], 600, "latents took the place of means");
+    let trained = home.json(&format!("train s.atlas --out m --force --epochs 1 {TINY}"));
+    assert_eq!((&trained["model"], &home.json("inspect m")["epochs"]), (&"m".into(), &1.into()));
+    assert_eq!(home.json("verify m p s.atlas")["damaged"], serde_json::json!([]));
+
+    fs::create_dir(home.path("mine")).unwrap();
+    fs::write(home.path("mine/notes.txt"), "mine").unwrap();
+    fs::write(home.path("mine.html"), "<!doctype html>mine").unwrap();
+    for line in [
+        "predict m s.atlas --out mine --force",
+        "predict m s.atlas --out s.h5ad --force",
+        "predict m s.atlas --out m --force",
+        "train s.atlas --out p --force",
+        "ingest s.h5ad --out m --force",
+        "report m --out mine.html --force",
+    ] {
+        says(&home.refused(2, line), &["--force does not replace it"]);
+    }
+    let hidden = home.listing().into_iter().filter(|(path, _)| path.to_string_lossy().contains(".new-"));
+    assert_eq!(hidden.count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn an_output_stays_if_the_one_that_should_replace_it_fails() {
+    let home = Home::with_model(HOLD_OUT);
+    home.json("predict m s.atlas --out p");
+    let _ = home.refused(65, "predict m s.atlas --to condition=none --out p --force");
+    assert_eq!(home.json("verify p")["damaged"], serde_json::json!([]));
+}
+
+#[test]
+fn latents_are_in_obsm() {
+    let home = Home::with_model(HOLD_OUT);
+    home.json("embed m s.atlas --out x.h5ad");
+    let file = home.json("inspect x.h5ad");
+    let members = file["members"].as_array().unwrap();
+    let latent = members.iter().find(|member| member["name"] == "obsm/X_cpa").unwrap();
+    assert_eq!(latent["shape"], serde_json::json!([600, 8]));
+    assert!(members.iter().any(|member| member["name"] == "obsm/X_cpa_after"), "{members:?}");
+    assert_eq!(file["cells"], 600);
+}
