@@ -153,10 +153,9 @@ pub(super) fn ingest_source(
 
 /// Says which flag reads counts, if the matrix holds other values and another one of the same file holds counts.
 pub(super) fn note_counts_elsewhere(manifest: &Manifest, file: &Path, choice: &Choice, context: &CommandContext) {
-    if manifest.values == ValueKind::Counts || choice.layer.is_some() || choice.raw {
-        return;
-    }
-    if let Some(flag) = flag_for_counts(file, choice) {
+    if manifest.values == ValueKind::Continuous
+        && let Some(flag) = flag_for_counts(file, choice)
+    {
         context.show.note(&format!("{} also holds counts: {flag} reads them instead", file.display()));
     }
 }

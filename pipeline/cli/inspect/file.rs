@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stages::{
     formats::{
-        format::{Choice, open},
+        format::{Choice, flag_for_counts, open},
         source::{AnnDataMember, Source, chunks},
     },
     ingest::{
@@ -19,7 +19,7 @@ use super::{
     atlas::{covariates_value, labels_text, size_text},
     columns::{ColumnSurvey, columns_table, type_name},
     conditions::{conditions_table, conditions_value},
-    matrix_values::{ValueSurvey, counts_elsewhere},
+    matrix_values::ValueSurvey,
     shown_rows,
 };
 use crate::{
@@ -35,7 +35,9 @@ const OUR_OUTPUT: &str = "uns/perturbine/output";
 pub(super) fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<Inspected> {
     let choice = Choice { lists_members: true, ..args.choice.choice(&context.resources.stop) };
     let source = open(&args.path, &choice)?;
-    let (value, guessed) = value_of(&source)?;
+    let (mut value, guessed) = value_of(&source)?;
+    value["counts"] =
+        if value["values"] == "counts" { Value::Null } else { json!(flag_for_counts(&args.path, &choice)) };
     let conditions = conditions_table(&value["conditions"])?;
     let mut text = format!("{} of {}", value["kind"].as_str().unwrap_or_default(), size_text(&value));
     text += &provenance_text(&value);
@@ -103,7 +105,6 @@ fn value_of(source: &Arc<dyn Source>) -> Result<(Value, Vec<String>)> {
         "obs_columns": columns.value(),
         "var": var.collect::<Value>(),
         "matrix": values.value(&source.origin().matrix),
-        "counts": counts_elsewhere(&**source).filter(|_| !values.are_counts()),
         "members": source.members(),
         "guessed": guessed,
     });

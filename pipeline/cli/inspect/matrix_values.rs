@@ -1,7 +1,6 @@
 //! What the values of a matrix are: counts, logarithms of normalised counts, or scaled values.
 
 use serde_json::{Value, json};
-use stages::formats::source::Source;
 
 use crate::schemas::{chunk::CsrRows, counting::grouped};
 
@@ -83,12 +82,6 @@ impl ValueSurvey {
         let (kind, told) = self.kind();
         json!({ "name": name, "likely": kind, "told": told, "min": self.least, "max": self.largest })
     }
-}
-
-/// A layer or `raw` with counts, as a flag, for a file whose matrix has none.
-pub(super) fn counts_elsewhere(source: &dyn Source) -> Option<&'static str> {
-    let has = |name: &str| source.members().iter().any(|member| member.name == name);
-    if has("layers/counts") { Some("--layer counts") } else { has("raw/X").then_some("--raw") }
 }
 
 #[cfg(test)]

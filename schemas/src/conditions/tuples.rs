@@ -1,5 +1,5 @@
 //! Labels that are lists of Python tuples, each of a perturbation, its dose and the dose's unit: `[('drug', 0.5, 'uM')]`, as in
-//! the column `drugname_drugconc` of [Tahoe-100M](https://huggingface.co/datasets/tahoebio/Tahoe-100M).
+//! the column `drugname_drugconc` of Tahoe-100M.
 
 /// A perturbation with its dose, as written in a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

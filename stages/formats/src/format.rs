@@ -148,9 +148,13 @@ const COUNT_MATRICES: [(&str, Option<&str>); 4] = [
     ("--layer raw", Some("raw")),
 ];
 
-/// The flag that reads counts from another matrix of the same file, if one with a usual name holds counts in its first rows.
+/// The flag that reads counts from another matrix of the same file than its `X`, if one with a usual name holds counts in its
+/// first rows; `None` if `choice` names another matrix already.
 #[must_use]
 pub fn flag_for_counts(path: &Path, choice: &Choice) -> Option<&'static str> {
+    if choice.matrix() != "X" {
+        return None;
+    }
     let holds_counts = |layer: Option<&str>| {
         let choice = Choice { layer: layer.map(str::to_owned), raw: layer.is_none(), ..choice.clone() };
         // A file without this matrix is like one in which it can't be read: nothing is recommended.
