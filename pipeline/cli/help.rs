@@ -111,6 +111,8 @@ const HEADINGS: [HelpHeading; 21] = [
         "",
         &[
             "out",
+            "figures",
+            "tables",
             "force",
             "format",
             "precision",

@@ -58,16 +58,16 @@ fn the_layouts_of_published_screens_are_read_as_their_authors_mean_them() {
 
     table(&home, "replogle.parquet", &[("gene", &["non-targeting", "TP53", "MYC"])]);
     let atlas = home.json("ingest replogle.parquet --out replogle.atlas");
-    assert_eq!(conditions(&atlas), named(&[("non-targeting", "[]"), ("TP53", "[1.0]"), ("MYC", "[1.0]")]));
+    assert_eq!(conditions(&atlas), named(&[("non-targeting", "[]"), ("MYC", "[1.0]"), ("TP53", "[1.0]")]));
 
     table(&home, "gears.parquet", &[("condition", &["ctrl", "TP53+ctrl", "ctrl+MYC", "TP53+MYC"])]);
     let atlas = home.json("ingest gears.parquet --out gears.atlas");
-    let expected = [("ctrl", "[]"), ("TP53", "[1.0]"), ("MYC", "[1.0]"), ("TP53+MYC", "[1.0,1.0]")];
+    let expected = [("ctrl", "[]"), ("MYC", "[1.0]"), ("TP53", "[1.0]"), ("TP53+MYC", "[1.0,1.0]")];
     assert_eq!(conditions(&atlas), named(&expected));
 
     table(&home, "eccite.parquet", &[("gene_target", &["NT", "STAT1", "IRF1"])]);
     let atlas = home.json("ingest eccite.parquet --out eccite.atlas");
-    assert_eq!(conditions(&atlas), named(&[("NT", "[]"), ("STAT1", "[1.0]"), ("IRF1", "[1.0]")]));
+    assert_eq!(conditions(&atlas), named(&[("NT", "[]"), ("IRF1", "[1.0]"), ("STAT1", "[1.0]")]));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_perturbation_that_is_held_out_wholly_is_named_before_anything_is_trained() 
 
 #[test]
 fn an_evaluation_of_other_cells_than_the_held_out_ones_does_not_replace_that_of_the_report() {
-    let home = Home::with_model("condition=G00017");
+    let home = Home::with_model("condition=G00017,cell_type=type_0");
     home.json("evaluate m s.atlas");
     let kept = fs::read(home.path("m/evaluation.json")).unwrap();
     home.json("evaluate m s.atlas --on train");
@@ -143,15 +143,16 @@ fn predictions_of_values_that_are_never_negative_are_not_negative() {
 #[test]
 fn arguments_in_the_wrong_order_are_named_and_nothing_is_advised_that_loses_data() {
     let home = Home::with_model("condition=G00017");
-    for line in [
-        "evaluate s.atlas m",
-        "predict s.atlas m --to ood --out p",
-        "embed s.atlas m --out e",
-        "train m --out n",
-        "split m --name n",
+    let (model, atlas) = ("m is a model, not an atlas", "s.atlas is an atlas, not a model");
+    for (line, what) in [
+        ("evaluate s.atlas m", model),
+        ("predict s.atlas m --to ood --out p", atlas),
+        ("embed s.atlas m --out e", atlas),
+        ("train m --out n", model),
+        ("split m --name n", model),
     ] {
         let message = home.refused(2, line);
-        says(&message, &["m is a model, not an atlas"]);
+        says(&message, &[what]);
         assert!(!message.contains("remove") && !message.contains("rebuilt"), "{message}");
     }
     says(&home.refused(2, "train s.atlas --out n --epochs 0"), &["--epochs must be at least 1"]);

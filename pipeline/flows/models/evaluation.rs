@@ -167,7 +167,11 @@ impl ModelMeans<'_> {
             (Scale::Values, _) => Readout::Expected,
         };
         let reading = Reading::from(readout);
-        Reading { noise: reading.noise || self.anchor == Anchor::Anchored, ..reading }
+        match self.anchor {
+            Anchor::Anchored => Reading { noise: true, ..reading },
+            // What `predict` writes.
+            Anchor::Raw => Reading { non_negative: self.model.card.non_negative, ..reading },
+        }
     }
 
     fn read(&self, reading: Reading) -> Result<Vec<ModelProfiles>> {

@@ -161,7 +161,13 @@ pub fn judge(
     let (mut all, mut cells) = (Vec::new(), Vec::new());
     for (path, prediction) in paths.iter().zip(&opened) {
         let (profiles, tested) = match prediction {
-            OpenedPrediction::Set { .. } => (profiles_of_set(path, &truth, &real)?, None),
+            OpenedPrediction::Set { genes } => {
+                let some = genes.as_ref().is_some_and(|genes| genes.len() < atlas_genes);
+                if some && scale != Scale::Log1p && prediction_set::holds_counts(path)? {
+                    return Err(counts_of_some_genes(&path.display().to_string()));
+                }
+                (profiles_of_set(path, &truth, &real)?, None)
+            }
             OpenedPrediction::Rows(rows) => {
                 let values = values_of(rows, &truth, options)?;
                 notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
@@ -332,12 +338,7 @@ fn converter_of(
     let path = &source.origin().path;
     let is_partial = rows.genes().count() < truth.atlas.genes().len();
     if values == PredictionScale::Counts && is_partial && real.scale != Scale::Log1p {
-        let message = "it holds counts of some of the atlas's genes only, so the sums of its cells are unknown";
-        return Err(Error::data(
-            path,
-            message,
-            "normalise it with all genes (sc.pp.normalize_total, sc.pp.log1p), or use --scale log1p",
-        ));
+        return Err(counts_of_some_genes(path));
     }
     if rows.holds_means() || !real.scores.need_points() {
         return RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), None);
@@ -348,6 +349,14 @@ fn converter_of(
     let sampled = SampledCells::choose(source.cells(), truth.groups.all().len(), most, group_of);
     let points = (Arc::new(sampled), Arc::clone(real.cells.axes()));
     RowConverter::new(Arc::clone(rows), values, real.scale, Arc::clone(&real.compared), Some(points))
+}
+
+/// The error about counts whose sums are over fewer genes than those of the real cells.
+fn counts_of_some_genes(path: &str) -> Error {
+    let message = "it holds counts of some of the atlas's genes only, so the sums of its cells are unknown";
+    let hint = "normalise it with all genes (predict --output-scale log1p_cp10k, or sc.pp.normalize_total and sc.pp.log1p), use --scale log1p, \
+                or judge it with the model that made it: evaluate --predictions";
+    Error::data(path, message, hint)
 }
 
 /// `source → convert → sum`.

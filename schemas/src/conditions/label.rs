@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::tuples::{DosedName, tuples};
+use super::tuples::{DosedName, begins_with_tuple, tuples};
 
 /// The rules for reading labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +137,12 @@ pub enum BadLabel {
         /// The dose.
         dose: String,
     },
+    /// A label that begins like a list of tuples, and is none.
+    #[error("`{label}` is not a list of tuples such as `[('A', 0.5, 'uM')]`")]
+    Tuples {
+        /// The label.
+        label: String,
+    },
     /// A dose in a label whose unit is not molar.
     #[error("the dose of `{perturbation}` in `{label}` has the unit `{unit}`, which is not one of pM, nM, uM, mM, M")]
     Unit {
@@ -201,6 +207,9 @@ pub fn parse<'a>(
     if label.trim().is_empty() {
         return Err(BadLabel::Blank);
     }
+    if begins_with_tuple(label) && !holds_doses(label) {
+        return Err(BadLabel::Tuples { label: label.into() });
+    }
     let names: Vec<&str> = rules.parts(label).into_iter().map(str::trim).collect();
     if names.iter().any(|name| name.is_empty()) {
         return Err(BadLabel::EmptyPart { label: label.into(), delimiter: rules.delimiter.clone() });
@@ -236,7 +245,7 @@ pub fn parse<'a>(
             None => parts.push((name.into(), dose)),
             Some((_, same)) if *same == dose => {}
             Some(_) => {
-                let doses = doses.unwrap_or_default().into();
+                let doses = doses.unwrap_or("as the label says").into();
                 return Err(BadLabel::Twice { label: label.into(), perturbation: name.into(), doses });
             }
         }
@@ -246,14 +255,12 @@ pub fn parse<'a>(
 
 /// The dose of a tuple in micromolar.
 fn dose_of(label: &str, one: &DosedName<'_>) -> Result<f64, BadLabel> {
-    let bad = |_| BadLabel::Dose { label: label.into(), dose: one.dose.into() };
-    let dose = check_dose(label, one.dose, one.dose.parse().map_err(bad)?)?;
-    let factor = one.micromolar().ok_or_else(|| BadLabel::Unit {
-        label: label.into(),
-        perturbation: one.name.into(),
-        unit: one.unit.into(),
-    })?;
-    Ok(dose * factor)
+    if !one.is_molar() {
+        let (perturbation, unit) = (one.name.into(), one.unit.into());
+        return Err(BadLabel::Unit { label: label.into(), perturbation, unit });
+    }
+    let bad = || BadLabel::Dose { label: label.into(), dose: one.dose.into() };
+    check_dose(label, one.dose, one.micromolar().ok_or_else(bad)?)
 }
 
 fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules) -> Result<Vec<f64>, BadLabel> {

@@ -75,11 +75,19 @@ fn tuples_hold_their_own_doses_in_micromolar() {
     let named = |table: &ConditionTable, id| (table.name(id).to_owned(), table.dose_label(id));
     let one = table.intern("[('Drug A', 50.0, 'nM')]", None).expect("a tuple");
     assert_eq!(named(&table, one), ("Drug A".to_owned(), "0.05".to_owned()));
+    let same = [
+        ("[('N', 9.0, 'nM')]", None),
+        ("[('N', 0.009, 'uM')]", None),
+        ("[('N', 9e-6, 'mM')]", None),
+        ("N", Some("0.009")),
+    ];
+    let ids = same.map(|(label, doses)| table.intern(label, doses).expect("a dose of 9 nM"));
+    assert!(ids.iter().all(|id| *id == ids[0]), "one dose, however it is written");
     assert_eq!(table.intern("Drug A", Some("0.05")), Ok(one), "the same condition in two columns");
     let two = table.intern("[('Drug A', 0.5, 'uM'), ('B', 1, 'mM')]", None).expect("two tuples");
     assert_eq!(named(&table, two), ("Drug A+B".to_owned(), "0.5+1000".to_owned()));
     assert_eq!(table.intern("[('ctrl', 0.0, 'uM')]", None), Ok(CONTROL));
-    for bad in ["[('A', 1, 'g')]", "[('A', x, 'uM')]", "[('A+B', 1, 'uM')]"] {
+    for bad in ["[('A', 1, 'uM'),]", "[('A', 1, 'g')]", "[('A', x, 'uM')]", "[('A+B', 1, 'uM')]"] {
         assert!(table.intern(bad, None).is_err(), "{bad}");
     }
 }

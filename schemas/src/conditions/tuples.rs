@@ -10,17 +10,35 @@ pub(super) struct DosedName<'a> {
 }
 
 impl DosedName<'_> {
-    /// The factor that turns the dose into micromolar; `None` for a unit that is not molar.
-    pub(super) fn micromolar(&self) -> Option<f64> {
+    /// The power of ten that turns the dose into micromolar; `None` for a unit that is not molar.
+    fn power(&self) -> Option<i32> {
         match self.unit.trim() {
-            "pM" => Some(1e-6),
-            "nM" => Some(1e-3),
-            "uM" | "µM" | "μM" => Some(1.0),
-            "mM" => Some(1e3),
-            "M" => Some(1e6),
+            "pM" => Some(-6),
+            "nM" => Some(-3),
+            "uM" | "µM" | "μM" => Some(0),
+            "mM" => Some(3),
+            "M" => Some(6),
             _ => None,
         }
     }
+
+    /// Whether the unit is known.
+    pub(super) fn is_molar(&self) -> bool {
+        self.power().is_some()
+    }
+
+    /// The dose in micromolar, as the number with these digits: `9` nM is `0.009`, without an error of rounding. `None` for
+    /// a dose that is not a number, or a unit that is not molar.
+    pub(super) fn micromolar(&self) -> Option<f64> {
+        let (digits, exponent) = self.dose.split_once(['e', 'E']).unwrap_or((self.dose, "0"));
+        let exponent = exponent.parse::<i32>().ok()?.checked_add(self.power()?)?;
+        format!("{digits}e{exponent}").parse().ok()
+    }
+}
+
+/// Whether a label begins like a list of tuples.
+pub(super) fn begins_with_tuple(label: &str) -> bool {
+    label.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('('))
 }
 
 /// The tuples of a label; `None` if it is written in any other way.
@@ -58,7 +76,7 @@ mod tests {
         let expected =
             [DosedName { name: "A (x, y)", dose: "0.5", unit: "uM" }, DosedName { name: "B's", dose: "5", unit: "nM" }];
         assert_eq!(two, expected);
-        assert_eq!(two.iter().map(DosedName::micromolar).collect::<Vec<_>>(), [Some(1.0), Some(1e-3)]);
+        assert_eq!(two.iter().map(DosedName::micromolar).collect::<Vec<_>>(), [Some(0.5), Some(0.005)]);
         for other in
             ["A", "[A]", "[]", "[('A')]", "[('A', 1)]", "[('A', 1, 'uM')", "[('A', 1, 'uM') B]", "[('A', 1, 'uM'),]"]
         {

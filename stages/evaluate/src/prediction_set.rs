@@ -208,6 +208,15 @@ pub fn holds_means_of_counts(path: &Path) -> Result<bool> {
     Ok(is_of_counts && schema.field_with_name("mean").is_ok())
 }
 
+/// Whether a prediction set holds counts, so that sums of cells are sums over its genes.
+///
+/// # Errors
+/// As for [`is_one`].
+pub fn holds_counts(path: &Path) -> Result<bool> {
+    let schema = schema_of(&files(path)?[0])?;
+    Ok(schema.metadata().get(SCALE_KEY).is_some_and(|scale| scale == "counts"))
+}
+
 fn schema_of(file: &Path) -> Result<SchemaRef> {
     let open = File::open(file).map_err(Error::io("read", file))?;
     let builder = parquet_read::parquet(open).map_err(|error| Error::damaged(file, error.to_string()))?;

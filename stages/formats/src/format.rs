@@ -132,7 +132,8 @@ fn text_table(path: &Path) -> Option<&'static str> {
     [(".csv", "CSV"), (".tsv", "TSV")].into_iter().find(|(end, _)| name.ends_with(end)).map(|(_, format)| format)
 }
 
-/// A text of a dictionary in `uns` of an `.h5ad` file; `None` if it is not there, or the file is of another format.
+/// A text about the matrix in a dictionary in `uns` of an `.h5ad` file; `None` if it is not there, if `scanpy.pp.log1p` has
+/// changed the matrix since (it leaves `uns/log1p`), or if the file is of another format.
 ///
 /// # Errors
 /// A file that can't be read.

@@ -62,12 +62,15 @@ pub(super) fn layers_of(path: &Path) -> Result<Vec<String>> {
     file.group("layers").and_then(|group| group.member_names()).map_err(|error| place.unreadable(error))
 }
 
-/// A text of a dictionary in `uns`, if it is there.
+/// A text of a dictionary in `uns`, if it is there and `scanpy.pp.log1p` has not changed the matrix since.
 ///
 /// # Errors
 /// A damaged file.
 pub(super) fn text_in_uns(path: &Path, dictionary: &str, key: &str) -> Result<Option<String>> {
     let file = hdf5::open_for_reading(path)?;
+    if file.link_exists("uns/log1p") {
+        return Ok(None);
+    }
     let name = format!("uns/{dictionary}/{key}");
     let Ok(dataset) = file.dataset(&name) else { return Ok(None) };
     Ok(dataset.read_scalar::<VarLenUnicode>().ok().map(|text| text.to_string()))

@@ -108,7 +108,11 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
         Some(column) => labels::hold_doses(source, column)?,
         None => false,
     };
-    let dose = if perturbation.is_some() && !no_dose && !holds_doses {
+    if no_dose && holds_doses {
+        let message = "--dose '' says that there are no doses, but labels hold them, as in `[('A', 0.5, 'uM')]`";
+        return Err(Error::usage(message, "leave out --dose ''"));
+    }
+    let dose = if perturbation.is_some() && !no_dose && (!holds_doses || requested.dose.is_some()) {
         settle(&requested.dose, "--dose", &DOSE_HABITS)?
     } else {
         requested.dose.clone()

@@ -219,11 +219,12 @@ fn without_card(folder: &Path) -> Error {
             "finish it: run the same train command with --resume",
         );
     }
-    let (what, hint) = match folder.join(schemas::atlas::files::MANIFEST).exists() {
-        true => ("it is an atlas, not a model", "name the model first, then the atlas"),
-        false => ("it is not a model: model.json is missing", "name the folder that `train --out` wrote"),
-    };
-    Error::data(folder.display().to_string(), what, hint)
+    if folder.join(schemas::atlas::files::MANIFEST).exists() {
+        let message = format!("{} is an atlas, not a model", folder.display());
+        return Error::usage(message, "name the model first, then the atlas");
+    }
+    let what = "it is not a model: model.json is missing";
+    Error::data(folder.display().to_string(), what, "name the folder that `train --out` wrote")
 }
 
 /// Whether a folder holds a model whose training has ended, or what is left of one: its card or its weights.

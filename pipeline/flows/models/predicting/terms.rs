@@ -116,7 +116,8 @@ impl CheckedTerms {
             ValueKind::Counts => OutputScale::Counts,
             ValueKind::Continuous => OutputScale::Values,
         };
-        Self { reading: Readout::Expected.into(), scale, genes: card.genes.clone(), most_rows: None }
+        let reading = Reading { non_negative: card.non_negative, ..Readout::Expected.into() };
+        Self { reading, scale, genes: card.genes.clone(), most_rows: None }
     }
 
     pub(super) fn new(

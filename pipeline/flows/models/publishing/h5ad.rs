@@ -26,6 +26,12 @@ impl Prediction {
         again: &str,
     ) -> Result<Written> {
         let (schema, atlas, resources) = (self.schema(output), self.atlas.clone(), self.resources.clone());
+        if with_controls && self.terms.reading.library.is_some() {
+            return Err(Error::usage(
+                "the atlas's counts can't be combined with predictions of another library size",
+                "leave out --controls copy, or --library",
+            ));
+        }
         let parts = self.parts(output, options)?;
         let jobs = self.jobs.only(parts.into_iter().flat_map(|part| part.spans).collect());
         let contexts = self.contexts();

@@ -113,7 +113,11 @@ impl PerturbationLabels {
                     [] => "no cell has a label".to_owned(),
                     some => format!("the labels are {}{more}", some.join(", ")),
                 };
-                let message = format!("no label is one of {}; {labels}", CONTROL_HABITS.join(", "));
+                let message = format!(
+                    "no label is one of {}, or {} with a number; {labels}",
+                    CONTROL_HABITS.join(", "),
+                    NUMBERED_CONTROL_HABITS.join(" or ")
+                );
                 Err(Error::data(&self.place, message, "name the control label with --control"))
             }
             [(flag, controls)] => {
@@ -168,19 +172,15 @@ fn is_numbered(habit: &str, name: &str) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether every label of a column holds its own doses.
+/// Whether labels of a column hold their own doses; others beside them may be control, or cells that are left out.
 ///
 /// # Errors
 /// A column that can't be read.
 pub(super) fn hold_doses(source: &dyn Source, column: &str) -> Result<bool> {
-    let mut is_any = false;
     for values in obs_column(source, column)? {
-        for label in values?.as_string::<i32>().iter().flatten() {
-            if !conditions::holds_doses(label) {
-                return Ok(false);
-            }
-            is_any = true;
+        if values?.as_string::<i32>().iter().flatten().any(conditions::holds_doses) {
+            return Ok(true);
         }
     }
-    Ok(is_any)
+    Ok(false)
 }

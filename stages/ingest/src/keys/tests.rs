@@ -79,6 +79,20 @@ fn doses_in_tuples_of_names_are_read_without_another_column() {
 }
 
 #[test]
+fn plain_labels_beside_tuples_leave_the_tuples_their_doses() {
+    let labels = vec!["[('A', 0.5, 'uM')]", "DMSO_TF", "unassigned"];
+    let columns = [("drugname_drugconc", labels), ("dose", vec!["7", "7", "7"])];
+    let table = CellsInMemory::without_genes(&columns);
+    let resolved = |dose: Option<&str>| {
+        resolve(&table, &RequestedKeys { dose: dose.map(str::to_owned), ..RequestedKeys::default() })
+    };
+    assert_eq!(resolved(None).expect("Tahoe's columns").columns.dose, None);
+    assert_eq!(resolved(Some("dose")).expect("as asked").columns.dose.as_deref(), Some("dose"));
+    let error = resolved(Some("")).expect_err("there are doses");
+    assert!(error.to_string().contains("labels hold them"), "{error}");
+}
+
+#[test]
 fn numbered_controls_are_guessed_and_perturbations_beside_a_control_are_not() {
     let resolved = |labels: &[&str], delimiter: Option<&str>| {
         let table = CellsInMemory::without_genes(&[("condition", labels.to_vec())]);
@@ -228,7 +242,7 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
 fn a_column_in_which_no_cell_has_a_label_is_refused_in_words() {
     let table = CellsInMemory::without_genes(&[("condition", Vec::new())]);
     let error = resolve(&table, &RequestedKeys::default()).expect_err("no control").to_string();
-    assert!(error.ends_with("NTC; no cell has a label"), "{error}");
+    assert!(error.ends_with("with a number; no cell has a label"), "{error}");
 }
 
 #[test]
