@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use schemas::{
-    atlas::{Codec, Manifest, Selection, ValueKind},
+    atlas::{Codec, Manifest, Selection, ValueKind, files},
     counting::{counted, grouped},
     error::ExitCode,
     quoting::listed,
@@ -75,6 +75,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
 
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
+    refuse_to_lose_splits(&args.out)?;
     check_different(&args.inputs)?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
@@ -127,6 +128,21 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
             bytes(size)
         )
     })
+}
+
+/// Refuses to replace an atlas that has splits: they are part of it.
+fn refuse_to_lose_splits(atlas: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Ok(()) };
+    let names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_named(path, "parquet"))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} has splits, which would be lost: {}", atlas.display(), names.join(", "));
+    Err(Error::usage(message, "ingest under another name, or remove them first: perturbine split ATLAS --remove NAME"))
 }
 
 /// Ingests a source and reports the guesses.

@@ -154,7 +154,9 @@ pub fn skipped(why: &str) {
 /// Checks that an error message has these parts.
 #[track_caller]
 pub fn says(stderr: &str, parts: &[&str]) {
-    let (_, message) = stderr.split_once("error: ").unwrap_or_else(|| panic!("there is no error in: {stderr}"));
+    // With --json, an error is an object.
+    let found = stderr.split_once("error: ").or_else(|| stderr.split_once(r#"{"error":"#));
+    let (_, message) = found.unwrap_or_else(|| panic!("there is no error in: {stderr}"));
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }

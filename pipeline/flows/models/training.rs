@@ -259,10 +259,8 @@ impl Training {
 
     fn run_in(self, folder: &Path, resume: bool, on_epoch: OnEpoch) -> Result<(TrainingResult, Report)> {
         self.prepare_folder(folder, resume)?;
-        let Self { atlas, split, groups, order, settings, resources } = self;
-        let phases = resources.phases.clone();
-        let (card, device) = (settings.card.clone(), settings.device);
-        let mut settings = settings;
+        let Self { atlas, split, groups, order, mut settings, resources } = self;
+        let (card, device, phases) = (settings.card.clone(), settings.device, resources.phases.clone());
         settings.profiles = profiles(&atlas, &split, &groups, &settings, &resources)?;
         let trainer = Trainer::new(&atlas, settings, order.length(), &groups, resume, on_epoch)?;
         // A finished run only writes its model again: there are no plans after its last epoch.

@@ -127,7 +127,7 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     check_covariates(&covariates)?;
     let mut decided = Vec::new();
     let delimiter = match (&requested.delimiter, &perturbation) {
-        (None, Some(column)) => guess_delimiter(source, column, &mut guessed)?,
+        (None, Some(column)) => guess_delimiter(source, column, &mut guessed, &mut decided)?,
         (requested, _) => requested.clone(),
     };
     let mut rules = LabelRules { delimiter: delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
@@ -135,7 +135,9 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
         let labels = PerturbationLabels::read(source, column, &rules)?;
         rules.controls = labels.controls(&requested.controls, &mut guessed)?;
         match holds_doses {
-            true if dose.is_none() => decided.push(format!("doses are read from `{column}`, in micromolar")),
+            true if dose.is_none() => {
+                decided.push(format!("doses are read from `{column}`, in micromolar (1 for labels without one)"))
+            }
             false if dose.is_none() && !no_dose => decided.extend(unread_doses(source, &DOSE_HABITS)?),
             _ => {}
         }

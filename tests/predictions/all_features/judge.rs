@@ -1,5 +1,7 @@
 //! Properties of `judge`: predictions of any model, in any notation, are compared with real cells as `evaluate` compares them.
 
+use std::fs;
+
 use arrow::{
     array::{AsArray, UInt64Array},
     compute::take_record_batch,
@@ -18,6 +20,7 @@ use super::{CELLS, number, screen};
 use crate::support::{
     Home, TINY,
     h5ad::{set_column, write_h5ad},
+    python::{python_with, run},
     says,
 };
 
@@ -255,6 +258,19 @@ fn what_predict_writes_is_judged_as_evaluate_judges_it() {
     let judged =
         |line: &str| home.json(&format!("judge counts.h5ad --truth a.atlas --split s{line}"))["predictions"].clone();
     assert_eq!(judged(""), judged(" --values counts"));
+    // Sums of these cells would be over some of the genes.
+    fs::write(home.path("some.txt"), &screen.genes[0]).unwrap();
+    home.json("predict m a.atlas --to ood --output cells --genes some.txt --out some");
+    says(
+        &home.refused(65, "judge some --truth a.atlas --split s"),
+        &["some: it holds counts of some of the atlas's genes only"],
+    );
+    // A file that scanpy has normalised since is no longer of counts.
+    let Some(python) = python_with("h5py", &["h5py", "numpy"]) else { return };
+    let script = "import sys, h5py, numpy as np\nf = h5py.File(sys.argv[1], 'r+')\nx = f['X'][...]\n\
+                  f['X'][...] = np.log1p(1e4 * x / x.sum(axis=1, keepdims=True))\nf.create_group('uns/log1p')\n";
+    run(&python, script, &[&home.path("counts.h5ad")]);
+    assert_eq!(judged(""), judged(" --values log1p_cp10k"));
 }
 
 #[test]

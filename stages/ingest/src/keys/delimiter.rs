@@ -12,11 +12,16 @@ const COUNTS: &str = "nperts";
 const DELIMITERS: [&str; 6] = ["+", "_", ";", "|", ",", "&"];
 
 /// The delimiter that divides every label into as many perturbations as the column `nperts` counts; `None` without such a
-/// column, without combinations, or if there is no such delimiter.
+/// column, without combinations, or if there is no such delimiter, which is then said.
 ///
 /// # Errors
 /// A column that can't be read.
-pub(super) fn guess_delimiter(source: &dyn Source, labels: &str, guessed: &mut Vec<String>) -> Result<Option<String>> {
+pub(super) fn guess_delimiter(
+    source: &dyn Source,
+    labels: &str,
+    guessed: &mut Vec<String>,
+    decided: &mut Vec<String>,
+) -> Result<Option<String>> {
     if !source.obs_schema().fields().iter().any(|field| field.name() == COUNTS) {
         return Ok(None);
     }
@@ -34,7 +39,14 @@ pub(super) fn guess_delimiter(source: &dyn Source, labels: &str, guessed: &mut V
         let rules = LabelRules { delimiter: (*delimiter).to_owned(), controls: Vec::new() };
         counts.iter().all(|(label, count)| rules.parts(label).len() == *count)
     };
-    let found = DELIMITERS.into_iter().find(divides).filter(|_| counts.values().any(|count| *count > 1));
+    let Some((combination, _)) = counts.iter().find(|(_, count)| **count > 1) else { return Ok(None) };
+    let found = DELIMITERS.into_iter().find(divides);
+    if found.is_none() {
+        decided.push(format!(
+            "`{COUNTS}` counts several perturbations in labels such as `{combination}`, which none of the usual delimiters divides so; \
+             name theirs with --delimiter"
+        ));
+    }
     guessed.extend(found.map(|delimiter| format!("--delimiter \"{delimiter}\"")));
     Ok(found.map(str::to_owned))
 }

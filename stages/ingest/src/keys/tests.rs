@@ -53,15 +53,12 @@ fn a_column_that_seems_to_hold_doses_is_read_or_named() {
             .expect("a table")
             .decided
     };
-    let text = ("drugname_drugconc", vec!["[('A', 0.05, 'uM')]", "[('DMSO', 0.0, 'uM')]"]);
+    let text = ("dose_text", vec!["0.05 uM", "0 uM"]);
     let numbers = ("conc", vec!["0.05", "0"]);
     let others = [("dose_unit", vec!["uM", "uM"]), ("concordance", vec!["1", "2"])];
     let found = decided(&[text.clone(), numbers.clone(), others[0].clone(), others[1].clone()], None);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(
-        found[0].contains("`drugname_drugconc` seems to hold doses") && found[0].contains("not numbers"),
-        "{found:?}"
-    );
+    assert!(found[0].contains("`dose_text` seems to hold doses") && found[0].contains("not numbers"), "{found:?}");
     assert!(found[1].contains("--dose conc reads it"), "{found:?}");
     assert_eq!(decided(&[text.clone(), numbers.clone()], Some("conc")), Vec::<String>::new());
     assert_eq!(decided(std::slice::from_ref(&text), Some("")), Vec::<String>::new());
@@ -75,7 +72,7 @@ fn doses_in_tuples_of_names_are_read_without_another_column() {
     let keys = resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default()).expect("Tahoe's columns");
     assert_eq!(keys.guessed, ["--perturbation drugname_drugconc", "--control DMSO_TF"]);
     assert_eq!(keys.columns.dose, None);
-    assert_eq!(keys.decided, ["doses are read from `drugname_drugconc`, in micromolar"]);
+    assert_eq!(keys.decided, ["doses are read from `drugname_drugconc`, in micromolar (1 for labels without one)"]);
 }
 
 #[test]
@@ -116,6 +113,13 @@ fn a_column_that_counts_perturbations_shows_the_delimiter() {
     assert_eq!(keys.rules.delimiter, ";");
     assert!(keys.guessed.contains(&"--delimiter \";\"".to_owned()), "{:?}", keys.guessed);
     assert_eq!(with(vec!["0", "1", "1"]).rules.delimiter, "+");
+    let keys = with(vec!["0", "1", "3"]);
+    assert_eq!(keys.rules.delimiter, "+");
+    assert!(
+        keys.decided[0].contains("in labels such as `A_1;B`, which none of the usual delimiters divides so"),
+        "{:?}",
+        keys.decided
+    );
     let unknown = CellsInMemory::without_genes(&[("perturbation", vec!["control", "A", "B", "A_B"])]);
     let keys = resolve(&unknown, &RequestedKeys::default()).expect("a table");
     let note = "1 label is read as one perturbation, but looks like a combination, such as `A_B`; --delimiter \"_\" reads combinations";

@@ -12,6 +12,9 @@ use schemas::{
 
 use super::{OnUnseenCovariate, Target, extrapolation::TrainingCoverage, nearest::NearestValues};
 
+/// Maximum number of a covariate's trained values that an error lists.
+const SHOWN_VALUES: usize = 5;
+
 /// A model's names, prepared for look-up.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
@@ -88,7 +91,8 @@ impl<'a> Names<'a> {
                 Some(_) => {
                     let hint = "train on some of its cells, leave it out with --unseen skip, or train with a table of embeddings \
                                 (model.perturbation_embeddings) and predict with --unseen embedding";
-                    untrained(format!("perturbation `{name}`"), hint)
+                    let what = "the atlas has it, but the model was not trained on it";
+                    Error::data(format!("perturbation `{name}`"), what, hint)
                 }
                 None => Error::unknown("perturbation", name, known()),
             };
@@ -169,8 +173,14 @@ impl<'a> Names<'a> {
         let of_atlas = self.atlas.manifest().covariates.iter().find(|known| known.name == covariate.name);
         let unknown = || match of_atlas.is_some_and(|known| known.code(value).is_some()) {
             true => {
-                let hint = "use --unseen-covariate nearest or mean, or train on cells with this value, too";
-                untrained(format!("{} `{value}`", covariate.name), hint)
+                let trained = covariate.values.iter().take(SHOWN_VALUES).map(String::as_str).collect::<Vec<_>>();
+                let more = if covariate.values.len() > trained.len() { ", ..." } else { "" };
+                let what = format!(
+                    "the atlas has it, but the model was trained on other values: {}{more}",
+                    trained.join(", ")
+                );
+                let hint = "use --unseen-covariate nearest or mean (of a batch also --batch average), or train on cells with it, too";
+                Error::data(format!("{} `{value}`", covariate.name), what, hint)
             }
             false => Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str)),
         };
@@ -184,11 +194,6 @@ impl<'a> Names<'a> {
             }
         }
     }
-}
-
-/// The error about a name that the atlas has, and that no training cell had.
-fn untrained(place: String, hint: &str) -> Error {
-    Error::data(place, "the atlas has it, but the model was not trained on it", hint)
 }
 
 fn sorted(codes: &[u32]) -> Vec<u32> {
