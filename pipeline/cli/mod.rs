@@ -11,10 +11,13 @@ mod help;
 mod inspect;
 #[cfg_attr(not(feature = "torch"), path = "no_models.rs")]
 mod models;
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "commands about models use more of it"))]
 mod output;
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "commands about models use more of it"))]
 mod progress;
 mod screen;
 mod settings;
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "commands about models use more of it"))]
 mod show;
 mod signals;
 mod splits;
