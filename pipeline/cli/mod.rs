@@ -1,5 +1,5 @@
 //! The command line: parses, draws and prints; everything it does is public in the library. A file for each kind of command;
-//! [`args`] defines the arguments.
+//! `args` defines the arguments.
 
 mod allocator;
 mod args;
