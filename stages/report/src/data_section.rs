@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemas::counting::grouped;
+
 use super::{
     CellsByPart, DataOverview,
     names::capitalised,
     svg::escape,
-    table::{PageTable, TableCell, TableColumn, thousands},
+    table::{PageTable, TableCell, TableColumn},
 };
 
 /// Rows of the table on the page.
@@ -29,7 +31,7 @@ pub(super) fn data_section(data: &DataOverview) -> String {
         ("held out", sum(|one| one.held_out)),
         ("reference controls", sum(|one| one.reference)),
     ];
-    let tile = |(name, count): &(&str, u64)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", thousands(*count));
+    let tile = |(name, count): &(&str, u64)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", grouped(*count));
     let tiles: String = tiles.iter().map(tile).collect();
     let from = match &data.sources[..] {
         [] => String::new(),
@@ -131,7 +133,7 @@ fn group_cell(group: &CellsByPart) -> TableCell {
     let parts: Vec<String> = parts
         .iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(part, count)| format!("{} {part}", thousands(*count)))
+        .map(|(part, count)| format!("{} {part}", grouped(*count)))
         .collect();
     let cell = TableCell::count(group.cells()).told(parts.join(", "));
     if group.held_out > 0 { cell.of_class("held") } else { cell }

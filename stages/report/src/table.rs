@@ -1,5 +1,7 @@
 //! A table: part of a page, or a CSV file of its own.
 
+use schemas::counting::grouped;
+
 use super::svg::escape;
 
 /// Rows under a header.
@@ -80,7 +82,7 @@ impl TableCell {
 
     /// A number of things.
     pub(super) fn count(count: u64) -> Self {
-        Self { shown: thousands(count), exact: count.to_string(), ..Self::default() }
+        Self { shown: grouped(count), exact: count.to_string(), ..Self::default() }
     }
 
     /// The same cell with a CSS class.
@@ -92,19 +94,6 @@ impl TableCell {
     pub(super) fn told(self, told: String) -> Self {
         Self { told, ..self }
     }
-}
-
-/// A whole number with commas between thousands.
-pub(super) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 impl PageTable {
@@ -188,11 +177,5 @@ mod tests {
         assert!(html.contains(r#"title="of the change"><button type="button">correlation</button>"#), "{html}");
         assert!(html.contains(r#"data-key="0.123456">0.123</td>"#) && html.contains("A, &quot;B&quot; &lt;c&gt;"));
         assert!(PageTable::default().html().is_empty());
-    }
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!([7, 1000, 1_234_567].map(thousands), ["7", "1,000", "1,234,567"]);
-        assert_eq!(TableCell::number(Some(-0.0001)).shown, "0.000");
     }
 }
