@@ -1,4 +1,4 @@
-//! What the pages for users say holds: every command in a block marked `console` runs, page by page, in a folder of its own;
+//! The pages for users are right: every command in a block marked `console` runs, page by page, in a folder of its own;
 //! `docs/cli.md` has the program's help; links lead to pages and headings that exist.
 //!
 //! Commands on data that a clone lacks are in blocks marked `text` or `sh`, which nothing runs.

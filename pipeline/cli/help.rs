@@ -10,7 +10,7 @@ const WIDEST: usize = 100;
 /// The heading of the options that all commands have.
 const GLOBAL: &str = "Global options";
 
-/// What `perturbine --help` says first.
+/// The first lines of `perturbine --help`.
 const WORKFLOW: &str = "\
 Trains CPA on single-cell perturbation atlases out of core, and streams its
 predictions.

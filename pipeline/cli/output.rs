@@ -36,7 +36,7 @@ pub(crate) struct ForceArgs {
     pub(super) force: bool,
 }
 
-/// What a command writes.
+/// The kind of a command's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutputKind {
     Atlas,

@@ -209,7 +209,7 @@ mod tests {
         for setting in &described {
             let is_optional = setting.default.is_empty();
             let is_known = defaults.iter().any(|(name, _)| *name == setting.name);
-            assert!(is_known || is_optional, "{} is no setting", setting.name);
+            assert!(is_known || is_optional, "{} is not a setting", setting.name);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What would otherwise be silently wrong is said, or refused.
+//! Messages and refusals where a result would otherwise be silently wrong.
 
 use std::{fs, sync::Arc};
 

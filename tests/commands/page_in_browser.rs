@@ -11,7 +11,7 @@ use super::support::{Home, skipped};
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 const CHECKS: &str = include_str!("page_checks.js");
 
-/// What a browser writes to the console while it takes a picture of a page in a frame of this width.
+/// Messages that a browser writes to the console while it takes a picture of a page in a frame of this width.
 fn console(browser: &str, page: &Path, width: u32, is_dark: bool) -> String {
     let folder = page.parent().unwrap();
     let frame = folder.join(format!("frame-{width}-{is_dark}.html"));

@@ -157,7 +157,7 @@ fn matrix_text(value: &Value) -> String {
     let mut text = format!(
         "{}: {}, from {} to {}\n",
         matrix["name"].as_str().unwrap_or_default(),
-        matrix["told"].as_str().unwrap_or_default(),
+        matrix["described"].as_str().unwrap_or_default(),
         number_text(&matrix["min"]),
         number_text(&matrix["max"])
     );

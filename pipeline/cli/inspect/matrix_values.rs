@@ -1,4 +1,4 @@
-//! What the values of a matrix are: counts, logarithms of normalised counts, or scaled values.
+//! The kind of a matrix's values: counts, logarithms of normalised counts, or scaled values.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ const SAME_SUM: f64 = 0.01;
 /// Logarithms of counts stay below this; `e` to the power of 20 is half a billion.
 const LARGEST_LOGARITHM: f32 = 20.0;
 
-/// What a pass over a matrix finds.
+/// Findings of one pass over a matrix.
 #[derive(Default)]
 pub(super) struct ValueSurvey {
     pub(super) nonzeros: u64,
@@ -79,8 +79,8 @@ impl ValueSurvey {
 
     /// All of this, as JSON.
     pub(super) fn value(&self, name: &str) -> Value {
-        let (kind, told) = self.kind();
-        json!({ "name": name, "likely": kind, "told": told, "min": self.least, "max": self.largest })
+        let (kind, words) = self.kind();
+        json!({ "name": name, "likely": kind, "described": words, "min": self.least, "max": self.largest })
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_apart() {
+    fn kinds_of_values_are_distinguished() {
         assert_eq!(kind(&[&[1.0, 3.0], &[2.0, 7.0]]), "counts");
         assert_eq!(kind(&[&[-1.5, 0.5], &[2.0, 0.1]]), "scaled");
         assert_eq!(kind(&[&[0.25, 0.75], &[0.5, 0.5]]), "normalised");

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// Maximum number of rows of a table in the text; JSON and CSV have all.
 const SHOWN_ROWS: usize = 40;
 
-/// What was found at a path: for programs, as a table, and as text.
+/// The findings at a path: for programs, as a table, and as text.
 pub(super) struct Inspected {
     pub(super) value: Value,
     pub(super) table: DataFrame,

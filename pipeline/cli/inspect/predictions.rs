@@ -67,7 +67,7 @@ pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspect
     Ok(Inspected { value, table, text })
 }
 
-/// What a row is.
+/// The kind of a row.
 fn form_of(found: &WrittenPredictions) -> &'static str {
     let has = |name: &str| found.columns.iter().any(|(column, _)| column == name);
     match () {

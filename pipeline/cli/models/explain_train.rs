@@ -1,4 +1,4 @@
-//! What `explain train` shows besides the graph: the network, the steps, the settings and the expected time.
+//! The part of `explain train` besides the graph: the network, the steps, the settings and the expected time.
 
 use std::time::{Duration, Instant};
 

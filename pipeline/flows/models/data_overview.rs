@@ -1,4 +1,4 @@
-//! What a model was trained and evaluated on, for its report: cells of each condition and context.
+//! The data of a model's training and evaluation, for its report: cells of each condition and context.
 
 use schemas::conditions::CONTROL;
 use stages::{

@@ -169,7 +169,7 @@ impl ModelMeans<'_> {
         let reading = Reading::from(readout);
         match self.anchor {
             Anchor::Anchored => Reading { noise: true, ..reading },
-            // What `predict` writes.
+            // The same values as `predict` writes.
             Anchor::Raw => Reading { non_negative: self.model.card.non_negative, ..reading },
         }
     }

@@ -284,7 +284,7 @@ fn declared(rows: &PredictedCells, options: &JudgeOptions) -> Result<Option<Pred
     }
     let path = Path::new(&rows.source().origin().path);
     Ok(match text_in_uns(path, PROVENANCE_KEY, SCALE_KEY)?.as_deref() {
-        // What is scaled to ten thousand is read like counts with this sum.
+        // Values scaled to ten thousand are read like counts with this sum.
         Some("counts" | "cp10k") => Some(PredictionScale::Counts),
         Some("log1p_cp10k") => Some(PredictionScale::LogNormalised(TARGET_SUM)),
         Some("values") => Some(PredictionScale::Values),

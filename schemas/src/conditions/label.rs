@@ -153,7 +153,7 @@ pub enum BadLabel {
         /// The unit.
         unit: String,
     },
-    /// A name in a list of tuples that could not be told from a combination.
+    /// A name in a list of tuples that looks like a combination.
     #[error("the perturbation `{perturbation}` contains the delimiter `{delimiter}`")]
     DelimiterInName {
         /// The perturbation.

@@ -40,7 +40,7 @@ impl Preset {
         }
     }
 
-    /// What it is for.
+    /// Its purpose.
     #[must_use]
     pub fn purpose(self) -> &'static str {
         match self {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 /// however small the file that claims to have them.
 pub(super) const MOST_GENES: u64 = 1 << 20;
 
-/// What an AnnData object holds besides its matrix, `obs` and `var`.
+/// Members of an AnnData object besides its matrix, `obs` and `var`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnDataMember {
     /// Its place: `layers/counts`, `obsm/X_pca`, `raw/X`, `uns/log1p`.
@@ -80,7 +80,7 @@ pub trait Source: Debug + Send + Sync {
     /// The columns of `obs`; the first one, `cell`, is the cell's name.
     fn obs_schema(&self) -> SchemaRef;
 
-    /// What the file holds besides this, if [`Choice::lists_members`](super::format::Choice) and the format has more.
+    /// The other members of the file, if [`Choice::lists_members`](super::format::Choice) and the format has more.
     fn members(&self) -> &[AnnDataMember] {
         &[]
     }

@@ -9,10 +9,10 @@ use super::names::prediction;
 pub(super) struct CeilingName {
     /// Its name.
     pub(super) name: String,
-    /// The numbers of cells it is of, where it is no upper limit; empty otherwise.
+    /// The numbers of cells it is of, where it is not an upper limit; empty otherwise.
     pub(super) cells: String,
-    /// What a pointer on it shows.
-    pub(super) told: &'static str,
+    /// The text that a pointer on it shows.
+    pub(super) tooltip: &'static str,
 }
 
 impl CeilingName {
@@ -21,7 +21,7 @@ impl CeilingName {
         let (name, meaning) = prediction("ceiling");
         let is_exceeded = evaluations.iter().any(|one| exceeds(score, &one.mean, &one.ceiling()));
         if !is_exceeded {
-            return Self { name: name.into(), cells: String::new(), told: meaning };
+            return Self { name: name.into(), cells: String::new(), tooltip: meaning };
         }
         let of_conditions = evaluations.iter().flat_map(|one| one.judged().map(|condition| condition.cells));
         let range = of_conditions.fold(None, |range: Option<(u64, u64)>, cells| {
@@ -32,9 +32,9 @@ impl CeilingName {
             Some((low, high)) => format!("n = {low}–{high}"),
             None => String::new(),
         };
-        let told =
-            "one half of the real cells as a prediction of the other half; with so few cells it is no upper limit";
-        Self { name: "replicate agreement".into(), cells, told }
+        let tooltip =
+            "one half of the real cells as a prediction of the other half; with so few cells it is not an upper limit";
+        Self { name: "replicate agreement".into(), cells, tooltip }
     }
 
     /// Name and numbers of cells.

@@ -18,8 +18,8 @@ pub(super) struct Chart {
     pub(super) title: String,
     /// A few words after the title.
     pub(super) aside: String,
-    /// What a pointer on the title shows.
-    pub(super) told: String,
+    /// The text that a pointer on the title shows.
+    pub(super) tooltip: String,
     /// Width and height.
     pub(super) size: (f64, f64),
     /// SVG elements.
@@ -31,7 +31,7 @@ pub(super) struct Chart {
 impl Chart {
     /// The chart as a part of a page.
     pub(super) fn figure(&self) -> String {
-        let [title, aside, told] = [&self.title, &self.aside, &self.told].map(|text| escape(text));
+        let [title, aside, tooltip] = [&self.title, &self.aside, &self.tooltip].map(|text| escape(text));
         let aside = if aside.is_empty() { aside } else { format!("<span>{aside}</span>") };
         let entry = |(class, text): &(String, String)| {
             format!(r#"<span><i class="swatch {class}"></i>{}</span>"#, escape(text))
@@ -40,7 +40,7 @@ impl Chart {
         let legend = if legend.is_empty() { legend } else { format!(r#"<p class="legend">{legend}</p>"#) };
         let svg = picture(self.size, &self.title, &self.body);
         format!(
-            r#"<figure style="--width:{}px"><figcaption><b title="{told}">{title}</b>{aside}</figcaption><div class="drawing">{svg}</div>{legend}</figure>"#,
+            r#"<figure style="--width:{}px"><figcaption><b title="{tooltip}">{title}</b>{aside}</figcaption><div class="drawing">{svg}</div>{legend}</figure>"#,
             self.size.0
         )
     }

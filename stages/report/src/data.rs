@@ -1,4 +1,4 @@
-//! What a page is made of, as plain structs.
+//! The parts of a page, as plain structs.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct ReportInput {
     pub history: Vec<HistoryRow>,
     /// The evaluation of the model's predictions.
     pub evaluation: Option<Evaluation>,
-    /// What the model was trained on and evaluated on.
+    /// The data of training and evaluation.
     pub data: Option<DataOverview>,
     /// The real and predicted change of genes, one condition each.
     pub changes: Vec<GeneChanges>,
@@ -34,7 +34,7 @@ pub struct ReportInput {
 /// A command that was run.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CommandRun {
-    /// What was typed.
+    /// The command line as typed.
     pub line: String,
     /// The program and its version.
     pub program: String,
@@ -49,7 +49,7 @@ pub struct DataOverview {
     pub cells: u64,
     /// Number of genes.
     pub genes: u64,
-    /// What the numbers are.
+    /// The scale of the numbers.
     pub values: String,
     /// The name of the split.
     pub split: String,

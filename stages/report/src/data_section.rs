@@ -1,4 +1,4 @@
-//! What the data are: cells of each condition and context, and what was held out.
+//! The data: cells of each condition and context, and what was held out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ pub(super) fn data_section(data: &DataOverview) -> String {
     )
 }
 
-/// What was held out, in a sentence or two.
+/// The held-out cells, in a sentence or two.
 fn held_out(data: &DataOverview) -> String {
     let held: Vec<&CellsByPart> = data.groups.iter().filter(|one| one.held_out > 0 && !one.is_control).collect();
     if held.is_empty() {
@@ -108,9 +108,9 @@ fn cell_table(data: &DataOverview) -> (PageTable, usize) {
     let has_doses = data.groups.iter().any(|one| !one.dose.is_empty());
     let mut columns = vec![TableColumn::text("condition")];
     columns.extend(has_doses.then(|| TableColumn::text("dose")));
-    let told = data.covariates.join(", ");
+    let tooltip = data.covariates.join(", ");
     columns.extend(contexts.iter().map(|context| {
-        TableColumn::numbers(context).shown_as(if context.is_empty() { "cells" } else { context }, &told)
+        TableColumn::numbers(context).shown_as(if context.is_empty() { "cells" } else { context }, &tooltip)
     }));
     let row = |(condition, dose): &(&str, &str)| {
         let mut cells = vec![TableCell::text(condition)];
@@ -135,7 +135,7 @@ fn group_cell(group: &CellsByPart) -> TableCell {
         .filter(|(_, count)| *count > 0)
         .map(|(part, count)| format!("{} {part}", grouped(*count)))
         .collect();
-    let cell = TableCell::count(group.cells()).told(parts.join(", "));
+    let cell = TableCell::count(group.cells()).tooltip(parts.join(", "));
     if group.held_out > 0 { cell.of_class("held") } else { cell }
 }
 

@@ -35,7 +35,7 @@ impl ChangedGene<'_> {
         (self.real > 0.0) == (self.predicted > 0.0) && self.predicted != 0.0
     }
 
-    fn told(&self) -> String {
+    fn tooltip(&self) -> String {
         let reach = self.reach.map(|reach| format!(" ± {}", short(reach))).unwrap_or_default();
         let direction = if self.is_right() { "same direction" } else { "another direction" };
         let (real, predicted) = (short(self.real), short(self.predicted));
@@ -73,7 +73,7 @@ fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
     body += &format!(r#"<path class="zero" d="M{0:.1} {top}V{bottom}"/>"#, x.at(0.0));
     for (row, gene) in genes.iter().enumerate() {
         let y = top + row_height * (row as f64 + 0.5);
-        body += &format!("<g><title>{}</title>", escape(&gene.told()));
+        body += &format!("<g><title>{}</title>", escape(&gene.tooltip()));
         body += &label_at(left - 8.0, y + 3.5, "end", &fitted(gene.name, left - 10.0));
         if let Some(reach) = gene.reach {
             let (from, to) = (x.at(gene.real - reach), x.at(gene.real + reach));
@@ -93,7 +93,7 @@ fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
         name: format!("genes-{}", slug(&changes.title)),
         title: changes.title.clone(),
         aside: format!("direction right for {right_ones} of {}", genes.len()),
-        told: format!("{} cells against {} controls", changes.cells, changes.reference_cells),
+        tooltip: format!("{} cells against {} controls", changes.cells, changes.reference_cells),
         size: (380.0, bottom + 34.0),
         body,
         legend,
@@ -124,9 +124,10 @@ fn change_chart(changes: &GeneChanges) -> Option<Chart> {
             let (from, to) = (x.at(gene.real - reach), x.at(gene.real + reach));
             marks += &format!(r#"<path class="interval model faint" d="M{from:.1} {at_y:.1}H{to:.1}"/>"#);
         }
-        let told = escape(&gene.told());
-        marks +=
-            &format!(r#"<circle class="dot model" cx="{at_x:.1}" cy="{at_y:.1}" r="3"><title>{told}</title></circle>"#);
+        let tooltip = escape(&gene.tooltip());
+        marks += &format!(
+            r#"<circle class="dot model" cx="{at_x:.1}" cy="{at_y:.1}" r="3"><title>{tooltip}</title></circle>"#
+        );
         named.push((gene.name, (at_x, at_y)));
     }
     body += &(names(&named, (left + 2.0, right + 4.0)) + &marks);
@@ -135,7 +136,7 @@ fn change_chart(changes: &GeneChanges) -> Option<Chart> {
         name: format!("changes-{}", slug(&changes.title)),
         title: changes.title.clone(),
         aside: format!("correlation {correlation}, {} cells", changes.cells),
-        told: "pearson_delta: Pearson's correlation of the predicted with the real change".into(),
+        tooltip: "pearson_delta: Pearson's correlation of the predicted with the real change".into(),
         size: (380.0, 366.0),
         body,
         legend: Vec::new(),

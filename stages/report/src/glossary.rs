@@ -7,7 +7,7 @@ use super::{
     svg::escape,
 };
 
-/// Terms of a page that are no names of scores or predictions.
+/// Terms of a page that are not names of scores or predictions.
 const TERMS: [(&str, &str); 8] = [
     ("change", "the mean of perturbed cells less that of control cells, for each gene, on the scale named above"),
     ("condition", "a perturbation, or several, at their doses"),

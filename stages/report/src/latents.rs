@@ -25,9 +25,10 @@ pub(super) fn latent_charts(latents: &Latents) -> Vec<Chart> {
         };
         for (by, names, groups) in ways {
             let title = format!("{title}, by {by}");
-            let told = format!("the latent `{}`", map.name);
-            charts
-                .extend(panel(&title, map.explained, &map.points, names, groups).map(|chart| Chart { told, ..chart }));
+            let tooltip = format!("the latent `{}`", map.name);
+            charts.extend(
+                panel(&title, map.explained, &map.points, names, groups).map(|chart| Chart { tooltip, ..chart }),
+            );
         }
     }
     charts

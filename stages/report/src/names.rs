@@ -1,4 +1,4 @@
-//! What a reader sees in place of technical names of scores, predictions, measurements and scales.
+//! Names for readers in place of technical names of scores, predictions, measurements and scales.
 
 use statistics::scale::Scale;
 
@@ -49,8 +49,8 @@ fn found<'a>(table: &'static str, technical: &'a str) -> (&'a str, &'static str)
     known.map_or((technical, ""), |[_, name, meaning]| (name, meaning))
 }
 
-/// What a pointer on a name shows: what it means, and the technical name.
-pub(super) fn told(technical: &str, meaning: &str) -> String {
+/// The text that a pointer on a name shows: what it means, and the technical name.
+pub(super) fn tooltip(technical: &str, meaning: &str) -> String {
     if meaning.is_empty() { technical.to_owned() } else { format!("{technical}: {meaning}") }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn capitalised(text: &str) -> String {
     first + characters.as_str()
 }
 
-/// What the numbers of a profile are.
+/// The scale of a profile's numbers.
 pub(super) fn scale(scale: Scale) -> &'static str {
     match scale {
         Scale::LogNormalised => "mean of ln(1 + counts per 10,000)",

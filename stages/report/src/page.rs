@@ -68,7 +68,7 @@ pub fn page(input: &ReportInput) -> String {
     document(&input.title, &body.concat())
 }
 
-/// What a reader seldom needs: training, latents, pipeline, model, commands, and the glossary.
+/// The sections that a reader seldom needs: training, latents, pipeline, model, commands, and the glossary.
 fn folded(input: &ReportInput) -> String {
     let latents = input.latents.as_ref().map(latent_charts).unwrap_or_default();
     let cells = "<p class=\"note\">Each dot is a cell, on the first two principal components. The latent before the perturbation should not separate conditions.</p>";
@@ -124,7 +124,7 @@ pub(super) fn details(title: &str, body: &str) -> String {
     format!("<details><summary>{}</summary>{body}</details>", escape(title))
 }
 
-/// What the numbers are, and how tables are read.
+/// The scale of the numbers, and how tables are read.
 pub(super) fn score_note(evaluation: &Evaluation) -> String {
     let scale = names::scale(evaluation.scale);
     format!("Profiles are the {scale}. A click on a column sorts by it; a pointer on a name shows what it means.")

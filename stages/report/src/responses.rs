@@ -12,7 +12,7 @@ const LOGARITHMIC: f64 = 20.0;
 /// Least span of the axis of changes.
 const LEAST_SPAN: f64 = 0.5;
 
-/// What a point of a curve is.
+/// The kind of a curve's point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DoseKind {
     /// The dose was trained in this context.
@@ -123,11 +123,11 @@ fn chart(response: &DoseResponse) -> Option<Chart> {
         for (x, y, point, kind) in at {
             let error = point.distance.map(|error| format!(", expected error {}", short(error))).unwrap_or_default();
             let size = short(point.effect_size);
-            let told = format!("{}, dose {}: change {size}, {}{error}", curve.context, point.dose, kind.name());
+            let tooltip = format!("{}, dose {}: change {size}, {}{error}", curve.context, point.dose, kind.name());
             let (class, radius) = if kind == DoseKind::Trained { ("dot", 4.0) } else { ("ring", 2.5) };
             body += &format!(
                 r#"<circle class="{class} hue{hue}" cx="{x:.1}" cy="{y:.1}" r="{radius}"><title>{}</title></circle>"#,
-                escape(&told)
+                escape(&tooltip)
             );
         }
         legend.push((format!("hue{hue}"), curve.context.clone()));

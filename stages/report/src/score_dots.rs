@@ -5,7 +5,7 @@ use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores};
 use super::{
     ceiling::CeilingName,
     chart::Chart,
-    names::{prediction, score, told},
+    names::{prediction, score, tooltip},
     svg::{Axis, horizontal_axis, label_at},
 };
 
@@ -75,7 +75,7 @@ fn dot_chart(evaluation: &Evaluation, technical: &str) -> Option<Chart> {
         name: format!("score-{}", technical.replace('_', "-")),
         title: title.to_owned(),
         aside: if beyond == 0 { String::new() } else { format!("{beyond} values lie beyond the axis") },
-        told: told(technical, meaning),
+        tooltip: tooltip(technical, meaning),
         size: (384.0, y + 36.0),
         body: horizontal_axis(&axis, (top, y), better) + &body,
         legend: Vec::new(),

@@ -4,7 +4,7 @@ use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores};
 
 use super::{
     ceiling::CeilingName,
-    names::{prediction, score, scores, told},
+    names::{prediction, score, scores, tooltip},
     score_dots::OF_VERDICT,
     table::{PageTable, TableCell, TableColumn},
 };
@@ -156,17 +156,17 @@ fn description(condition: &ConditionScores) -> Vec<TableCell> {
 
 fn prediction_column(technical: &str) -> TableColumn {
     let (shown, meaning) = prediction(technical);
-    TableColumn::numbers(technical).shown_as(shown, &told(technical, meaning))
+    TableColumn::numbers(technical).shown_as(shown, &tooltip(technical, meaning))
 }
 
-/// The column of the ceiling, which is no upper limit where predictions exceed it by this score.
+/// The column of the ceiling, which is not an upper limit where predictions exceed it by this score.
 fn ceiling_column(predictions: &[NamedEvaluation<'_>], technical: &str) -> TableColumn {
     let evaluations: Vec<&Evaluation> = predictions.iter().map(|(_, one)| *one).collect();
     let ceiling = CeilingName::of(&evaluations, technical);
-    TableColumn::numbers("ceiling").shown_as(&ceiling.whole(), &told("ceiling", ceiling.told))
+    TableColumn::numbers("ceiling").shown_as(&ceiling.whole(), &tooltip("ceiling", ceiling.tooltip))
 }
 
 fn score_cell(technical: &str) -> TableCell {
     let (shown, meaning) = score(technical);
-    TableCell::named(shown, technical).told(told(technical, meaning))
+    TableCell::named(shown, technical).tooltip(tooltip(technical, meaning))
 }

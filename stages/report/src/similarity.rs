@@ -27,9 +27,9 @@ pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Ch
         for (column, b) in order.iter().enumerate() {
             let (x, value) = (left + tile * column as f64, cosine(*a, *b));
             let class = if value < 0.0 { "other" } else { "model" };
-            let told = escape(&format!("{} and {}: cosine {value:.2}", names[*a], names[*b]));
+            let tooltip = escape(&format!("{} and {}: cosine {value:.2}", names[*a], names[*b]));
             body += &format!(
-                r#"<rect class="tile {class}" x="{x:.1}" y="{y:.1}" width="{0:.1}" height="{0:.1}" fill-opacity="{1:.2}"><title>{told}</title></rect>"#,
+                r#"<rect class="tile {class}" x="{x:.1}" y="{y:.1}" width="{0:.1}" height="{0:.1}" fill-opacity="{1:.2}"><title>{tooltip}</title></rect>"#,
                 tile - 1.0,
                 value.abs().min(1.0)
             );
@@ -48,7 +48,7 @@ pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Ch
             0 => String::new(),
             more => format!("{} with the most training cells; {more} more", names.len()),
         },
-        told: "cosine of the predicted changes of each pair of perturbations".into(),
+        tooltip: "cosine of the predicted changes of each pair of perturbations".into(),
         size: (left + side + 4.0, top + side + 6.0),
         body,
         legend: vec![from("alike: cosine 1", "model"), from("opposite: cosine −1", "other")],

@@ -22,8 +22,8 @@ pub(super) struct TableColumn {
     technical: String,
     /// Its name on the page.
     shown: String,
-    /// What a pointer on it shows.
-    told: String,
+    /// The text that a pointer on it shows.
+    tooltip: String,
     is_numeric: bool,
 }
 
@@ -36,8 +36,8 @@ pub(super) struct TableCell {
     exact: String,
     /// Its CSS class.
     class: &'static str,
-    /// What a pointer on it shows.
-    told: String,
+    /// The text that a pointer on it shows.
+    tooltip: String,
 }
 
 impl TableColumn {
@@ -52,8 +52,8 @@ impl TableColumn {
     }
 
     /// The same with another name on the page, and a tooltip.
-    pub(super) fn shown_as(self, shown: &str, told: &str) -> Self {
-        Self { shown: shown.into(), told: told.into(), ..self }
+    pub(super) fn shown_as(self, shown: &str, tooltip: &str) -> Self {
+        Self { shown: shown.into(), tooltip: tooltip.into(), ..self }
     }
 }
 
@@ -91,8 +91,8 @@ impl TableCell {
     }
 
     /// The same cell with a tooltip.
-    pub(super) fn told(self, told: String) -> Self {
-        Self { told, ..self }
+    pub(super) fn tooltip(self, tooltip: String) -> Self {
+        Self { tooltip, ..self }
     }
 }
 
@@ -125,15 +125,16 @@ impl PageTable {
 impl TableColumn {
     fn html(&self) -> String {
         let class = if self.is_numeric { "number" } else { "" };
-        let [shown, told] = [&self.shown, &self.told].map(|text| escape(text));
-        format!(r#"<th class="{class}" title="{told}"><button type="button">{shown}</button></th>"#)
+        let [shown, tooltip] = [&self.shown, &self.tooltip].map(|text| escape(text));
+        format!(r#"<th class="{class}" title="{tooltip}"><button type="button">{shown}</button></th>"#)
     }
 }
 
 impl TableCell {
     fn html(&self, is_numeric: bool) -> String {
         let class = format!("{} {}", if is_numeric { "number" } else { "" }, self.class);
-        let title = if self.told.is_empty() { String::new() } else { format!(r#" title="{}""#, escape(&self.told)) };
+        let title =
+            if self.tooltip.is_empty() { String::new() } else { format!(r#" title="{}""#, escape(&self.tooltip)) };
         let key = if is_numeric { format!(r#" data-key="{}""#, escape(&self.exact)) } else { String::new() };
         format!(r#"<td class="{}"{title}{key}>{}</td>"#, class.trim(), escape(&self.shown))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     HistoryRow,
     chart::{Chart, slug},
-    names::{measurement, told},
+    names::{measurement, tooltip},
     svg::{Axis, horizontal_axis, short, vertical_axis},
     table::{PageTable, TableCell, TableColumn},
 };
@@ -68,7 +68,7 @@ fn chart(technical: &str, curves: &Curves) -> Option<Chart> {
     Some(Chart {
         name: format!("training-{}", slug(technical)),
         title: title.to_owned(),
-        told: told(technical, meaning),
+        tooltip: tooltip(technical, meaning),
         size: (320.0, 172.0),
         body,
         legend,

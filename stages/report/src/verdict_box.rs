@@ -52,7 +52,7 @@ fn headline(name: &str, verdict: &Verdict) -> String {
     }
 }
 
-/// What makes the comparison unfair.
+/// The reason why a comparison is unfair.
 fn warnings(evaluation: &Evaluation, verdict: &Verdict) -> Vec<String> {
     let mut warnings = Vec::new();
     if verdict.conditions() > 0 && !verdict.held_out {
@@ -105,7 +105,7 @@ fn sentences(verdict: &Verdict) -> Vec<String> {
     sentences
 }
 
-/// What counts as level, and what more there could be.
+/// The meaning of level, and the limit that noise sets.
 fn how(verdict: &Verdict, evaluation: &Evaluation) -> String {
     let level = format!("Level is a difference within {}, or one that may be chance.", Verdict::LEVEL);
     let ceiling = evaluation.ceiling().pearson_delta;

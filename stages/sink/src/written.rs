@@ -1,4 +1,4 @@
-//! What a set of predictions holds, from its files' schemas and labels.
+//! The content of a set of predictions, from its files' schemas and labels.
 
 use std::{
     collections::BTreeMap,

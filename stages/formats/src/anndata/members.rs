@@ -1,4 +1,4 @@
-//! What an AnnData object holds besides its matrix, `obs` and `var`.
+//! Members of an AnnData object besides its matrix, `obs` and `var`.
 
 use schemas::arrow::PROVENANCE_KEY;
 

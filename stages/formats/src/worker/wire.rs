@@ -68,7 +68,7 @@ pub(super) enum WorkerReply {
         nonzeros: Option<u64>,
         /// Where the matrix is, if it can be read in place.
         in_place: Option<Box<InPlaceMatrix>>,
-        /// What else it holds, if that was asked for.
+        /// The other members, if they were asked for.
         members: Vec<AnnDataMember>,
     },
     /// Payload: the annotations.

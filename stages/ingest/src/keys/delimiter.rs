@@ -12,7 +12,7 @@ const COUNTS: &str = "nperts";
 const DELIMITERS: [&str; 6] = ["+", "_", ";", "|", ",", "&"];
 
 /// The delimiter that divides every label into as many perturbations as the column `nperts` counts; `None` without such a
-/// column, without combinations, or if there is no such delimiter, which is then said.
+/// column, without combinations, or if there is no such delimiter, which `decided` then mentions.
 ///
 /// # Errors
 /// A column that can't be read.
