@@ -1,5 +1,5 @@
 //! Reads one HDF5 file for another process, which survives whatever the file does to libhdf5: see
-//! [`stages::formats::worker`].
+//! [`formats::worker`].
 #![expect(clippy::print_stderr, reason = "the other process passes on what is said here")]
 
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default()) {
         eprintln!("warning: signals are not handled: {error}");
     }
-    match stages::formats::worker::serve::serve(std::io::stdin(), std::io::stdout()) {
+    match formats::worker::serve::serve(std::io::stdin(), std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

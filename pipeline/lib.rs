@@ -23,20 +23,28 @@
 //! `schemas` are the nouns, `stages` are the verbs, and this crate is the sentence: [`flows`] defines the order of
 //! stages, [`runtime`] their threads and memory. The command line does nothing that is not public here.
 
-#[doc(hidden)]
-pub mod cli;
 #[cfg(feature = "torch")]
 pub mod devices;
-pub mod flows;
-pub mod memory;
-pub mod trace;
+#[cfg(feature = "torch")]
+mod models;
+
+/// The order of stages: pipelines of data, and of a model.
+pub mod flows {
+    pub use ::flows::*;
+
+    #[cfg(feature = "torch")]
+    pub use crate::models::{
+        crossvalidating, data_overview, dose_response, embedding, evaluation, figures, gene_choice, predicting,
+        profiling, publishing, training,
+    };
+}
 
 pub use schemas::{self, Error, Result, config::Settings};
 pub use stages::{self, reader::atlas::Atlas};
 
-pub use flows::Resources;
+pub use ::flows::{Resources, memory, trace};
 #[cfg(feature = "torch")]
-pub use flows::{
+pub use models::{
     crossvalidating::CrossValidation,
     evaluation::evaluate,
     predicting::{Prediction, predict},

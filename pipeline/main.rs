@@ -1,7 +1,9 @@
-//! The program `perturbine`: the library's command line.
+//! The program `perturbine`. It is not linked to libtorch: commands about models make it the program that is.
 
 use std::process::ExitCode;
 
+use cli::{engine::Engine, models::Models};
+
 fn main() -> ExitCode {
-    perturbine::cli::main()
+    cli::main(Models::InEngine(Engine { linked: option_env!("PERTURBINE_LINKED_LIBTORCH") }))
 }

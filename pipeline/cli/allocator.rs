@@ -4,11 +4,10 @@
 
 /// Which memory to return as soon as it is freed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum FreedMemory {
+pub enum FreedMemory {
     /// Nearly all memory, to minimise its use.
     All,
     /// Only large tensors; memory that is allocated again in every step is kept.
-    #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only models have tensors"))]
     Large,
 }
 
@@ -27,7 +26,7 @@ impl FreedMemory {
 ///
 /// By default, glibc raises both to the size of the largest block that was ever freed; buffers of many sizes
 /// then share one heap, whose fragmentation grows with the length of the run.
-pub(super) fn give_back(freed: FreedMemory) {
+pub fn give_back(freed: FreedMemory) {
     let [mapped_from, kept_on_top] = freed.sizes();
     // SAFETY: mallopt takes two integers and changes a parameter of the allocator under the allocator's own lock.
     let set = unsafe {

@@ -1,38 +1,42 @@
 //! The arguments of the command line.
+#![expect(missing_docs, reason = "the types of flattened arguments have docs")]
 
 mod keys;
-pub(super) mod memory;
-pub(super) mod size;
+pub mod memory;
+pub mod size;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
 use clap_complete::Shell;
-use stages::reader::atlas::Access;
+use reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
 pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
 use super::output::ForceArgs;
-use crate::{Error, Resources, Result, Stop};
+use flows::Resources;
+use runtime::Stop;
+use schemas::{Error, Result};
 
+/// Arguments of all commands
 #[derive(Args, Debug)]
-pub(crate) struct GlobalArgs {
+pub struct GlobalArgs {
     /// Print results as one JSON object
     #[arg(long, global = true)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Show all columns of tables, however wide; by default, columns that don't fit are hidden
     #[arg(long, global = true)]
-    pub(crate) wide: bool,
+    pub wide: bool,
     /// Print the main table as CSV, with all columns and digits
     #[arg(long, global = true, conflicts_with = "json")]
-    pub(crate) csv: bool,
+    pub csv: bool,
     /// Print neither progress nor notes
     #[arg(long, global = true)]
-    pub(crate) quiet: bool,
+    pub quiet: bool,
     /// Print more detail; repeat for more
     #[arg(short, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
+    pub verbose: u8,
     /// Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits of a training
     /// depend [default: all cores]
     #[arg(long, global = true)]
@@ -57,7 +61,11 @@ enum AccessArg {
 }
 
 impl GlobalArgs {
-    pub(super) fn resources(&self, stop: Stop) -> Result<Resources> {
+    /// The resources of a run that `stop` ends.
+    ///
+    /// # Errors
+    /// No threads, or a size that can't be read.
+    pub fn resources(&self, stop: Stop) -> Result<Resources> {
         let defaults = Resources::default();
         let threads = self.threads.map_or(Ok(defaults.threads), |threads| {
             NonZeroUsize::new(threads)
@@ -66,7 +74,9 @@ impl GlobalArgs {
         Ok(Resources { threads, memory: parse_bytes(&self.memory)?, stop, ..defaults })
     }
 
-    pub(super) fn access(&self) -> Access {
+    /// How the matrix is read.
+    #[must_use]
+    pub fn access(&self) -> Access {
         match self.access {
             AccessArg::Map => Access::Map,
             AccessArg::Read => Access::Read,
@@ -76,164 +86,172 @@ impl GlobalArgs {
 
 /// Where interactions come from.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum InteractionsArg {
+pub enum InteractionsArg {
     /// Each combination changes its own genes
     Own,
     /// Each pair of pathways changes genes
     Pathways,
 }
 
+/// Arguments of `simulate`
 #[derive(Args, Debug)]
-pub(crate) struct SimulateArgs {
+pub struct SimulateArgs {
     /// Number of cells
     #[arg(long, default_value_t = 20_000)]
-    pub(super) cells: u64,
+    pub cells: u64,
     /// Number of genes
     #[arg(long, default_value_t = 2_000)]
-    pub(super) genes: u32,
+    pub genes: u32,
     /// Number of conditions besides control: single perturbations and combinations
     #[arg(long, default_value_t = 40)]
-    pub(super) conditions: u32,
+    pub conditions: u32,
     /// How many of the conditions are combinations of two perturbations [default: 30%]
     #[arg(long)]
-    pub(super) combos: Option<u32>,
+    pub combos: Option<u32>,
     /// What combinations change beyond the sum of their parts: their own genes, or genes of pathway pairs
     #[arg(long, value_enum, default_value_t = InteractionsArg::Own)]
-    pub(super) interactions: InteractionsArg,
+    pub interactions: InteractionsArg,
     /// Size of these interactions; at 0, combinations are the sum of their parts
     #[arg(long, value_name = "SIZE", default_value_t = 1.0)]
-    pub(super) interaction: f64,
+    pub interaction: f64,
     /// Number of cell types
     #[arg(long, default_value_t = 3)]
-    pub(super) cell_types: u32,
+    pub cell_types: u32,
     /// Number of dose levels
     #[arg(long, default_value_t = 1)]
-    pub(super) doses: u32,
+    pub doses: u32,
     /// Number of batches
     #[arg(long, default_value_t = 2)]
-    pub(super) batches: u32,
+    pub batches: u32,
     /// Expected share of non-zero counts
     #[arg(long, default_value_t = 0.1)]
-    pub(super) density: f64,
+    pub density: f64,
     /// Whether cells are sorted by condition, as in real files
     #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
-    pub(super) sorted: bool,
+    pub sorted: bool,
     /// Compress the file with gzip, at this level
     #[arg(long)]
-    pub(super) gzip: Option<u8>,
+    pub gzip: Option<u8>,
     /// Random seed; the same seed gives the same atlas
     #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
+    pub seed: u64,
     /// The .h5ad file to write; the ground truth goes next to it, into FILE.truth.parquet
     #[arg(long)]
-    pub(super) out: PathBuf,
+    pub out: PathBuf,
 }
 
+/// Arguments of `ingest`
 #[derive(Args, Debug)]
-pub(crate) struct IngestArgs {
+pub struct IngestArgs {
     /// Files or folders of cells: .h5ad, zarr store, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several are
     /// joined into one atlas
     #[arg(required = true, value_name = "INPUT")]
-    pub(super) inputs: Vec<PathBuf>,
+    pub inputs: Vec<PathBuf>,
     /// The atlas to write (a folder)
     #[arg(long, value_name = "NAME.atlas")]
-    pub(super) out: PathBuf,
+    pub out: PathBuf,
     #[command(flatten)]
-    pub(super) force: ForceArgs,
+    pub force: ForceArgs,
     /// Column of obs to import as a split of that name; its values are train, valid (or test) and ood
     #[arg(long, value_name = "KEY")]
-    pub(super) split: Option<String>,
+    pub split: Option<String>,
     /// Which genes to keep when files have different ones
     #[arg(long, value_enum, default_value = "inner")]
-    pub(super) join: JoinArg,
+    pub join: JoinArg,
     /// Column of var that identifies genes when files are joined [default: their names]
     #[arg(long, value_name = "COLUMN")]
-    pub(super) gene_id: Option<String>,
+    pub gene_id: Option<String>,
     /// Add a column of this name to obs with the file that each cell is from, including as many parent folders as needed to
     /// tell files apart; may be used as a covariate or batch
     #[arg(long, value_name = "KEY")]
-    pub(super) file_key: Option<String>,
+    pub file_key: Option<String>,
     /// Make an atlas without labels, of cells whose perturbation is not known: models can predict from them, but none can be trained
     #[arg(long, conflicts_with_all = ["perturbation", "control", "dose", "delimiter"])]
-    pub(super) no_perturbation: bool,
+    pub no_perturbation: bool,
     /// Leave the matrix in its file, an uncompressed .h5ad, and read it from there
     #[arg(long, conflicts_with_all = ["compress", "filter", "drop_label", "min_cells"])]
-    pub(super) in_place: bool,
+    pub in_place: bool,
     #[command(flatten)]
-    pub(super) keys: KeyArgs,
+    pub keys: KeyArgs,
     #[command(flatten)]
-    pub(super) memory: MemoryLogArgs,
+    pub memory: MemoryLogArgs,
 }
 
+/// Which genes of joined files are kept
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum JoinArg {
+pub enum JoinArg {
     /// Genes that every file has
     Inner,
     /// Genes that any file has; cells from files without a gene get 0
     Outer,
 }
 
+/// Arguments of `split`
 #[derive(Args, Debug)]
-pub(crate) struct SplitArgs {
+pub struct SplitArgs {
     /// The atlas
-    pub(super) atlas: PathBuf,
+    pub atlas: PathBuf,
     /// The split's name, of letters, digits, - and _
     #[arg(long, required_unless_present = "remove")]
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
     /// Remove the split of this name
     #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "force", "hold_out", "scheme", "from_obs", "valid", "reference", "seed"])]
-    pub(super) remove: Option<String>,
+    pub remove: Option<String>,
     /// Replace a split of this name
     #[arg(long)]
-    pub(super) force: bool,
+    pub force: bool,
     /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces, and keys
     /// with commas or =, in double quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...", conflicts_with_all = ["scheme", "from_obs"])]
-    pub(super) hold_out: Vec<String>,
+    pub hold_out: Vec<String>,
     /// How to draw held-out cells: random:F, leave-out:KEY, combos:F or perturbations:F
     #[arg(long, conflicts_with = "from_obs")]
-    pub(super) scheme: Option<String>,
+    pub scheme: Option<String>,
     /// Column of obs to import the split from, where `test` means valid
     #[arg(long, value_name = "KEY")]
-    pub(super) from_obs: Option<String>,
+    pub from_obs: Option<String>,
     /// Fraction of the other cells to use for validation
     #[arg(long, default_value_t = 0.15, conflicts_with = "from_obs")]
-    pub(super) valid: f64,
+    pub valid: f64,
     /// Fraction of each context's controls to set apart: `evaluate` measures real changes from them, and nothing is trained on
     /// them; at least 20 (or half of the controls), at most 2,000
     #[arg(long, default_value_t = 0.25, conflicts_with = "from_obs")]
-    pub(super) reference: f64,
+    pub reference: f64,
     /// Random seed
     #[arg(long, default_value_t = 0, conflicts_with = "from_obs")]
-    pub(super) seed: u64,
+    pub seed: u64,
 }
 
+/// Arguments of `inspect`
 #[derive(Args, Debug)]
-pub(crate) struct InspectArgs {
+pub struct InspectArgs {
     /// An atlas, a data file or folder, a model, or predictions
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     #[command(flatten)]
-    pub(super) choice: ChoiceArgs,
+    pub choice: ChoiceArgs,
     /// Show an atlas's statistics: cells, library sizes and differential genes of each group
     #[arg(long)]
-    pub(super) statistics: bool,
+    pub statistics: bool,
 }
 
+/// Arguments of `verify`
 #[derive(Args, Debug)]
-pub(crate) struct VerifyArgs {
+pub struct VerifyArgs {
     /// Atlases, models, prediction sets or cards of scores
     #[arg(required = true)]
-    pub(super) paths: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
 }
 
+/// Arguments of `settings`
 #[derive(Args, Debug)]
-pub(crate) struct SettingsQueryArgs {
+pub struct SettingsQueryArgs {
     /// A setting or a section, such as train.lr, lr or train [default: all]
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
 }
 
+/// Arguments of `completions`
 #[derive(Args, Debug)]
-pub(crate) struct CompletionsArgs {
+pub struct CompletionsArgs {
     /// The shell
-    pub(super) shell: Shell,
+    pub shell: Shell,
 }

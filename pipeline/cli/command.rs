@@ -8,6 +8,7 @@ use super::{
     args::{
         CompletionsArgs, GlobalArgs, IngestArgs, InspectArgs, SettingsQueryArgs, SimulateArgs, SplitArgs, VerifyArgs,
     },
+    model_args::judge::JudgeArgs,
     models::ModelCommand,
 };
 
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Check every checksum
     Verify(VerifyArgs),
+    /// Compare predictions of any model with real cells and with baselines
+    Judge(Box<JudgeArgs>),
     /// List the presets of training, and what each is for
     Presets,
     /// List the settings of training, their defaults and meaning
@@ -56,16 +59,16 @@ impl Command {
     }
 
     /// Whether the result has a table.
-    pub(in crate::cli) fn has_table(&self) -> bool {
+    pub(crate) fn has_table(&self) -> bool {
         match self {
-            Self::Inspect(_) | Self::Presets | Self::Settings(_) => true,
+            Self::Inspect(_) | Self::Judge(_) | Self::Presets | Self::Settings(_) => true,
             Self::Model(command) => command.has_table(),
             Self::Simulate(_) | Self::Ingest(_) | Self::Split(_) | Self::Verify(_) | Self::Completions(_) => false,
         }
     }
 
     /// Whether memory by phase was requested.
-    pub(in crate::cli) fn logs_memory(&self) -> bool {
+    pub(crate) fn logs_memory(&self) -> bool {
         let memory_args = match self {
             Self::Ingest(args) => Some(args.memory),
             Self::Model(command) => command.memory(),

@@ -2,6 +2,18 @@
 
 use std::{path::Path, sync::Arc};
 
+use evaluate::card::Card;
+use formats::{
+    file_names::{check_different, file_names},
+    format::{Choice, flag_for_counts, open, read_every_value},
+    join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
+    source::Source,
+};
+use ingest::{
+    census::{OnBadValues, ValuesAs},
+    keys::RequestedKeys,
+};
+use reader::atlas::Damage;
 use schemas::{
     atlas::{Codec, Manifest, Selection, ValueKind, files},
     counting::{counted, grouped},
@@ -9,36 +21,20 @@ use schemas::{
     quoting::listed,
 };
 use serde_json::json;
-use stages::{
-    evaluate::card::Card,
-    formats::{
-        file_names::{check_different, file_names},
-        format::{Choice, flag_for_counts, open, read_every_value},
-        join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
-        source::Source,
-    },
-    ingest::{
-        census::{OnBadValues, ValuesAs},
-        keys::RequestedKeys,
-    },
-    reader::atlas::Damage,
-    simulate::{Interactions, SimulateSettings, Simulator},
-    sink::layout::is_named,
-};
+use simulate::{Interactions, SimulateSettings, Simulator};
+use sink::layout::is_named;
 
 use super::{
     CommandContext,
     args::{
         ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
     },
-    models::verified,
+    models::{ModelCommands, is_model},
     output::{OutputKind, OutputPlace},
     show::bytes,
 };
-use crate::{
-    Error, Result,
-    flows::ingesting::{self, IngestOptions, OnCells},
-};
+use flows::ingesting::{self, IngestOptions, OnCells};
+use schemas::{Error, Result};
 
 pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<()> {
     OutputKind::Simulated.check("--out", &args.out)?;
@@ -60,7 +56,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
         seed: args.seed,
     };
     let simulator = Simulator::new(settings)?;
-    let truth = crate::flows::simulate(&simulator, &args.out, args.gzip, &context.resources)?;
+    let truth = flows::simulate(&simulator, &args.out, args.gzip, &context.resources)?;
     let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out.display().to_string(), "truth": truth.display().to_string() });
     context.show.result(&result, || {
         format!(
@@ -222,11 +218,12 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
         return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
     }
+    let models = args.paths.iter().any(|path| is_model(path)).then(|| context.models()).transpose()?;
     let mut damages: Vec<serde_json::Value> = Vec::new();
     let mut lines = Vec::new();
     for path in &args.paths {
         let place = path.display().to_string();
-        let found = match verify_one(path, context) {
+        let found = match verify_one(path, models, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
             Err(error) if error.exit_code() != ExitCode::Bug => {
@@ -252,16 +249,16 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
+fn verify_one(path: &Path, models: Option<&dyn ModelCommands>, context: &CommandContext) -> Result<Vec<Damage>> {
     let whole = |file: String, what: String| Damage { file, block: None, what };
-    if path.join(stages::sink::MANIFEST).exists() {
-        return Ok(stages::sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());
+    if path.join(sink::MANIFEST).exists() {
+        return Ok(sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());
     }
-    if let Some(model) = verified(path) {
-        return model;
+    if let Some(models) = models.filter(|_| is_model(path)) {
+        return models.verify(path);
     }
     if is_named(path, "parquet") {
-        let what = stages::sink::verify_file(path)?;
+        let what = sink::verify_file(path)?;
         return Ok(what.map(|what| whole(path.display().to_string(), what)).into_iter().collect());
     }
     if path.is_file() && is_named(path, "h5ad") {

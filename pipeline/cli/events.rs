@@ -9,7 +9,7 @@ use tracing::{
 };
 
 use super::show::say;
-use crate::trace::Trace;
+use flows::trace::Trace;
 
 /// Prints events up to a level, and passes spans to a trace.
 struct Printer(Level, Option<Trace>);

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
 use super::show::say;
-use crate::Error;
+use schemas::Error;
 
 /// Prints the error, its causes, and its hint.
 pub(super) fn report(error: &Error) {

@@ -8,20 +8,19 @@ use std::{
 };
 
 use clap::Args;
+use evaluate::card::Card;
+use formats::format::{Choice, open};
 use schemas::atlas::files;
-use stages::{
-    evaluate::card::Card,
-    formats::format::{Choice, open},
-    sink::written::is_written,
-    storage::{
-        disk::{FolderLock, refuse_existing, remove_all, rename, replace_folder, write_new},
-        output_name::{check_name, is_named},
-        parquet_read::parquet,
-    },
+use sink::written::is_written;
+use storage::{
+    disk::{FolderLock, refuse_existing, remove_all, rename, replace_folder, write_new},
+    output_name::{check_name, is_named},
+    parquet_read::parquet,
 };
 
 use super::{args::ChoiceArgs, models::is_model};
-use crate::{Error, Result, Stop};
+use runtime::Stop;
+use schemas::{Error, Result};
 
 /// The mark of a page of this program.
 const PAGE_MARK: &str = "<meta name=\"generator\" content=\"perturbine";
@@ -30,21 +29,24 @@ const PAGE_BEGIN: u64 = 64 << 10;
 
 /// Whether an output may be replaced
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct ForceArgs {
+pub struct ForceArgs {
     /// Replace an existing output of the same kind; the old one stays until the new one is complete
     #[arg(long)]
-    pub(super) force: bool,
+    pub force: bool,
 }
 
 /// The kind of a command's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OutputKind {
+pub enum OutputKind {
+    /// A folder.
     Atlas,
+    /// A folder.
     Model,
     /// A folder of Parquet files or one file, `.h5ad` included.
     Predictions,
     /// A `.parquet` file of curves.
     Curves,
+    /// An `.html` file.
     Page,
     /// A `.json` file.
     Card,
@@ -66,7 +68,7 @@ impl OutputKind {
     }
 
     /// Refuses a name that promises another format.
-    pub(super) fn check(self, flag: &str, target: &Path) -> Result<()> {
+    pub fn check(self, flag: &str, target: &Path) -> Result<()> {
         let (formats, may_be_folder) = self.formats();
         check_name(flag, target, formats, may_be_folder)
     }
@@ -92,7 +94,7 @@ impl OutputKind {
 }
 
 /// The place of an output.
-pub(super) struct OutputPlace {
+pub struct OutputPlace {
     target: PathBuf,
     /// The hidden name beside it where the new output is written first, if it replaces another one.
     staged: Option<PathBuf>,
@@ -103,7 +105,7 @@ impl OutputPlace {
     ///
     /// # Errors
     /// A name that promises another format; one that is in use, unless `force` is given and what has it is of the same kind.
-    pub(super) fn new(flag: &str, target: &Path, kind: OutputKind, force: ForceArgs) -> Result<Self> {
+    pub fn new(flag: &str, target: &Path, kind: OutputKind, force: ForceArgs) -> Result<Self> {
         kind.check(flag, target)?;
         if !force.force || !target.exists() {
             return Ok(Self { target: target.to_path_buf(), staged: None });
@@ -124,7 +126,7 @@ impl OutputPlace {
     ///
     /// # Errors
     /// Another process that is writing there.
-    pub(super) fn afresh(self) -> Result<Self> {
+    pub fn afresh(self) -> Result<Self> {
         if let Some(staged) = self.staged.as_deref().filter(|staged| staged.exists()) {
             let _lock = staged.is_dir().then(|| FolderLock::take(staged)).transpose()?;
             remove_all(staged)?;
@@ -133,17 +135,17 @@ impl OutputPlace {
     }
 
     /// Refuses a name that is in use.
-    pub(super) fn check_free(&self) -> Result<()> {
+    pub fn check_free(&self) -> Result<()> {
         refuse_existing(self.path())
     }
 
     /// The name to write to.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.staged.as_deref().unwrap_or(&self.target)
     }
 
     /// Puts the complete output in the place of the old one, if there is an old one.
-    pub(super) fn take_place(&self) -> Result<()> {
+    pub fn take_place(&self) -> Result<()> {
         match &self.staged {
             None => Ok(()),
             Some(staged) if staged.is_dir() && self.target.is_dir() => {
@@ -156,7 +158,7 @@ impl OutputPlace {
 }
 
 /// Writes a page or card.
-pub(super) fn write_at(place: &OutputPlace, bytes: &[u8]) -> Result<()> {
+pub fn write_at(place: &OutputPlace, bytes: &[u8]) -> Result<()> {
     write_new(place.path(), bytes)?;
     place.take_place()
 }
@@ -178,6 +180,6 @@ fn has_curves(path: &Path) -> bool {
 }
 
 /// A page with the mark by which `--force` knows it.
-pub(super) fn marked(page: &str) -> String {
+pub fn marked(page: &str) -> String {
     page.replacen("<head>", &format!("<head>\n{PAGE_MARK} {}\">", env!("CARGO_PKG_VERSION")), 1)
 }

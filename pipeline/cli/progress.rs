@@ -9,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::show::{OutputStyle, say};
-use crate::schemas::counting::grouped;
+use schemas::counting::grouped;
 
 /// Time between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const TEMPLATE: &str = "{bar:16} {percent:>3}%  {times}  {wide_msg}";
 
 impl OutputStyle {
     /// Starts the progress of this many steps.
-    pub(super) fn steps(&self, steps: u64, unit: &'static str) -> Steps {
+    pub fn steps(&self, steps: u64, unit: &'static str) -> Steps {
         let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         let times = |state: &ProgressState, out: &mut dyn Write| {
@@ -35,7 +35,7 @@ impl OutputStyle {
 
 /// Progress, drawn on a terminal or printed as lines.
 #[derive(Clone)]
-pub(super) struct Steps {
+pub struct Steps {
     bar: ProgressBar,
     unit: &'static str,
     lines: bool,
@@ -46,12 +46,12 @@ pub(super) struct Steps {
 
 impl Steps {
     /// Reports that this many steps are done; may be called from any thread.
-    pub(super) fn reached(&self, position: u64) {
+    pub fn reached(&self, position: u64) {
         self.reached_with(position, |rate| rate);
     }
 
     /// The same, with a message made of the rate.
-    pub(super) fn reached_with(&self, position: u64, message: impl FnOnce(String) -> String) {
+    pub fn reached_with(&self, position: u64, message: impl FnOnce(String) -> String) {
         // Threads may report in a different order than they counted.
         if position <= self.bar.position() {
             return;
@@ -74,14 +74,14 @@ impl Steps {
     }
 
     /// Prints a line where no bar is drawn.
-    pub(super) fn line(&self, line: &str) {
+    pub fn line(&self, line: &str) {
         if self.lines {
             say(line);
         }
     }
 
     /// Stops drawing.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.bar.finish_and_clear();
     }
 }
@@ -104,7 +104,7 @@ fn times(done: u64, all: u64, elapsed: Duration) -> String {
 }
 
 /// A time as a clock shows it: `0:27`, `1:02:03`.
-pub(super) fn clock(time: Duration) -> String {
+pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }

@@ -11,7 +11,10 @@ use super::{
     inspect::{column, table_of},
     show::print,
 };
-use crate::{Error, Result, Settings, schemas::config::Preset};
+use schemas::{
+    Error, Result,
+    config::{Preset, Settings},
+};
 
 /// The page that says what every setting means.
 const PAGE: &str = include_str!("../../docs/model.md");

@@ -7,15 +7,15 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Error, Result, schemas::counting::counted};
+use schemas::{Error, Result, counting::counted};
 
 /// Writes a line to stderr, ignoring failures: work continues even if nobody can read messages.
-pub(crate) fn say(line: impl std::fmt::Display) {
+pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Prints a result on stdout.
-pub(super) fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         // The reader, such as `head`, has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -25,20 +25,20 @@ pub(super) fn print(text: &str) -> Result<()> {
 
 /// How to show output.
 #[derive(Clone, Copy)]
-pub(super) struct OutputStyle {
+pub struct OutputStyle {
     /// Whether results are printed as one JSON object.
-    pub(super) json: bool,
+    pub json: bool,
     /// Whether the main table is printed as CSV instead of the result.
-    pub(super) csv: bool,
+    pub csv: bool,
     /// The greatest width of tables, if they have one.
-    pub(super) width: Option<usize>,
+    pub width: Option<usize>,
     /// Whether progress and notes are omitted.
-    pub(super) quiet: bool,
+    pub quiet: bool,
 }
 
 impl OutputStyle {
     /// Prints a result: as JSON if requested, otherwise as text.
-    pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+    pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         match self.json {
             true => print(&serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?),
             false => print(text().trim_end()),
@@ -46,7 +46,7 @@ impl OutputStyle {
     }
 
     /// Prints a message that is not a result.
-    pub(super) fn note(&self, text: &str) {
+    pub fn note(&self, text: &str) {
         if !self.quiet {
             say(text);
         }
@@ -54,12 +54,12 @@ impl OutputStyle {
 }
 
 /// The message about rows that were written.
-pub(super) fn wrote(rows: u64, out: &Path, size: u64) -> String {
+pub fn wrote(rows: u64, out: &Path, size: u64) -> String {
     format!("wrote {} to {} ({})", counted(rows, "row"), out.display(), bytes(size))
 }
 
 /// Formats a number of bytes for people.
-pub(super) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = count as f64;

@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-use crate::Stop;
+use runtime::Stop;
 
 /// Holds back Ctrl-C and SIGTERM until [`stop_on_signals`], also across a restart of the program: before, they would end it as if
 /// they were not handled.

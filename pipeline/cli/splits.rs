@@ -1,17 +1,18 @@
 //! `split`: writes a split into an atlas, or removes one.
 
-use schemas::counting::{counted, grouped};
-use serde_json::json;
-use stages::reader::{
+use reader::{
     groups::Groups,
     selector::Selector,
     split::{Scheme, Split, SplitPart, SplitShares},
 };
+use schemas::counting::{counted, grouped};
+use serde_json::json;
 
 use super::{CommandContext, args::SplitArgs};
-use crate::{Atlas, Error, Result};
+use reader::atlas::Atlas;
+use schemas::{Error, Result};
 
-pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
+pub(crate) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     if args.atlas.is_file() {
         let message = format!("{} is a file, but a split is part of an atlas", args.atlas.display());
         let beside = args.atlas.with_extension("atlas");
@@ -62,13 +63,7 @@ fn remove_split(atlas: &Atlas, name: &str, context: &CommandContext) -> Result<(
 }
 
 /// A split that holds out the cells of the selectors, or nothing.
-pub(super) fn held_out(
-    atlas: &Atlas,
-    name: &str,
-    selectors: &[String],
-    shares: SplitShares,
-    seed: u64,
-) -> Result<Split> {
+pub fn held_out(atlas: &Atlas, name: &str, selectors: &[String], shares: SplitShares, seed: u64) -> Result<Split> {
     let scheme = match selectors {
         [] => Scheme::Nothing,
         selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
@@ -77,7 +72,7 @@ pub(super) fn held_out(
 }
 
 /// Says which perturbations a model can't learn, because all of their cells are held out.
-pub(super) fn note_untrained(atlas: &Atlas, split: &Split, context: &CommandContext) {
+pub fn note_untrained(atlas: &Atlas, split: &Split, context: &CommandContext) {
     const SHOWN: usize = 5;
     let all = Groups::from_atlas(atlas, Some(split)).untrained_perturbations(atlas);
     let more = if all.len() > SHOWN { format!(" and {} more", all.len() - SHOWN) } else { String::new() };
@@ -90,7 +85,7 @@ pub(super) fn note_untrained(atlas: &Atlas, split: &Split, context: &CommandCont
     }
 }
 
-pub(super) fn counts(split: &Split) -> serde_json::Value {
+pub(crate) fn counts(split: &Split) -> serde_json::Value {
     let count = |part| split.counts()[&part];
     json!({
         "train": count(SplitPart::Train),

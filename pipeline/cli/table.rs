@@ -1,18 +1,18 @@
 //! Tables on stdout: as text no wider than the screen, or as CSV.
 
+use evaluate::frame::{DrawnTable, draw_within};
 use polars::prelude::{AnyValue, DataFrame};
 use serde::Serialize;
-use stages::evaluate::frame::{DrawnTable, draw_within};
 
 use super::show::{OutputStyle, print};
-use crate::{Error, Result, schemas::counting::counted};
+use schemas::{Error, Result, counting::counted};
 
 /// Columns that are hidden last: what a row is about, and the score to look at first.
 const HIDDEN_LAST: [&str; 5] = ["condition", "dose", "covariates", "cells", "pearson_delta"];
 
 impl OutputStyle {
     /// Prints a result that has a table: the table alone as CSV if requested, otherwise as [`OutputStyle::result`] does.
-    pub(super) fn result_with_table(
+    pub fn result_with_table(
         &self,
         value: &impl Serialize,
         table: &DataFrame,
@@ -22,7 +22,7 @@ impl OutputStyle {
     }
 
     /// A table as text; if some of its columns don't fit, the last line says so.
-    pub(super) fn table(&self, table: &DataFrame) -> String {
+    pub fn table(&self, table: &DataFrame) -> String {
         let width = self.width.unwrap_or(usize::MAX);
         let DrawnTable { mut text, hidden, is_cut } = draw_within(table, width, &HIDDEN_LAST);
         if !hidden.is_empty() {

@@ -5,39 +5,37 @@ use std::{
     sync::Arc,
 };
 
+use formats::{
+    source::{RowRanges, Source, column_index},
+    version::stamp_of,
+};
+use ingest::{
+    annotate::{Annotate, Annotated, RowBatch},
+    block_run::CutBlockRuns,
+    census::{OnBadValues, ValuesAs},
+    external_shuffle::{ExternalShuffle, estimated_bytes},
+    filter::{ConditionName, cell_filter},
+    group_sums::GroupSums,
+    keys::{RequestedKeys, resolve},
+    label::Labeller,
+    pack::BlockRunPacker,
+    row_range::RowRangeReader,
+    statistics,
+    store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
+    tally::Tally,
+};
+use reader::{
+    atlas::{Atlas, some_of},
+    split::Split,
+};
 use schemas::{
     Error, Result,
     atlas::{Codec, GeneWidth, InPlace, Keys, Manifest, Selection, files},
     ids::ConditionId,
     numbers::checked,
 };
-use stages::{
-    formats::{
-        source::{RowRanges, Source, column_index},
-        version::stamp_of,
-    },
-    ingest::{
-        annotate::{Annotate, Annotated, RowBatch},
-        block_run::CutBlockRuns,
-        census::{OnBadValues, ValuesAs},
-        external_shuffle::{ExternalShuffle, estimated_bytes},
-        filter::{ConditionName, cell_filter},
-        group_sums::GroupSums,
-        keys::{RequestedKeys, resolve},
-        label::Labeller,
-        pack::BlockRunPacker,
-        row_range::RowRangeReader,
-        statistics,
-        store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
-        tally::Tally,
-    },
-    reader::{
-        atlas::{Atlas, some_of},
-        split::Split,
-    },
-    stage::phase::Phase,
-    storage::disk::{StagedFolder, check_room},
-};
+use stage::phase::Phase;
+use storage::disk::{StagedFolder, check_room};
 
 use super::{Pipeline, Resources, completed};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use schemas::{Error, Result};
-use stages::simulate::Simulator;
+use simulate::Simulator;
 
 use super::Resources;
 

@@ -5,15 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hdf5::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter};
 use schemas::{ByteSize, Error, Result, chunk::Chunk};
-use stages::{
-    BoxError, Sink,
-    hdf5::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
-    simulate::Simulator,
-    storage::{
-        disk::{StagedFile, refuse_existing},
-        parquet_file::ParquetFile,
-    },
+use simulate::Simulator;
+use stage::{BoxError, Sink};
+use storage::{
+    disk::{StagedFile, refuse_existing},
+    parquet_file::ParquetFile,
 };
 
 use super::{Pipeline, Resources, completed};

@@ -6,7 +6,7 @@
 //! 2. [`conditions`]: perturbations, doses and covariates, and the codes they become;
 //! 3. [`chunk`]: rows from a source file; [`atlas`]: rows on disk;
 //! 4. [`batch`]: rows for a model; [`vocabulary`]: a model's names and codes, [`embedding_table`], [`gene_selection`];
-//! 5. [`arrow`]: input and output tables;
+//! 5. [`arrow`]: input and output tables; [`model_files`]; [`skipped`] conditions;
 //! 6. [`config`]: settings; [`error`]: errors;
 //! 7. [`notation`]: values in another notation; [`quoting`]: names and values in quotes; [`counting`]: counts with their nouns; [`numbers`]:
 //!    conversions between integer types.
@@ -23,9 +23,11 @@ pub mod embedding_table;
 pub mod error;
 pub mod gene_selection;
 pub mod ids;
+pub mod model_files;
 pub mod notation;
 pub mod numbers;
 pub mod quoting;
+pub mod skipped;
 pub mod vocabulary;
 
 pub use bytes::ByteSize;

@@ -3,23 +3,23 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use formats::format::{Choice, ListStart};
 use schemas::quoting::listed;
-use stages::formats::format::{Choice, ListStart};
 
-use crate::Stop;
+use runtime::Stop;
 
 /// Which matrix of a file or folder of cells
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct ChoiceArgs {
+pub struct ChoiceArgs {
     /// Layer to take instead of X
     #[arg(long)]
-    pub(in crate::cli) layer: Option<String>,
+    pub layer: Option<String>,
     /// Take raw/X instead of X
     #[arg(long)]
-    pub(in crate::cli) raw: bool,
+    pub raw: bool,
     /// Genome to take from a 10x file
     #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) genome: Option<String>,
+    pub genome: Option<String>,
     /// Columns of a wide table that annotate cells, separated by commas; text and times annotate too, all others are genes, be
     /// they numbers or true and false [default: dose, n_counts and the like, printed when used]
     #[arg(long, value_name = "a,b")]
@@ -46,7 +46,7 @@ enum ListStartArg {
 impl ChoiceArgs {
     /// How a source is opened, until `stop` is requested. HDF5 files are read by the worker program next to this
     /// one, if it exists.
-    pub(in crate::cli) fn choice(&self, stop: &Stop) -> Choice {
+    pub fn choice(&self, stop: &Stop) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         Choice {
             obs_columns: self.obs_columns.as_deref().map(listed),
@@ -68,59 +68,60 @@ impl ChoiceArgs {
 
 /// Label columns of obs; missing ones are guessed and printed
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct KeyArgs {
+pub struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation, cond_harm, or a name of published screens such as drug or
     /// perturbation_name]
     #[arg(long, value_name = "KEY")]
-    pub(in crate::cli) perturbation: Option<String>,
+    pub perturbation: Option<String>,
     /// Label of unperturbed cells, also as a part of other labels, from which it is dropped (A+ctrl is A); repeatable; `*`
     /// matches any text [default: ctrl, control, DMSO, non-targeting, or a control of published screens such as Vehicle]
     #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) control: Vec<String>,
+    pub control: Vec<String>,
     /// Column of the dose [default: dose_val, dose or dose_value]
     #[arg(long, value_name = "KEY")]
-    pub(in crate::cli) dose: Option<String>,
+    pub dose: Option<String>,
     /// Covariate columns, separated by commas, a name with commas in double quotes; empty for none [default: cell_type or
     /// cell_line]
     #[arg(long, value_name = "a,b")]
-    pub(in crate::cli) covariates: Option<String>,
+    pub covariates: Option<String>,
     /// Column of the batch, which is also a covariate
     #[arg(long, value_name = "KEY")]
-    pub(in crate::cli) batch: Option<String>,
+    pub batch: Option<String>,
     /// Delimiter between the perturbations of a label [default: +]
     #[arg(long)]
-    pub(in crate::cli) delimiter: Option<String>,
+    pub delimiter: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) choice: ChoiceArgs,
+    pub choice: ChoiceArgs,
     /// Keep only cells with this value in a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeatable; `nan` matches
     /// missing values; put a column's name with = in double quotes
     #[arg(long, value_name = "key=value")]
-    pub(in crate::cli) filter: Vec<String>,
+    pub filter: Vec<String>,
     /// Leave out cells with this perturbation label, as in unassigned; repeatable; `*` matches any text, `nan` missing labels
     #[arg(long, value_name = "VALUE")]
-    pub(in crate::cli) drop_label: Vec<String>,
+    pub drop_label: Vec<String>,
     /// Leave out conditions with fewer cells; A+B and B+A count as one, and control is always kept
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(in crate::cli) min_cells: u64,
+    pub min_cells: u64,
     /// What the values are
     #[arg(long, value_enum, default_value = "auto")]
-    pub(in crate::cli) values: ValuesArg,
+    pub values: ValuesArg,
     /// What to do about NaN or infinite values and negative or fractional counts
     #[arg(long, value_enum, default_value = "error")]
-    pub(in crate::cli) on_bad_values: OnBadValuesArg,
+    pub on_bad_values: OnBadValuesArg,
     /// Compress blocks with zstd instead of storing them ready for memory mapping
     #[arg(long)]
-    pub(in crate::cli) compress: bool,
+    pub compress: bool,
     /// Keep rows in the order of the source
     #[arg(long)]
-    pub(in crate::cli) no_shuffle: bool,
+    pub no_shuffle: bool,
     /// Seed of the row order
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(in crate::cli) shuffle_seed: u64,
+    pub shuffle_seed: u64,
 }
 
+/// What the values are
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(in crate::cli) enum ValuesArg {
+pub enum ValuesArg {
     /// Counts where all are non-negative integers, else continuous
     #[default]
     Auto,
@@ -130,8 +131,9 @@ pub(in crate::cli) enum ValuesArg {
     Log1p,
 }
 
+/// What to do with bad values
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(in crate::cli) enum OnBadValuesArg {
+pub enum OnBadValuesArg {
     /// Report the first ones and write nothing
     #[default]
     Error,

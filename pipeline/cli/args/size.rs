@@ -1,6 +1,6 @@
 //! Sizes in the form that users write: 512MiB, 2GiB.
 
-use crate::{Error, Result};
+use schemas::{Error, Result};
 
 /// The memory for data that waits between stages.
 pub(super) fn parse_bytes(text: &str) -> Result<usize> {
@@ -12,7 +12,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<usize> {
 }
 
 /// A number of bytes.
-pub(in crate::cli) fn parse_size(text: &str) -> Result<usize> {
+pub fn parse_size(text: &str) -> Result<usize> {
     let bad = || Error::usage(format!("`{text}` is not a number of bytes"), "write it as in 512MiB or 2GiB");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

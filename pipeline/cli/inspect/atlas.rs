@@ -1,22 +1,21 @@
 //! An atlas: its cells, covariates, splits and conditions, or the statistics of its groups.
 
 use polars::prelude::DataFrame;
+use reader::{group_statistics::summaries, groups::Groups, split::Split};
 use schemas::{
     conditions::Covariate,
     counting::{counted, grouped},
 };
 use serde_json::{Map, Value, json};
-use stages::reader::{group_statistics::summaries, groups::Groups, split::Split};
 
 use super::{
     Inspected, column,
     conditions::{conditions_table, conditions_value},
     shown_rows, table_of,
 };
-use crate::{
-    Atlas, Error, Result,
-    cli::{CommandContext, args::InspectArgs, show::bytes, splits::counts},
-};
+use crate::{CommandContext, args::InspectArgs, show::bytes, splits::counts};
+use reader::atlas::Atlas;
+use schemas::{Error, Result};
 
 /// Number of differential genes per group, in JSON and in the text.
 const LISTED_GENES: usize = 20;
@@ -43,7 +42,7 @@ pub(super) fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<
 }
 
 /// An atlas as JSON.
-pub(in crate::cli) fn atlas_value(atlas: &Atlas) -> Result<Value> {
+pub(crate) fn atlas_value(atlas: &Atlas) -> Result<Value> {
     let manifest = atlas.manifest();
     let groups = Groups::from_atlas(atlas, None);
     let mut cells_of = vec![0; manifest.conditions.conditions().len()];

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use arrays::text::as_text;
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     compute::cast,
@@ -9,10 +10,9 @@ use arrow::{
 };
 use polars::prelude::DataFrame;
 use serde_json::{Value, json};
-use stages::arrays::text::as_text;
 
 use super::{column, table_of};
-use crate::{Error, Result, schemas::counting::grouped};
+use schemas::{Error, Result, counting::grouped};
 
 /// Number of distinct values up to which they are counted.
 const MOST_DISTINCT: usize = 100_000;

@@ -8,7 +8,7 @@ use schemas::{
 use serde_json::{Value, json};
 
 use super::{column, table_of};
-use crate::Result;
+use schemas::Result;
 
 /// The conditions that some cells have, as JSON.
 pub(super) fn conditions_value(table: &ConditionTable, cells_of: &[u64]) -> Value {

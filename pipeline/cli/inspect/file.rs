@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-use stages::{
-    formats::{
-        format::{Choice, flag_for_counts, open},
-        source::{AnnDataMember, Source, chunks},
-    },
-    ingest::{
-        keys::{RequestedKeys, ResolvedKeys, resolve},
-        label::{LabelTables, Labeller},
-    },
+use formats::{
+    format::{Choice, flag_for_counts, open},
+    source::{AnnDataMember, Source, chunks},
 };
+use ingest::{
+    keys::{RequestedKeys, ResolvedKeys, resolve},
+    label::{LabelTables, Labeller},
+};
+use serde_json::{Value, json};
 
 use super::{
     Inspected,
@@ -22,10 +20,8 @@ use super::{
     matrix_values::ValueSurvey,
     shown_rows,
 };
-use crate::{
-    Result,
-    cli::{CommandContext, args::InspectArgs},
-};
+use crate::{CommandContext, args::InspectArgs};
+use schemas::Result;
 
 /// The families of an AnnData object whose members are listed, in the order of `print(adata)`.
 const FAMILIES: [&str; 7] = ["raw", "layers", "obsm", "varm", "obsp", "varp", "uns"];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::schemas::{chunk::CsrRows, counting::grouped};
+use schemas::{chunk::CsrRows, counting::grouped};
 
 /// Number of cells whose sums are compared.
 const COMPARED_CELLS: usize = 2000;

@@ -1,6 +1,6 @@
 //! `inspect`: shows the content of an atlas, a data file, a model or predictions, each in a separate file.
 
-pub(super) mod atlas;
+pub mod atlas;
 mod columns;
 mod conditions;
 mod file;
@@ -12,22 +12,25 @@ use std::path::Path;
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
 use schemas::{atlas::files, counting::counted};
 use serde_json::Value;
-use stages::sink::written::is_written;
+use sink::written::is_written;
 
-use super::{CommandContext, args::InspectArgs, models};
-use crate::{Error, Result};
+use super::{CommandContext, args::InspectArgs, models::is_trained};
+use schemas::{Error, Result};
 
 /// Maximum number of rows of a table in the text; JSON and CSV have all.
 const SHOWN_ROWS: usize = 40;
 
 /// The findings at a path: for programs, as a table, and as text.
-pub(super) struct Inspected {
-    pub(super) value: Value,
-    pub(super) table: DataFrame,
-    pub(super) text: String,
+pub struct Inspected {
+    /// For programs.
+    pub value: Value,
+    /// The main table.
+    pub table: DataFrame,
+    /// For people.
+    pub text: String,
 }
 
-pub(super) fn inspect(args: &InspectArgs, context: &CommandContext) -> Result<()> {
+pub(crate) fn inspect(args: &InspectArgs, context: &CommandContext) -> Result<()> {
     let Inspected { value, table, text } = inspected(args, context)?;
     context.show.result_with_table(&value, &table, || format!("{}: {text}", args.path.display()))
 }
@@ -41,8 +44,8 @@ fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<Inspected> 
     if args.statistics && !is_an_atlas {
         return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas"));
     }
-    if let Some(model) = models::inspected(path, context) {
-        return model;
+    if is_trained(path) {
+        return context.models()?.inspect(path, context);
     }
     if is_an_atlas {
         return atlas::inspected(args, context);
@@ -51,13 +54,13 @@ fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<Inspected> 
 }
 
 /// Whether a folder is an atlas (even one that has lost its manifest) rather than a folder of data.
-pub(super) fn is_atlas(path: &Path) -> bool {
+pub(crate) fn is_atlas(path: &Path) -> bool {
     [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
         || path.extension().is_some_and(|extension| extension == "atlas")
 }
 
 /// The first rows of a table as text, and how many are left out; nothing if the table is empty.
-pub(super) fn shown_rows(table: &DataFrame, what: &str, context: &CommandContext) -> String {
+pub fn shown_rows(table: &DataFrame, what: &str, context: &CommandContext) -> String {
     if table.height() == 0 {
         return String::new();
     }
@@ -71,13 +74,13 @@ pub(super) fn shown_rows(table: &DataFrame, what: &str, context: &CommandContext
 }
 
 /// A table of columns of one length.
-pub(super) fn table_of(columns: Vec<Column>) -> Result<DataFrame> {
+pub fn table_of(columns: Vec<Column>) -> Result<DataFrame> {
     let table: PolarsResult<DataFrame> = DataFrame::new_infer_height(columns);
     table.map_err(|error| Error::Bug(error.to_string()))
 }
 
 /// A column of a table.
-pub(super) fn column<T>(name: &str, values: Vec<T>) -> Column
+pub fn column<T>(name: &str, values: Vec<T>) -> Column
 where
     Series: NamedFrom<Vec<T>, [T]>,
 {

@@ -4,14 +4,11 @@ use std::path::Path;
 
 use polars::prelude::DataFrame;
 use serde_json::{Value, json};
-use stages::sink::written::WrittenPredictions;
+use sink::written::WrittenPredictions;
 
 use super::{Inspected, column, columns::type_name, conditions::numbers_of, shown_rows, table_of};
-use crate::{
-    Result,
-    cli::{CommandContext, show::bytes},
-    schemas::counting::counted,
-};
+use crate::{CommandContext, show::bytes};
+use schemas::{Result, counting::counted};
 
 /// Labels of control, which is listed first.
 const CONTROLS: [&str; 2] = ["ctrl", "control"];

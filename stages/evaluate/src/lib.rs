@@ -37,6 +37,7 @@ pub mod gene_changes;
 pub mod predicted_cells;
 pub mod prediction_set;
 pub mod range;
+pub mod sample_axes;
 pub mod sampled;
 pub mod scores;
 pub mod strata;

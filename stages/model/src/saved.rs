@@ -34,25 +34,7 @@ use crate::{checkpoint::BestEpoch, network::Network};
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// File names within a model's folder.
-pub mod files {
-    /// The weights.
-    pub const WEIGHTS: &str = "model.safetensors";
-    /// The card; without it, the folder holds a run that has not finished.
-    pub const CARD: &str = "model.json";
-    /// All settings.
-    pub const CONFIG: &str = "config.toml";
-    /// The names of its genes, one per line.
-    pub const GENES: &str = "genes.txt";
-    /// One line per epoch.
-    pub const HISTORY: &str = "history.jsonl";
-    /// The split it was trained with.
-    pub const SPLIT: &str = "split.parquet";
-    /// Folder of the checkpoints.
-    pub const CHECKPOINTS: &str = "checkpoint";
-    /// The files that training writes besides checkpoints.
-    pub const OF_TRAINING: [&str; 6] = [WEIGHTS, CARD, CONFIG, GENES, HISTORY, SPLIT];
-}
+pub use schemas::model_files as files;
 
 /// `model.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,11 +12,10 @@ mod resolve;
 mod source_contexts;
 mod target;
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU64, path::Path};
+use std::{fmt, num::NonZeroU64, path::Path};
 
 use reader::selector::Selector;
 use schemas::{Error, Result};
-use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
@@ -152,28 +151,6 @@ pub struct Query {
     pub unseen_covariate: OnUnseenCovariate,
     /// Maximum number of source cells of a covariate combination, evenly spread; by default all.
     pub cells_per_condition: Option<NonZeroU64>,
-}
-
-/// A request that was not run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Skipped {
-    /// The condition.
-    pub condition: String,
-    /// Its covariates, by name.
-    pub covariates: BTreeMap<String, String>,
-    /// The reason.
-    pub why: String,
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "skipped {}", self.condition)?;
-        if !self.covariates.is_empty() {
-            let pairs: Vec<String> = self.covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            write!(f, " ({})", pairs.join(", "))?;
-        }
-        write!(f, ": {}", self.why)
-    }
 }
 
 /// Reads a CSV file with columns `condition`, `dose` and covariates.

@@ -24,6 +24,7 @@ pub mod layout;
 mod lists;
 pub mod precision;
 pub mod shards;
+pub mod write_options;
 pub mod written;
 
 use std::{

@@ -2,8 +2,7 @@
 //!
 //! [`train::Trainer`] is a sink that takes steps, ends epochs and keeps the best weights; [`validation`] and
 //! [`counterfactual`] score them. Before training, [`gene_choice`] and [`variability`] choose the genes of a
-//! model, and [`mean_expression`] measures the profiles from which offsets are computed. [`principal`] finds
-//! the space in which predicted and real cells are compared.
+//! model, and [`mean_expression`] measures the profiles from which offsets are computed.
 //!
 //! ```
 //! use trainer::variability::largest;
@@ -15,7 +14,6 @@
 pub mod counterfactual;
 pub mod gene_choice;
 pub mod mean_expression;
-pub mod principal;
 pub mod train;
 pub mod validation;
 pub mod variability;

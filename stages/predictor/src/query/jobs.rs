@@ -15,10 +15,11 @@ use schemas::{
     conditions::CONTROL,
     ids::{CellIndex, ConditionId},
     numbers::to_usize,
+    skipped::Skipped,
 };
 
 use super::{
-    OnNoControl, OnUnseen, Query, Skipped,
+    OnNoControl, OnUnseen, Query,
     resolve::{EvaluatedGroup, Resolver},
     target::{IsSource, Job, targets_per_job},
 };

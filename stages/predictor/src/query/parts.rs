@@ -12,8 +12,6 @@ use super::{
 };
 use crate::predict::batch_size;
 
-/// Default size of a file's values, approximately.
-pub const FILE_BYTES: u64 = 256 << 20;
 /// Bytes of predictions after which a part ends even if its file is small: means over many cells are much
 /// work but few rows.
 const WORK_BYTES: u64 = 64 << 30;

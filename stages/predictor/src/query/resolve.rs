@@ -9,10 +9,10 @@ use reader::{
     selector::{ParsedSelector, Selector},
     split::SplitPart,
 };
-use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, vocabulary::CovariateTerm};
+use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, skipped::Skipped, vocabulary::CovariateTerm};
 
 use super::{
-    BatchChoice, OnNoControl, OnUnseen, Query, Request, Skipped,
+    BatchChoice, OnNoControl, OnUnseen, Query, Request,
     names::{CodedCondition, Names},
     source_contexts::{SourceContext, SourceContexts},
     target::{IsSource, Job, Target, targets_per_job},

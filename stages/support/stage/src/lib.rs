@@ -2,7 +2,7 @@
 //!
 //! A [`Stage`] turns one stream into another, and a [`Sink`] ends one; neither owns a thread or a channel,
 //! nor knows its caller. This crate also has [`batch`]es, the recycled buffers of a [`pool`], the [`phase`]s
-//! of a run, and a request to stop ([`interrupt`]).
+//! of a run, a request to stop ([`interrupt`]), and failures of a device as errors ([`device_failure`]).
 //!
 //! ```
 //! use stage::{BoxError, Stage};
@@ -40,6 +40,7 @@
 
 pub mod batch;
 pub mod cast;
+pub mod device_failure;
 pub mod interrupt;
 pub mod phase;
 pub mod pool;

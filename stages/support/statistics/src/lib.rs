@@ -2,7 +2,7 @@
 //!
 //! [`moments`] of a stream of cells; [`differential`] tests of one group against another by moments, and against the
 //! [`rest`] of a context; the [`mann_whitney`] test by cells ([`cell_rows`]) of every gene of many groups ([`gene_tests`]), [`false_discovery`] rates of many tests, and scores of a
-//! [`differential_table`]; [`metrics`] of one vector against another, [`ranks`], [`products`] of many pairs, the [`dependence`] between genes; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions and the distances of [`point_sets`] in it; [`solve`]:
+//! [`differential_table`]; [`metrics`] of one vector against another, [`ranks`], [`products`] of many pairs, the [`dependence`] between genes; [`bootstrap`] intervals, for cells over [`blocks`] of them; controls [`matched`] to batches; [`axes`] of a space with few dimensions, the [`principal`] components of a sample, and the distances of [`point_sets`] in it; [`solve`]:
 //! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
 //!
 //! ```
@@ -30,6 +30,7 @@ pub mod matched;
 pub mod metrics;
 pub mod moments;
 pub mod point_sets;
+pub mod principal;
 pub mod products;
 pub mod ranks;
 pub mod rest;

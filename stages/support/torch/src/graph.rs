@@ -3,7 +3,9 @@
 
 use schemas::{Error, Result};
 
-use crate::{cuda_library::CudaFunctions, failures::of_panic, shim::Opaque};
+use stage::device_failure::of_panic;
+
+use crate::{cuda_library::CudaFunctions, shim::Opaque};
 
 /// Why steps can't be captured as graphs, if they can't.
 #[must_use]

@@ -17,7 +17,6 @@
 
 mod cuda_library;
 mod device;
-pub mod failures;
 mod graph;
 pub mod host_copy;
 pub mod launch;

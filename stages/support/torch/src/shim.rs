@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int};
 use schemas::{Error, Result};
 use torch_sys::C_tensor;
 
-use crate::failures::device_failure;
+use stage::device_failure::device_failure;
 
 /// An opaque C++ object.
 #[repr(C)]

@@ -8,7 +8,9 @@ use std::{
 
 use schemas::Error;
 
-use crate::{failures::device_failure, shim::perturbine_on_terminate};
+use stage::device_failure::device_failure;
+
+use crate::shim::perturbine_on_terminate;
 
 /// Exits with an error and its exit code in a case where libtorch would abort the process: if a device is
 /// lost, libtorch's destructors throw while freeing memory. `report` shows the error.

@@ -1,0 +1,385 @@
+//! Data files given instead of an atlas: an atlas is built next to the file once, and rebuilt when data or
+//! flags change.
+//!
+//! The name of that atlas is locked from the first look at it until it is open, so that of two processes, one
+//! builds it and the other one waits.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use formats::{
+    format::{Choice, companions, open},
+    source::Source,
+    version::{is_same, stamp_of},
+};
+use reader::{atlas::read_manifest, split::Split};
+use schemas::{
+    atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files},
+    quoting::listed,
+};
+use serde::{Deserialize, Serialize};
+use storage::disk::{discard, remove_leftovers_of, rename, replace_folder, write_atomically};
+
+use crate::{
+    CommandContext,
+    args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
+    data::{ingest_source, note_counts_elsewhere},
+    inspect::is_atlas,
+    models::is_model,
+};
+use flows::ingesting::IngestOptions;
+use reader::atlas::Atlas;
+use schemas::{Error, Result};
+
+/// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.
+const RECORD: &str = "source.json";
+
+/// The source of an atlas. It is written last, so an atlas with this record is complete.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct CacheRecord {
+    /// The file or folder; older records have an entry for each file of a folder.
+    files: Vec<FileState>,
+    /// Other files that were read with it, such as a table of genes. A relative path starts from the folder of
+    /// the data.
+    #[serde(default)]
+    companions: Vec<FileState>,
+    flags: String,
+}
+
+/// The recorded state of a file or folder.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FileState {
+    /// Its name, next to the atlas; older records have its path as the user wrote it.
+    path: String,
+    #[serde(flatten)]
+    stamp: FileStamp,
+}
+
+/// The state of an existing atlas with the expected name.
+enum CacheState {
+    /// It can be used.
+    Fits,
+    /// It was built from another version, or with other flags.
+    Outdated(&'static str),
+}
+
+impl CommandContext {
+    /// Opens an atlas, or that of a data file or folder, which is ingested first if necessary. Without flags, any atlas of
+    /// the current data is accepted.
+    pub fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
+        if !path.exists() || is_model(path) || (path.is_dir() && is_atlas(path)) {
+            return self.open(path);
+        }
+        // `.` also has a name.
+        let whole = match path.file_name() {
+            Some(_) => path.to_path_buf(),
+            None => path.canonicalize().map_err(Error::io("find", path))?,
+        };
+        let (path, cache) = (whole.as_path(), link_target(whole.with_extension("atlas"))?);
+        let _lock = self.lock(&cache)?;
+        if !cache.exists() {
+            let staged = hidden(&cache);
+            if record(&staged).is_none() {
+                return self.make(path, &cache, flags);
+            }
+            // A process was killed just before it could rename this atlas.
+            rename(&staged, &cache)?;
+            remove_leftovers_of(&cache)?;
+        }
+        let Some(cache_record) = record(&cache) else { return self.own(path, &cache, flags) };
+        let made_by_default = cache_record.flags == format!("{:?}", KeyArgs::default());
+        match Self::look_at(cache_record, path, &cache, flags)? {
+            CacheState::Fits => {
+                self.show.note(&format!("using {}", cache.display()));
+                self.open(&cache)
+            }
+            CacheState::Outdated(_) if flags.is_none() && !made_by_default => {
+                let message = format!("{} is not up to date, and was made with flags", cache.display());
+                let hint = "run the command that made it, `train` or `ingest`, again with its flags";
+                Err(Error::usage(message, hint))
+            }
+            CacheState::Outdated(what) => {
+                self.show.note(&format!("{what} changed: rebuilding {}", cache.display()));
+                self.make(path, &cache, flags)
+            }
+        }
+    }
+
+    /// Whether an atlas with this record still matches its source and the flags.
+    fn look_at(cache_record: CacheRecord, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<CacheState> {
+        let name = name_of(path);
+        let of_another = cache_record.files.iter().find(|file| match path.is_dir() {
+            // Older records list the files of a folder, with the folder in the path of each.
+            true => !Path::new(&file.path).iter().any(|part| part.to_string_lossy() == name),
+            false => !Path::new(&file.path).ends_with(&name),
+        });
+        if let Some(other) = of_another {
+            let message = format!("{} was made from {}, not from {}", cache.display(), other.path, path.display());
+            let hint = format!("ingest {} into an atlas with another name, and use that one", path.display());
+            return Err(Error::usage(message, hint));
+        }
+        if let Some(flags) = flags
+            && format!("{flags:?}") != cache_record.flags
+        {
+            return Ok(CacheState::Outdated("the flags have"));
+        }
+        let folder = folder_of(path);
+        for FileState { path, stamp } in &cache_record.companions {
+            let companion = folder.join(path);
+            if !companion.exists() || !stamp_of(&companion)?.is_unchanged_since(stamp) {
+                return Ok(CacheState::Outdated("a file read with its source has"));
+            }
+        }
+        let stamp = stamp_of(path)?;
+        let then = FileStamp {
+            bytes: cache_record.files.iter().map(|file| file.stamp.bytes).sum(),
+            modified: cache_record.files.iter().map(|file| file.stamp.modified).max().unwrap_or_default(),
+            listing: cache_record.files.first().and_then(|file| file.stamp.listing.clone()),
+        };
+        if stamp.is_unchanged_since(&then) {
+            return Ok(CacheState::Fits);
+        }
+        // A copy has another modification time, but the same cells.
+        match read_manifest(cache)?.sources.as_slice() {
+            [Origin { version: Some(version), .. }] if is_same(path, version)? => {
+                let CacheRecord { companions, flags, .. } = cache_record;
+                let files = vec![FileState { path: name, stamp }];
+                // This saves the next command the comparison; it may fail because the folder is read-only.
+                if let Err(error) = write_record(cache, &CacheRecord { files, companions, flags }) {
+                    tracing::debug!("{error}");
+                }
+                Ok(CacheState::Fits)
+            }
+            _ => Ok(CacheState::Outdated("its source has")),
+        }
+    }
+
+    /// Builds the atlas under a hidden name, copies the splits of the one that it replaces, and puts it in its
+    /// place. If the process is killed, either the old atlas remains, or the new one, which the next process
+    /// finds under the hidden name and renames.
+    fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
+        refuse_to_lose_entries(cache)?;
+        let flags = flags.cloned().unwrap_or_default();
+        let choice = flags.choice.choice(&self.resources.stop);
+        let companions = companions_of(path, &choice)?;
+        let stamp = stamp_of(path)?;
+        let source = open(path, &choice)?;
+        let codec = flags.codec_beside(&*source);
+        self.show.note(&match codec {
+            Codec::InPlace => {
+                format!("reading {} in place; ingesting its labels into {} (once)", path.display(), cache.display())
+            }
+            Codec::Raw | Codec::Zstd => format!("ingesting {} into {} (once)", path.display(), cache.display()),
+        });
+        let staged = hidden(cache);
+        if staged.exists() {
+            discard(&staged)?;
+        }
+        remove_leftovers_of(cache)?;
+        let options = IngestOptions { codec, files: vec![path.to_path_buf()], ..flags.options() };
+        let manifest = ingest_source(source, &staged, options, self)?;
+        note_counts_elsewhere(&manifest, path, &choice, self);
+        if cache.exists() {
+            if record(cache).is_none() {
+                discard(&staged)?;
+                let message = format!("{} was written by another command in the meantime", cache.display());
+                return Err(Error::usage(message, "run the command again to use it, or rename it first"));
+            }
+            self.take_over_splits(cache, &staged)?;
+        }
+        let files = vec![FileState { path: name_of(path), stamp }];
+        write_record(&staged, &CacheRecord { files, companions, flags: format!("{flags:?}") })?;
+        replace_folder(&staged, cache)?;
+        self.open(cache)
+    }
+
+    /// Copies the splits of an atlas to its replacement; if one of them does not match, the old atlas stays.
+    fn take_over_splits(&self, cache: &Path, staged: &Path) -> Result<()> {
+        match Split::take_over(cache, &self.open(staged)?) {
+            Ok(taken) if taken.is_empty() => Ok(()),
+            Ok(taken) => {
+                self.show.note(&format!("keeping its splits: {}", taken.join(", ")));
+                Ok(())
+            }
+            Err(error) => {
+                discard(staged)?;
+                let message = format!("{} can't be rebuilt without losing a split: {error}", cache.display());
+                let hint = "rename the atlas to have it rebuilt, or remove it if you no longer need its splits";
+                Err(Error::usage(message, hint))
+            }
+        }
+    }
+
+    /// Opens a user's atlas with the expected name, unless it contradicts the data or the flags.
+    fn own(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
+        let atlas = self.open(cache)?;
+        let hint = "pass the atlas to use it as it is; rename or remove it to have it rebuilt";
+        if !is_made_from(&atlas, path)? {
+            let message = format!("{} was made from another version of {}", cache.display(), path.display());
+            return Err(Error::usage(message, hint));
+        }
+        if let Some(flag) = flags.and_then(|flags| flags.disagrees_with(atlas.manifest())) {
+            let message = format!("{} was made with a different {flag}", cache.display());
+            return Err(Error::usage(message, hint));
+        }
+        self.show.note(&format!("using {}", cache.display()));
+        Ok(atlas)
+    }
+}
+
+/// Refuses to replace an atlas whose folder holds anything that is not part of an atlas, such as a model.
+fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
+    let is_ours = |name: &str| files::ALL.contains(&name) || name == RECORD || is_leftover(name);
+    let splits = cache.join(files::SPLITS);
+    let is_split = |path: &Path| path.is_file() && path.extension().is_some_and(|extension| extension == "parquet");
+    let foreign = [
+        entries_of(cache)?.into_iter().find(|path| !is_ours(&name_of(path))),
+        entries_of(&splits)?.into_iter().find(|path| {
+            let name = name_of(path);
+            !is_leftover(&name) && (name.starts_with('.') || !is_split(path))
+        }),
+    ];
+    match foreign.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(path) => {
+            let message = format!("{} would be lost when {} is rebuilt", path.display(), cache.display());
+            Err(Error::usage(message, "move it to another folder, or rename the atlas to have it rebuilt"))
+        }
+    }
+}
+
+/// Whether a name is that of a file that was being written when its process was killed.
+fn is_leftover(name: &str) -> bool {
+    name.starts_with('.') && name.contains(".tmp-")
+}
+
+/// The entries of a folder; none if it is not there.
+fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(Error::io("list", folder))?;
+    Ok(entries.into_iter().map(|entry| entry.path()).collect())
+}
+
+/// Whether an atlas holds exactly the cells of a file or folder in its current state.
+fn is_made_from(atlas: &Atlas, path: &Path) -> Result<bool> {
+    let [source] = atlas.manifest().sources.as_slice() else { return Ok(false) };
+    if let Some(version) = &source.version {
+        return is_same(path, version);
+    }
+    // Atlases of older versions store only the length; a file that was changed since is newer than the atlas.
+    let stamp = stamp_of(path)?;
+    let atlas_stamp = stamp_of(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
+    Ok(source.bytes == stamp.bytes && stamp.modified <= atlas_stamp.modified)
+}
+
+/// The name under which an atlas is built.
+fn hidden(cache: &Path) -> PathBuf {
+    cache.with_file_name(format!(".{}.anew", cache.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Follows a link, so that the atlas is built at its target.
+fn link_target(cache: PathBuf) -> Result<PathBuf> {
+    let Ok(to) = std::fs::read_link(&cache) else { return Ok(cache) };
+    cache.canonicalize().map_err(|_| {
+        let message = format!("{} is a link to {}, which does not exist", cache.display(), to.display());
+        Error::usage(message, "remove the link, or create the folder that it leads to")
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// The other files that are read with a file or folder, in their current state.
+fn companions_of(path: &Path, choice: &Choice) -> Result<Vec<FileState>> {
+    let state = |companion: PathBuf| {
+        let whole = companion.canonicalize().map_err(Error::io("read", &companion))?;
+        let folder = folder_of(path).canonicalize().map_err(Error::io("read", path))?;
+        let path = whole.strip_prefix(&folder).unwrap_or(&whole).to_string_lossy().into_owned();
+        Ok(FileState { path, stamp: stamp_of(&companion)? })
+    };
+    companions(path, choice)?.into_iter().map(state).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn record(cache: &Path) -> Option<CacheRecord> {
+    serde_json::from_slice(&std::fs::read(cache.join(RECORD)).ok()?).ok()
+}
+
+fn write_record(atlas: &Path, record: &CacheRecord) -> Result<()> {
+    let text = serde_json::to_vec_pretty(record).map_err(|error| Error::Bug(error.to_string()))?;
+    write_atomically(&atlas.join(RECORD), &text)
+}
+
+impl KeyArgs {
+    /// How atlases of data files are stored if an atlas was expected: in place if possible.
+    fn codec_beside(&self, source: &dyn Source) -> Codec {
+        let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
+        match self.codec() {
+            Codec::Raw
+                if takes_all
+                    && source
+                        .in_place()
+                        .is_some_and(|found| found.matrix.form.is_plain() && found.matrix.path.to_str().is_some()) =>
+            {
+                Codec::InPlace
+            }
+            codec => codec,
+        }
+    }
+
+    /// The first flag that contradicts how an atlas was built.
+    fn disagrees_with(&self, manifest: &Manifest) -> Option<&'static str> {
+        let keys = &manifest.keys;
+        let differs =
+            |requested: &Option<String>, recorded: &Option<String>| requested.is_some() && requested != recorded;
+        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
+        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
+        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
+        let other_matrix = |source: &Origin| match &matrix {
+            Some(matrix) => source.matrix != *matrix,
+            // By default, the matrix at the top level of its file is read.
+            None => source.matrix.contains('/'),
+        };
+        let delimiter = Some(manifest.conditions.rules().delimiter.clone());
+        let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
+        let covariates: BTreeSet<&str> = names.filter(|name| Some(*name) != keys.batch.as_deref()).collect();
+        let other_covariates = |list: &String| {
+            let requested = listed(list);
+            let requested = requested.iter().map(String::as_str).filter(|name| Some(*name) != keys.batch.as_deref());
+            requested.collect::<BTreeSet<_>>() != covariates
+        };
+        let other_values = match self.values {
+            ValuesArg::Auto => false,
+            ValuesArg::Counts => manifest.values != ValueKind::Counts,
+            ValuesArg::Log1p => manifest.values != ValueKind::Continuous,
+        };
+        let plain = |control: &&String| !control.contains('*');
+        [
+            (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
+            (differs(&self.dose, &keys.dose), "--dose"),
+            (differs(&self.batch, &keys.batch), "--batch"),
+            (differs(&self.delimiter, &delimiter), "--delimiter"),
+            (self.covariates.as_ref().is_some_and(other_covariates), "--covariates"),
+            (other_values, "--values"),
+            // An atlas does not store how bad values were treated.
+            (!matches!(self.on_bad_values, OnBadValuesArg::Error), "--on-bad-values"),
+            (
+                self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
+                "--control",
+            ),
+            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
+            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
+        ]
+        .into_iter()
+        .find_map(|(differs, flag)| differs.then_some(flag))
+    }
+}

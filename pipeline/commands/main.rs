@@ -1,0 +1,70 @@
+//! The program `perturbine-torch`, which `perturbine` becomes for commands about models: each in a separate file.
+
+mod commit;
+mod crossval;
+mod damage;
+mod device;
+mod embed;
+mod evaluate;
+mod explain;
+mod explain_train;
+mod inspected;
+mod layers;
+mod predict;
+mod report;
+mod response;
+mod train;
+
+use std::{path::Path, process::ExitCode};
+
+use cli::{
+    CommandContext,
+    inspect::Inspected,
+    model_args::writing::PredictCommand,
+    models::{ModelCommand, ModelCommands, Models},
+};
+use perturbine::{Error, Result, devices::DeviceChoice};
+use schemas::numbers::saturating;
+use stages::reader::atlas::Damage;
+
+/// Commands about models, run in this process.
+struct WithLibtorch;
+
+impl ModelCommands for WithLibtorch {
+    /// `threads` limits libtorch's threads like those of stages. The last bits of a training depend on their number, so a
+    /// limit set in the environment (`OMP_NUM_THREADS`) is kept.
+    fn run(&self, command: ModelCommand, context: &CommandContext) -> Result<()> {
+        // Before any other use of libtorch, which looks for devices only once.
+        if let Some(name) = command.device() {
+            DeviceChoice::parse(name)?.prepare();
+        }
+        tch::set_num_threads(tch::get_num_threads().min(saturating(context.resources.threads.get())));
+        match command {
+            ModelCommand::Explain(args) => explain::explain(args, context),
+            ModelCommand::Train(args) => train::train(*args, context),
+            ModelCommand::Predict(PredictCommand::Run(args)) => predict::predict(&args, context),
+            ModelCommand::Predict(PredictCommand::Commit(path)) => commit::commit(&path, context),
+            ModelCommand::Embed(args) => embed::embed(&args, context),
+            ModelCommand::Response(args) => response::response(&args, context),
+            ModelCommand::Evaluate(args) => evaluate::evaluate(args, context),
+            ModelCommand::Crossval(args) => crossval::crossval(&args, context),
+            ModelCommand::Report(args) => report::report(&args, context),
+        }
+    }
+
+    fn inspect(&self, folder: &Path, context: &CommandContext) -> Result<Inspected> {
+        inspected::inspected(folder, context)
+    }
+
+    fn verify(&self, folder: &Path) -> Result<Vec<Damage>> {
+        damage::damage_of_model(folder)
+    }
+
+    fn exit_where_device_is_lost(&self, report: fn(&Error)) {
+        stages::torch::exit_where_device_is_lost(report);
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(Models::Here(&WithLibtorch))
+}

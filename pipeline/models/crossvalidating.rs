@@ -1,0 +1,248 @@
+//! For every fold and seed: `train`, then `evaluate` on the cells that the fold held out.
+
+use std::{ops::Range, path::PathBuf, rc::Rc};
+
+use schemas::skipped::Skipped;
+use schemas::{Error, Result, config::Settings};
+use stages::{
+    evaluate::{
+        CrossEvaluation, Evaluation, FoldEvaluation,
+        crossval_folder::{CrossFolder, CrossPlan},
+    },
+    model::saved::{Model, files},
+    reader::{
+        atlas::Atlas,
+        split::{Folds, Scheme, Split},
+    },
+    statistics::scale::{Anchor, Scale},
+    storage::disk::ScratchFolder,
+    trainer::train::EpochReport,
+};
+use tch::Device;
+
+use super::{
+    evaluation::{EvaluationOptions, evaluate, scale_for},
+    training::{Training, split_shares},
+};
+use crate::flows::Resources;
+
+/// Settings of a cross-validation.
+#[derive(Clone, Debug)]
+pub struct CrossOptions {
+    /// Seeds of order, weights and dropout: each fold is trained once with each seed.
+    pub seeds: Range<u64>,
+    /// Seed of the division into folds and of the validation cells, the same for all models.
+    pub split_seed: u64,
+    /// The scale of the scores; by default that of the atlas's values.
+    pub scale: Option<Scale>,
+    /// The readout of the models' output; anchored by default.
+    pub readout: Option<Anchor>,
+    /// The device of the networks.
+    pub device: Device,
+    /// A folder for all models and tables; without it, models are deleted after their evaluation.
+    pub out: Option<PathBuf>,
+}
+
+/// One fold with one seed.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldRun<'a> {
+    /// The fold's name.
+    pub name: &'a str,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// Number of folds.
+    pub folds: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Progress of a cross-validation.
+#[derive(Clone, Copy, Debug)]
+pub enum CrossvalidationEvent<'a> {
+    /// Training of a model starts or continues.
+    Training {
+        /// Its fold and seed.
+        run: FoldRun<'a>,
+        /// Number of training cells.
+        cells: u64,
+        /// Maximum number of epochs.
+        epochs: u32,
+    },
+    /// An epoch has ended.
+    Epoch(&'a EpochReport),
+    /// Training has finished; evaluation follows.
+    Trained,
+    /// A condition could not be evaluated.
+    Skipped(&'a Skipped),
+    /// A model was evaluated.
+    Judged {
+        /// Its fold and seed.
+        run: FoldRun<'a>,
+        /// Its results.
+        evaluation: &'a Evaluation,
+    },
+    /// A fold and seed were already complete, and are reused.
+    Kept {
+        /// The fold and seed.
+        run: FoldRun<'a>,
+        /// Its results.
+        evaluation: &'a Evaluation,
+    },
+}
+
+/// A callback for every event.
+pub type OnEvent = Rc<dyn Fn(CrossvalidationEvent<'_>)>;
+
+/// A cross-validation that is ready to start.
+#[derive(Debug)]
+pub struct CrossValidation {
+    atlas: Atlas,
+    folds: Folds,
+    plan: CrossPlan,
+    folder: Option<CrossFolder>,
+    seeds: Range<u64>,
+    evaluation_options: EvaluationOptions,
+    scale: Scale,
+    device: Device,
+    resources: Resources,
+}
+
+impl CrossValidation {
+    /// Divides the atlas into folds, and checks that the folder has no other content; writes nothing yet.
+    ///
+    /// # Errors
+    /// A scheme with fewer than two folds, no seeds, a scale that does not match the atlas, or a folder with
+    /// other content.
+    pub fn prepare(
+        atlas: &Atlas,
+        scheme: &Scheme,
+        settings: Settings,
+        options: CrossOptions,
+        resources: Resources,
+    ) -> Result<Self> {
+        if options.seeds.is_empty() {
+            return Err(Error::usage("there are no seeds to train with", "give at least one seed"));
+        }
+        let evaluation_options =
+            EvaluationOptions { scale: options.scale, anchor: options.readout, ..EvaluationOptions::default() };
+        let scale = scale_for(atlas, &evaluation_options)?;
+        let folds = Folds::new(atlas, scheme, options.split_seed)?;
+        if matches!(scheme, Scheme::Perturbations(_)) && settings.model.perturbation_embeddings.is_none() {
+            tracing::warn!(
+                "a model without model.perturbation_embeddings can't predict perturbations that it was not trained on: \
+                 they will be skipped"
+            );
+        }
+        let mut plan = CrossPlan {
+            scheme: scheme.to_string(),
+            split_seed: options.split_seed,
+            folds: folds.names().to_vec(),
+            atlas: atlas.manifest().checksum.clone(),
+            settings: Settings { seed: 0, ..settings },
+        };
+        let folder = options.out.as_deref().map(CrossFolder::at).transpose()?;
+        if let Some(folder) = &folder {
+            // A batch size chosen earlier is reused, whatever memory is free now.
+            if let (0, Some(before)) = (plan.settings.train.batch_size, folder.plan()?) {
+                plan.settings.train.batch_size = before.settings.train.batch_size;
+            }
+            folder.check(&plan)?;
+        }
+        let (seeds, device) = (options.seeds, options.device);
+        Ok(Self { atlas: atlas.clone(), folds, plan, folder, seeds, evaluation_options, scale, device, resources })
+    }
+
+    /// The folds.
+    #[must_use]
+    pub fn folds(&self) -> &Folds {
+        &self.folds
+    }
+
+    /// Trains and evaluates every fold with every seed, one after another; complete ones in the folder are not trained again.
+    ///
+    /// # Errors
+    /// As for [`Training::run`] and [`evaluate`]; a stopped run can be resumed if there is a folder.
+    pub fn run(mut self, on_event: &OnEvent) -> Result<CrossEvaluation> {
+        let mut evaluations = Vec::new();
+        for fold in 0..self.folds.names().len() {
+            let split = self.folds.split(fold, split_shares(&self.plan.settings))?;
+            for seed in self.seeds.clone() {
+                let done = self.fold(fold, &split, seed, on_event);
+                evaluations.push(done.map_err(|error| self.with_way_to_resume(error))?);
+            }
+        }
+        let crossed = CrossEvaluation::new(evaluations);
+        if let Some(folder) = &self.folder {
+            folder.finish(&crossed)?;
+        }
+        Ok(crossed)
+    }
+
+    fn fold(&mut self, fold: usize, split: &Split, seed: u64, on_event: &OnEvent) -> Result<FoldEvaluation> {
+        let name = split.name().to_owned();
+        let run = FoldRun { name: &name, fold, folds: self.folds.names().len(), seed };
+        if let Some(kept) = self.kept(&name, seed)? {
+            on_event(CrossvalidationEvent::Kept { run, evaluation: &kept.evaluation });
+            return Ok(kept);
+        }
+        // It is dropped, with the model in it, after the evaluation.
+        let scratch = if self.folder.is_none() { Some(ScratchFolder::create()?) } else { None };
+        let path = match (&self.folder, &scratch) {
+            (Some(folder), _) => folder.model(&name, seed),
+            (None, Some(scratch)) => scratch.path().join("model"),
+            (None, None) => return Err(Error::Bug("a model has no folder".into())),
+        };
+        if !path.join(files::CARD).exists() {
+            self.train(run, split, path.clone(), on_event)?;
+        }
+        let model = Model::load(&path, self.device)?;
+        let judged = evaluate(&self.atlas, &model, split.clone(), &self.evaluation_options, &self.resources)?;
+        for skipped in &judged.skipped {
+            on_event(CrossvalidationEvent::Skipped(skipped));
+        }
+        let evaluation = judged.judgement.evaluation;
+        on_event(CrossvalidationEvent::Judged { run, evaluation: &evaluation });
+        let evaluation = FoldEvaluation { name, seed, evaluation };
+        match &self.folder {
+            Some(folder) => folder.keep(evaluation),
+            None => Ok(evaluation),
+        }
+    }
+
+    /// The stored evaluation of a fold and seed, if it has the requested scale and readout.
+    fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let readout = self.evaluation_options.anchor.unwrap_or_default();
+        let as_asked =
+            |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;
+        Ok(folder.evaluation(name, seed)?.filter(as_asked))
+    }
+
+    fn train(&mut self, run: FoldRun<'_>, split: &Split, path: PathBuf, on_event: &OnEvent) -> Result<()> {
+        let settings = Settings { seed: run.seed, ..self.plan.settings.clone() };
+        let resources = self.resources.clone();
+        let training = Training::prepare(&self.atlas, split.clone(), &settings, &path, self.device, resources)?;
+        // All folds use the same batch size: models with different batches could not be compared.
+        self.plan.settings.train.batch_size = training.card().config.train.batch_size;
+        if let Some(folder) = &self.folder {
+            folder.begin(&self.plan)?;
+        }
+        on_event(CrossvalidationEvent::Training { run, cells: training.cells(), epochs: training.epochs() });
+        let on_epoch = Rc::clone(on_event);
+        let trained =
+            training.run(path.exists(), Box::new(move |report| on_epoch(CrossvalidationEvent::Epoch(report))));
+        on_event(CrossvalidationEvent::Trained);
+        trained.map(|_| ())
+    }
+
+    fn with_way_to_resume(&self, error: Error) -> Error {
+        let resume = match self.folder {
+            Some(_) => "run the same command again: complete folds are not trained again",
+            None => "nothing was kept; with --out the same command resumes where it stopped",
+        };
+        match error {
+            Error::Stopped { .. } => Error::Stopped { resume: resume.to_owned() },
+            other => other,
+        }
+    }
+}
