@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Lays out what a build needs and no package manager of Rust's brings: libtorch and a new enough CMake.
 
-    python3 scripts/setup.py [--cuda]
+    python3 scripts/setup.py [--cuda]                   in the repository
+    python3 scripts/setup.py [--cuda] --into FOLDER     only the libraries that programs load; `perturbine setup` runs this
 
-Everything comes as wheels through pip and lands in .libtorch/ beside this repository's Cargo.toml:
+Everything comes as wheels through pip and lands in .libtorch/ beside this repository's Cargo.toml, or in the folder that is named:
 
     .libtorch/torch/{include,lib}       headers and libraries out of the torch wheel
     .libtorch/nvidia/...                the CUDA runtime that libtorch_cpu.so is linked against, CUDA's headers, and NVRTC, which compiles our kernels
@@ -55,15 +56,26 @@ NVRTC_FILES = {
 # anyway: nothing more to download, 457 MB on disk.
 CUDA_TESTS = "cuda-tests/"
 CUDA_TEST_LIBRARIES = {"torch/lib/libtorch_cuda.so", "torch/lib/libc10_cuda.so"}
-HOME = Path(__file__).resolve().parent.parent / ".libtorch"
+HOME = Path(".libtorch")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fetch libtorch and CMake into .libtorch/.")
     parser.add_argument("--cuda", action="store_true", help="also fetch the CUDA libraries (about 4 GB)")
-    cuda = parser.parse_args().cuda
+    parser.add_argument("--into", metavar="FOLDER", type=Path, help="fetch only what programs load, into this folder")
+    arguments = parser.parse_args()
+    global HOME
+    HOME = arguments.into or Path(__file__).resolve().parent.parent / ".libtorch"
+    cuda = arguments.cuda
     marker, wanted = HOME / "complete", f"torch {TORCH} {'cuda' if cuda else 'cpu'}\n"
-    if not (marker.exists() and marker.read_text() in (wanted, f"torch {TORCH} cuda\n")):
+    is_complete = marker.exists() and marker.read_text() in (wanted, f"torch {TORCH} cuda\n")
+    if arguments.into:
+        if not is_complete:
+            check_python()
+            fetch_libraries(cuda)
+            marker.write_text(wanted)
+        return
+    if not is_complete:
         check_host()
         fetch_libtorch(cuda)
         marker.write_text(wanted)
@@ -93,20 +105,34 @@ def fetch_libtorch(cuda: bool) -> None:
     lay_out_link()
 
 
+def fetch_libraries(cuda: bool) -> None:
+    """Only what programs load."""
+    print(f"fetching libtorch {TORCH}{' with CUDA' if cuda else ''} into {HOME} (once)", file=sys.stderr, flush=True)
+
+    def place(name: str):
+        return name if ".so" in name and library(name, cuda) else None
+
+    fetch([f"torch=={TORCH}"] if cuda else BASE[:3], with_needs=cuda, place=place)
+
+
 def fetch(packages: list, with_needs: bool, place) -> None:
-    """Downloads wheels and unpacks their files: `place` says where in .libtorch/ a file goes, or None for one that is left out."""
-    HOME.mkdir(exist_ok=True)
+    """Downloads wheels and unpacks their files: `place` says where in the folder a file goes, or None for one that is left out."""
+    HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME, prefix="wheels-") as wheels:
         download(Path(wheels), packages, with_needs)
         for wheel in sorted(Path(wheels).glob("*.whl")):
             unpack(wheel, place)
 
 
-def check_host() -> None:
+def check_python() -> None:
     if sys.version_info < (3, 9):
         sys.exit("setup: Python 3.9 or newer is needed; this is " + sys.version.split()[0])
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
         sys.exit("setup: pip is missing; install it (Debian: apt install python3-pip) and run this again")
+
+
+def check_host() -> None:
+    check_python()
     if not any(shutil.which(tool) for tool in ("c++", "g++", "clang++")):
         sys.exit("setup: a C++ compiler is missing; install one (Debian: apt install g++) and run this again")
     if shutil.which("cargo") is None:

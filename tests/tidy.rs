@@ -33,7 +33,7 @@ simd:
 statistics: simd
 shrinkage:
 kernels: simd
-torch: kernels storage
+torch: kernels stage storage
 device_kernels: kernels torch
 arrays: stage
 hdf5: arrays storage
@@ -91,13 +91,29 @@ fn schemas_and_the_runtime_use_no_room_but_stage_and_no_libtorch() {
 }
 
 #[test]
+fn what_users_start_names_no_room_with_libtorch() {
+    let with_libtorch = ["torch", "device_kernels", "offset", "model", "trainer", "predictor"];
+    for path in ["pipeline/flows/Cargo.toml", "pipeline/cli/Cargo.toml"] {
+        let manifest = manifest(path);
+        for foreign in with_libtorch.iter().chain(&["stages", "perturbine", "tch", "torch-sys"]) {
+            assert!(
+                !manifest["dependencies"].as_table().unwrap().contains_key(*foreign),
+                "{path} depends on {foreign}"
+            );
+        }
+    }
+}
+
+#[test]
 fn only_flows_say_which_stage_follows_which() {
     let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
         .into_iter()
-        .filter(|file| !file.path.starts_with("pipeline/flows") && !file.path.starts_with("pipeline/runtime/"))
+        .filter(|file| {
+            !["flows", "models", "runtime"].iter().any(|of| file.path.starts_with(&format!("pipeline/{of}/")))
+        })
         .collect();
     let joins = |line: &str| line.contains("Pipeline::from_source(") && !line.trim_start().starts_with("//");
-    none("the order of stages stands in pipeline/flows.rs and pipeline/flows/", &offences(&elsewhere, joins));
+    none("the order of stages stands in pipeline/flows/ and pipeline/models/", &offences(&elsewhere, joins));
 }
 
 #[test]

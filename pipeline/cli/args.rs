@@ -47,6 +47,12 @@ pub struct GlobalArgs {
     /// How the matrix is read
     #[arg(long, global = true, value_enum, default_value = "map")]
     access: AccessArg,
+    /// How progress, notes, warnings and errors are shown on stderr
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    progress: ProgressArg,
+    /// Stop as after Ctrl-C once standard input ends, so that a program that starts this one can't leave it behind
+    #[arg(long, global = true)]
+    pub stop_on_eof: bool,
     /// Print help; -h prints a summary
     #[arg(short, long, global = true, action = ArgAction::Help)]
     help: Option<bool>,
@@ -60,7 +66,21 @@ enum AccessArg {
     Read,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProgressArg {
+    /// As a bar on a terminal, as lines elsewhere
+    Text,
+    /// As JSON objects, one a line, for other programs
+    Json,
+}
+
 impl GlobalArgs {
+    /// Whether messages are JSON objects, one a line.
+    #[must_use]
+    pub fn sends_events(&self) -> bool {
+        self.progress == ProgressArg::Json
+    }
+
     /// The resources of a run that `stop` ends.
     ///
     /// # Errors
@@ -247,6 +267,14 @@ pub struct VerifyArgs {
 pub struct SettingsQueryArgs {
     /// A setting or a section, such as train.lr, lr or train [default: all]
     pub name: Option<String>,
+}
+
+/// Arguments of `setup`
+#[derive(Args, Debug)]
+pub struct SetupArgs {
+    /// Also fetch the CUDA libraries (about 4 GB)
+    #[arg(long)]
+    pub cuda: bool,
 }
 
 /// Arguments of `completions`

@@ -6,7 +6,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     args::{
-        CompletionsArgs, GlobalArgs, IngestArgs, InspectArgs, SettingsQueryArgs, SimulateArgs, SplitArgs, VerifyArgs,
+        CompletionsArgs, GlobalArgs, IngestArgs, InspectArgs, SettingsQueryArgs, SetupArgs, SimulateArgs, SplitArgs,
+        VerifyArgs,
     },
     model_args::judge::JudgeArgs,
     models::ModelCommand,
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Settings(SettingsQueryArgs),
     /// Print a script that completes commands and options in a shell
     Completions(CompletionsArgs),
+    /// Fetch libtorch into the user's cache, for commands about models
+    Setup(SetupArgs),
     #[command(flatten)]
     Model(ModelCommand),
 }
@@ -63,7 +66,12 @@ impl Command {
         match self {
             Self::Inspect(_) | Self::Judge(_) | Self::Presets | Self::Settings(_) => true,
             Self::Model(command) => command.has_table(),
-            Self::Simulate(_) | Self::Ingest(_) | Self::Split(_) | Self::Verify(_) | Self::Completions(_) => false,
+            Self::Simulate(_)
+            | Self::Ingest(_)
+            | Self::Split(_)
+            | Self::Verify(_)
+            | Self::Completions(_)
+            | Self::Setup(_) => false,
         }
     }
 

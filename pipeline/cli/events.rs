@@ -8,7 +8,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-use super::show::say;
+use super::show::say_as;
 use flows::trace::Trace;
 
 /// Prints events up to a level, and passes spans to a trace.
@@ -46,7 +46,7 @@ impl Subscriber for Printer {
     fn event(&self, event: &Event<'_>) {
         let mut text = EventText(String::new());
         event.record(&mut text);
-        say(format_args!("{}: {}", event.metadata().level().as_str().to_lowercase(), text.0));
+        say_as(&event.metadata().level().as_str().to_lowercase(), text.0);
     }
 
     fn enter(&self, span: &Id) {

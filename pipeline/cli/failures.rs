@@ -1,11 +1,11 @@
 //! Failures as users and programs see them: text, or one JSON object on stderr.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
-use super::show::say;
+use super::show::{say, write_line};
 use schemas::Error;
 
 /// Prints the error, its causes, and its hint.
@@ -22,11 +22,25 @@ pub(super) fn report(error: &Error) {
 /// Prints the same as one JSON object.
 pub(super) fn report_as_json(error: &Error) {
     let code = error.exit_code() as u8;
-    say(object(&error.to_string(), &causes(error), error.hint().as_deref(), code));
+    write_line(object(&error.to_string(), &causes(error), error.hint().as_deref(), code));
 }
 
 fn object(message: &str, because: &[String], hint: Option<&str>, code: u8) -> Value {
-    json!({ "error": { "message": message, "because": because, "hint": hint, "code": code } })
+    json!({ "error": { "kind": kind_of(code), "message": message, "because": because, "hint": hint, "code": code } })
+}
+
+/// The kind of an error, by its exit code.
+fn kind_of(code: u8) -> &'static str {
+    match code {
+        2 => "usage",
+        28 => "no_space",
+        65 => "data",
+        66 => "missing_input",
+        73 => "cant_create",
+        74 => "io",
+        75 => "stopped",
+        _ => "bug",
+    }
 }
 
 fn causes(error: &Error) -> Vec<String> {
@@ -43,13 +57,18 @@ fn causes(error: &Error) -> Vec<String> {
 pub(super) fn report_arguments(error: &clap::Error) -> ExitCode {
     let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if is_help || !std::env::args_os().any(|argument| argument == "--json") {
+    let wants_json = |argument: OsString| ["--json", "--progress=json"].iter().any(|flag| argument == *flag);
+    let sends_events = || {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        arguments.windows(2).any(|pair| pair[0] == "--progress" && pair[1] == "json")
+    };
+    if is_help || !(std::env::args_os().any(wants_json) || sends_events()) {
         // Only a stream that nobody reads makes this fail.
         let _ = error.print();
         return ExitCode::from(code);
     }
     let (message, hint) = parts(&error.render().to_string());
-    say(object(&message, &[], hint.as_deref(), code));
+    write_line(object(&message, &[], hint.as_deref(), code));
     ExitCode::from(code)
 }
 
@@ -77,6 +96,9 @@ mod tests {
     #[test]
     fn an_error_has_a_message_causes_a_hint_and_a_code() {
         let value = object("m", &["c".into()], None, 65);
-        assert_eq!(value.to_string(), r#"{"error":{"message":"m","because":["c"],"hint":null,"code":65}}"#);
+        assert_eq!(
+            value.to_string(),
+            r#"{"error":{"kind":"data","message":"m","because":["c"],"hint":null,"code":65}}"#
+        );
     }
 }

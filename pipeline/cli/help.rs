@@ -33,7 +33,7 @@ To look at what there is:
   perturbine settings train";
 
 /// An example for each command.
-const EXAMPLES: [(&str, &str); 18] = [
+const EXAMPLES: [(&str, &str); 19] = [
     ("simulate", "perturbine simulate --cells 20000 --combos 10 --out s.h5ad"),
     ("ingest", "perturbine ingest kang.h5ad --control ctrl --out kang.atlas"),
     ("split", "perturbine split kang.atlas --name b --hold-out cell_type=B,condition=stim"),
@@ -42,6 +42,7 @@ const EXAMPLES: [(&str, &str); 18] = [
     ("presets", "perturbine presets"),
     ("settings", "perturbine settings train.lr"),
     ("completions", "perturbine completions bash > perturbine.bash"),
+    ("setup", "perturbine setup --cuda"),
     ("explain", "perturbine explain train kang.atlas --out kang.model"),
     ("train", "perturbine train kang.atlas --split b --genes 5000 --out kang.model"),
     ("predict", "perturbine predict kang.model kang.atlas --to condition=stim --out stim.h5ad"),
@@ -128,7 +129,7 @@ const HEADINGS: [HelpHeading; 21] = [
             "statistics",
         ],
     ),
-    heading("Device", "", &["device", "log_memory", "profile"]),
+    heading("Device", "", &["device", "cuda", "log_memory", "profile"]),
     heading(GLOBAL, "", &["help", "version"]),
 ];
 

@@ -19,6 +19,7 @@ pub mod output;
 pub mod progress;
 mod screen;
 mod settings;
+mod setup;
 pub mod show;
 mod signals;
 pub mod splits;
@@ -43,7 +44,7 @@ use self::{
     command::{Cli, Command},
     failures::{report, report_arguments, report_as_json},
     models::Models,
-    show::{OutputStyle, say},
+    show::{OutputStyle, say, say_as, say_events, says_events, write_line},
 };
 use flows::{Resources, memory::MemoryLog, trace::Trace};
 use reader::atlas::Atlas;
@@ -64,7 +65,10 @@ pub fn main(models: Models) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report_arguments(&error),
     };
-    let report = if cli.global.json { report_as_json } else { report };
+    if cli.global.sends_events() {
+        say_events();
+    }
+    let report = if cli.global.json || says_events() { report_as_json } else { report };
     if let (Command::Model(_), Models::InEngine(engine)) = (&cli.command, models) {
         let error = engine.take_over();
         report(&error);
@@ -73,7 +77,12 @@ pub fn main(models: Models) -> ExitCode {
     // This comes before any work, so that signals are handled.
     let stop = Stop::default();
     if let Err(error) = signals::stop_on_signals(&stop) {
-        say(format_args!("warning: signals are not handled: {error}"));
+        say_as("warning", format_args!("signals are not handled: {error}"));
+    }
+    if cli.global.stop_on_eof
+        && let Err(error) = signals::stop_at_end_of_input(&stop)
+    {
+        say_as("warning", format_args!("the end of standard input is not noticed: {error}"));
     }
     // A decoder's panic about a damaged file, or libtorch's about a failing GPU, becomes an error.
     let usual = panic::take_hook();
@@ -116,7 +125,8 @@ fn run(cli: Cli, models: Models, stop: Stop, trace: Option<Trace>) -> Result<()>
     let done = caught(|| run_with(cli, models, resources, trace));
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
-            true => say(serde_json::json!({ "memory": phase })),
+            _ if says_events() => write_line(serde_json::json!({ "event": "memory", "memory": phase })),
+            true => write_line(serde_json::json!({ "memory": phase })),
             false => say(format_args!("memory  {phase}")),
         }
     }
@@ -157,6 +167,7 @@ fn run_with(cli: Cli, models: Models, resources: Resources, trace: Option<Trace>
         Command::Presets => settings::presets(&context),
         Command::Settings(args) => settings::settings(&args, &context),
         Command::Completions(args) => settings::completions(&args),
+        Command::Setup(args) => setup::setup(&args, &context),
         Command::Judge(args) => judge::judge(&args, &context),
         Command::Model(command) => context.models()?.run(command, &context),
     }

@@ -29,7 +29,7 @@ pub(crate) fn folder(linked: Option<&str>) -> Result<Option<PathBuf>> {
         let message = format!("{VARIABLE} is {}, where there is no {LIBRARY}", named.display());
         return Err(Error::usage(message, "name the folder `lib` of libtorch 2.11"));
     }
-    if linked.is_some_and(|linked| has_library(Path::new(linked))) || beside_this().is_some() {
+    if linked.is_some_and(|linked| has_library(Path::new(linked))) || beside_this().is_some() || is_searched() {
         return Ok(None);
     }
     let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(env::var_os).map(PathBuf::from);
@@ -45,6 +45,12 @@ pub(crate) fn folder(linked: Option<&str>) -> Result<Option<PathBuf>> {
 
 fn has_library(folder: &Path) -> bool {
     folder.join(LIBRARY).exists()
+}
+
+/// Whether the system's loader is asked to look in a folder with libtorch.
+fn is_searched() -> bool {
+    let path = env::var_os(SEARCH_PATH).unwrap_or_default();
+    env::split_paths(&path).any(|folder| has_library(&folder))
 }
 
 /// libtorch beside this program, as in a distribution: its run path finds it there.

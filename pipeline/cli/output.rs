@@ -93,6 +93,15 @@ impl OutputKind {
     }
 }
 
+/// The name that stands for standard output.
+pub const STANDARD_OUTPUT: &str = "-";
+
+/// Whether an output goes to standard output.
+#[must_use]
+pub fn is_standard_output(out: &Path) -> bool {
+    out.as_os_str() == STANDARD_OUTPUT
+}
+
 /// The place of an output.
 pub struct OutputPlace {
     target: PathBuf,

@@ -8,18 +8,22 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::show::{OutputStyle, say};
+use super::show::{OutputStyle, say, says_events, write_line};
 use schemas::counting::grouped;
+use serde_json::json;
 
 /// Time between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Time between two events.
+const PAUSE_OF_EVENTS: Duration = Duration::from_millis(500);
 /// The bar; the message is cut to what is left of the line.
 const TEMPLATE: &str = "{bar:16} {percent:>3}%  {times}  {wide_msg}";
 
 impl OutputStyle {
     /// Starts the progress of this many steps.
     pub fn steps(&self, steps: u64, unit: &'static str) -> Steps {
-        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if self.quiet || says_events() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         let times = |state: &ProgressState, out: &mut dyn Write| {
             let _ = out.write_str(&times(state.pos(), state.len().unwrap_or(0), state.elapsed()));
@@ -59,7 +63,8 @@ impl Steps {
         self.bar.set_position(position);
         let elapsed = self.started.elapsed();
         let Ok(mut last_line_at) = self.last_line_at.lock() else { return };
-        let is_due = self.lines && *last_line_at + PAUSE <= elapsed;
+        let pause = if says_events() { PAUSE_OF_EVENTS } else { PAUSE };
+        let is_due = self.lines && *last_line_at + pause <= elapsed;
         if !is_due && self.bar.is_hidden() {
             return;
         }
@@ -68,7 +73,17 @@ impl Steps {
             *last_line_at = elapsed;
             let all = self.bar.length().unwrap_or(0).max(position);
             let percent = u128::from(position) * 100 / u128::from(all.max(1));
-            say(format_args!("{percent}%  {}  {message}", times(position, all, elapsed)));
+            match says_events() {
+                true => write_line(json!({
+                    "event": "progress",
+                    "done": position,
+                    "of": all,
+                    "unit": self.unit,
+                    "elapsed_s": elapsed.as_secs_f64(),
+                    "message": message,
+                })),
+                false => say(format_args!("{percent}%  {}  {message}", times(position, all, elapsed))),
+            }
         }
         self.bar.set_message(message);
     }

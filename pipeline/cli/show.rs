@@ -3,15 +3,46 @@
 use std::{
     io::{self, Write},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use serde::Serialize;
+use serde_json::json;
 
 use schemas::{Error, Result, counting::counted};
 
+/// Whether messages are JSON objects, one a line. There is one standard error, so there is one answer.
+static AS_EVENTS: AtomicBool = AtomicBool::new(false);
+
+/// From now on, writes messages as JSON objects, one a line, for the program that started this one.
+pub(crate) fn say_events() {
+    AS_EVENTS.store(true, Ordering::Relaxed);
+}
+
+/// Whether messages are JSON objects, one a line.
+pub(crate) fn says_events() -> bool {
+    AS_EVENTS.load(Ordering::Relaxed)
+}
+
 /// Writes a line to stderr, ignoring failures: work continues even if nobody can read messages.
-pub fn say(line: impl std::fmt::Display) {
+pub(crate) fn write_line(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes a message to stderr.
+pub fn say(message: impl std::fmt::Display) {
+    match says_events() {
+        true => write_line(json!({ "event": "note", "message": message.to_string() })),
+        false => write_line(message),
+    }
+}
+
+/// Writes a warning, or another kind of message, to stderr.
+pub(crate) fn say_as(kind: &str, message: impl std::fmt::Display) {
+    match says_events() {
+        true => write_line(json!({ "event": kind, "message": message.to_string() })),
+        false => write_line(format_args!("{kind}: {message}")),
+    }
 }
 
 /// Prints a result on stdout.
@@ -43,6 +74,21 @@ impl OutputStyle {
             true => print(&serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?),
             false => print(text().trim_end()),
         }
+    }
+
+    /// Prints a result whose command writes data to stdout, on stderr.
+    ///
+    /// # Errors
+    /// Those of serialising it.
+    pub fn result_beside(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        match says_events() {
+            true => write_line(json!({ "event": "result", "result": value })),
+            false if self.json => {
+                write_line(serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?)
+            }
+            false => self.note(&text()),
+        }
+        Ok(())
     }
 
     /// Prints a message that is not a result.

@@ -35,6 +35,17 @@ pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     handled
 }
 
+/// Requests `stop` once standard input ends, as it does when the program that holds its other end is gone, however it ended.
+pub(crate) fn stop_at_end_of_input(stop: &Stop) -> std::io::Result<()> {
+    let stop = stop.clone();
+    std::thread::Builder::new().name("input".into()).spawn(move || {
+        // What comes is of no interest, and a stream that can't be read has ended.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        stop.request();
+    })?;
+    Ok(())
+}
+
 fn handle_signals(stop: &Stop) -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let asked_before = Arc::new(AtomicBool::new(false));

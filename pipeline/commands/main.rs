@@ -1,5 +1,6 @@
 //! The program `perturbine-torch`, which `perturbine` becomes for commands about models: each in a separate file.
 
+mod arrow_stream;
 mod commit;
 mod crossval;
 mod damage;

@@ -10,14 +10,14 @@ use stages::{
 };
 use tch::Device;
 
-use crate::{commit::show_published, device::device};
+use crate::{arrow_stream, commit::show_published, device::device};
 use cli::model_args::{
     LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
     PredictArgs, TermsArgs,
 };
 use cli::{
     CommandContext,
-    output::{OutputKind, OutputPlace},
+    output::{OutputKind, OutputPlace, is_standard_output},
     show::bytes,
 };
 use perturbine::{
@@ -26,6 +26,7 @@ use perturbine::{
     flows::{
         ProgressCounter,
         predicting::{Library, OutputScale, PredictedGenes, PredictionForm, Terms, own_split},
+        publishing::WriteOptions,
     },
     memory::PeakMemory,
     schemas::{conditions::CONTROL, counting::counted, numbers::to_usize, quoting::listed},
@@ -33,6 +34,9 @@ use perturbine::{
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
+    if args.out.as_deref().is_some_and(is_standard_output) && !args.dry_run {
+        return stream(args, output, context);
+    }
     let place = |out| OutputPlace::new("--out", out, OutputKind::Predictions, args.force)?.afresh();
     let place = args.out.as_deref().map(place).transpose()?;
     let options = args.writing.options(args.out.as_deref())?;
@@ -109,6 +113,24 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         summary["peak_device_bytes"] = bytes.into();
     }
     show_published(&published, out, summary, &format!(", {rate:.0} cells/s"), context)
+}
+
+/// Writes predictions to standard output as they come.
+fn stream(args: &PredictArgs, output: PredictionForm, context: &CommandContext) -> Result<()> {
+    arrow_stream::refuse_files(&args.writing, args.force.force)?;
+    let prediction = prepare_prediction(args, device(&args.device)?, context)?;
+    let (skipped, missing_genes) = (prediction.jobs().skipped.clone(), prediction.missing_genes().to_vec());
+    for skipped in &skipped {
+        context.show.note(&skipped.to_string());
+    }
+    let cells = prediction.predicted_cells(output, &WriteOptions::default())?;
+    let steps = context.show.steps(cells, "cells");
+    let drawn = steps.clone();
+    let prediction = prediction.telling(ProgressCounter::to(move |cells| drawn.reached(cells)));
+    let rows = arrow_stream::write(&prediction.schema(output), prediction.pipeline(output)?)?;
+    steps.end();
+    let result = json!({ "rows": rows, "skipped": skipped, "missing_genes": missing_genes });
+    context.show.result_beside(&result, || format!("wrote {} to standard output", counted(rows, "row")))
 }
 
 pub(super) fn output_of(args: &PredictArgs) -> PredictionForm {

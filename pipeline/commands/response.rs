@@ -6,20 +6,22 @@ use stages::{
     storage::{disk::StagedFile, parquet_file::ParquetFile},
 };
 
-use crate::{device::device, predict::note_perturbed_sources};
+use crate::{arrow_stream, device::device, predict::note_perturbed_sources};
 use cli::model_args::ResponseArgs;
 use cli::{
     CommandContext,
-    output::{OutputKind, OutputPlace},
+    output::{OutputKind, OutputPlace, is_standard_output},
 };
 use perturbine::{
     Error, Model, Result,
     flows::dose_response::{ResponseQuery, Responses, parse_doses, respond},
+    schemas::counting::counted,
 };
 
 pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<()> {
     let place = |out| OutputPlace::new("--out", out, OutputKind::Curves, args.force)?.afresh();
-    let place = args.out.as_deref().map(place).transpose()?;
+    let is_streamed = args.out.as_deref().is_some_and(is_standard_output);
+    let place = args.out.as_deref().filter(|_| !is_streamed).map(place).transpose()?;
     place.iter().try_for_each(OutputPlace::check_free)?;
     let query = ResponseQuery {
         condition: args.condition.clone(),
@@ -34,6 +36,12 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
     let responses = respond(&atlas, &model, &query, &context.resources)?;
     for skipped in &responses.skipped {
         context.show.note(&skipped.to_string());
+    }
+    if is_streamed {
+        let table = responses.table()?;
+        let rows = arrow_stream::write_all(&table.schema(), &[table])?;
+        let text = || format!("wrote {} to standard output", counted(rows, "row"));
+        return context.show.result_beside(&serde_json::json!({ "rows": rows, "skipped": responses.skipped }), text);
     }
     if let Some(place) = &place {
         let table = responses.table()?;

@@ -54,6 +54,7 @@ pub(super) fn embed_every(
     step: u64,
     resources: &Resources,
 ) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
+    model.card.check_labels(atlas.path(), atlas.manifest())?;
     let atlas = atlas.with_genes(&model.card.genes)?;
     let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
     let mut metadata = metadata(model);

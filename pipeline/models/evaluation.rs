@@ -68,6 +68,7 @@ pub fn evaluate(
     options: &EvaluationOptions,
     resources: &Resources,
 ) -> Result<EvaluationOutcome> {
+    model.card.check_labels(atlas.path(), atlas.manifest())?;
     let atlas = &atlas.with_genes(&model.card.genes)?;
     let scale = scale_for(atlas, options)?;
     let anchor = match (options.anchor, &options.predictions) {

@@ -81,6 +81,7 @@ impl Prediction {
                 "name a split of the atlas with --split",
             ));
         }
+        model.card.check_labels(atlas.path(), atlas.manifest())?;
         let atlas = atlas.with_genes(&model.card.genes)?;
         let jobs = Jobs::resolve(query, &model.card, &atlas, split)?;
         if jobs.targets() == 0 && jobs.skipped.is_empty() {

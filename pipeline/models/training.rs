@@ -20,6 +20,7 @@ use stages::{
     model::{
         checkpoint,
         saved::{self, Model, ModelCard, files},
+        training_labels::TrainingLabels,
         transfer::BatchPacker,
     },
     offset::OffsetProfiles,
@@ -42,9 +43,8 @@ use super::{
     batch_sizes::{SmallerBatches, network_bytes, with_largest_batches},
     gene_choice::choose_genes,
 };
-use crate::flows::stored_order::rows_as_stored;
 use crate::{
-    flows::{Resources, batches_as, completed, rows},
+    flows::{Resources, batches_as, completed, rows, stored_order::rows_as_stored},
     runtime::{Pipeline, PipelinePlan, Report},
 };
 
@@ -141,6 +141,7 @@ impl Training {
             gene_selection,
             values: manifest.values,
             non_negative: manifest.non_negative == Some(true),
+            labels: Some(TrainingLabels::of(manifest)),
             atlas: manifest.checksum.clone(),
             split: split.name().to_owned(),
             epochs: 0,

@@ -17,6 +17,7 @@ LARGEST = 64 << 20
 # The carried name of each target, by cargo's name and kind.
 TARGETS = {
     ("perturbine", "bin"): "perturbine",
+    ("perturbine-torch", "bin"): "perturbine-torch",
     ("perturbine-hdf5", "bin"): "perturbine-hdf5",
     ("network", "test"): "network-tests",
     ("gpu", "bench"): "gpu-bench",
@@ -45,7 +46,8 @@ def built(root, profile):
     """Has cargo build the programs; returns their paths by carried name."""
     say(f"building the program, the GPU tests and the bench ({profile})")
     command = ["cargo", "build", "--profile", profile, "--locked", "--message-format", "json-render-diagnostics",
-               "--bin", "perturbine", "--bin", "perturbine-hdf5", "--test", "network", "--bench", "gpu"]
+               "--bin", "perturbine", "--bin", "perturbine-torch", "--bin", "perturbine-hdf5",
+               "--test", "network", "--bench", "gpu"]
     ran = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True)
     if ran.returncode:
         sys.exit("gpu-check: cargo could not build; its message is above")

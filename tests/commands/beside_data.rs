@@ -67,6 +67,24 @@ fn an_atlas_that_is_made_anew_takes_its_splits_along_or_stays() {
 }
 
 #[test]
+fn a_model_refuses_the_atlas_of_its_file_once_labels_are_read_otherwise() {
+    let home = trained();
+    home.json("split s.atlas --remove mine");
+    let inspected = home.json("inspect s.atlas");
+    let perturbation = inspected["conditions"][1]["perturbations"][0].as_str().unwrap();
+    home.json(&format!("train s.h5ad --out other --control ctrl --control {perturbation} --epochs 1 {TINY}"));
+    for command in ["predict m s.h5ad --to observed --out p", "evaluate m s.h5ad", "embed m s.h5ad --out e"] {
+        let message = home.refused(65, command);
+        says(
+            &message,
+            &["labels were not read as those of the model", perturbation, "in the model ctrl", "an atlas of its own"],
+        );
+    }
+    home.json("ingest s.h5ad --out own.atlas");
+    home.json("predict m own.atlas --to observed --out p");
+}
+
+#[test]
 fn of_several_first_trainings_on_one_file_one_makes_the_atlas_and_all_use_it() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});

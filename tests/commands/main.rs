@@ -9,6 +9,7 @@ mod bad_output;
 mod beside_data;
 mod command_line;
 mod devices;
+mod engine;
 mod gpu_check;
 mod idle_threads;
 mod inspecting;
@@ -20,6 +21,7 @@ mod outputs;
 mod page_in_browser;
 mod profile;
 mod rebuilt_atlas;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;

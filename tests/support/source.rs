@@ -23,7 +23,7 @@ pub fn files() -> Vec<Source> {
     let mut found = Vec::new();
     collect(&repository(), &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(found.iter().any(|file| file.path == "pipeline/flows.rs"), "the repository was not found");
+    assert!(found.iter().any(|file| file.path == "pipeline/flows/lib.rs"), "the repository was not found");
     found
 }
 

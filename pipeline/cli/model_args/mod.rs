@@ -107,7 +107,8 @@ pub struct PredictArgs {
     pub model: PathBuf,
     /// The atlas with the cells to start from
     pub atlas: PathBuf,
-    /// A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad
+    /// A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad; - for a stream of Arrow record batches on
+    /// stdout
     #[arg(long)]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -273,7 +274,7 @@ pub struct EmbedArgs {
     /// The atlas with the cells to embed; not needed for embedding tables
     pub atlas: Option<PathBuf>,
     /// A folder of Parquet files, or a single file if the name ends in .parquet or, for cells, .h5ad; an .h5ad has the basal latent in
-    /// obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after
+    /// obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after; - for a stream of Arrow record batches on stdout
     #[arg(long)]
     pub out: PathBuf,
     #[command(flatten)]
@@ -323,7 +324,8 @@ pub struct ResponseArgs {
     /// Genes to show: a number of those whose prediction changes most over all doses, or those listed in a file
     #[arg(long, value_name = "N|FILE", default_value = "10")]
     pub genes: GeneChoice,
-    /// Also write the curves to a .parquet file, one row per dose and gene
+    /// Also write the curves to a .parquet file, one row per dose and gene; - for a stream of Arrow record batches on stdout instead of
+    /// the table
     #[arg(long, value_name = "FILE.parquet")]
     pub out: Option<PathBuf>,
     #[command(flatten)]

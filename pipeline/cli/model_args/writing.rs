@@ -65,6 +65,20 @@ enum ControlsArg {
 }
 
 impl WriteArgs {
+    /// A flag that is given and only files have.
+    #[must_use]
+    pub fn of_files(&self) -> Option<&'static str> {
+        let given = [
+            ("--format", self.format.is_some()),
+            ("--precision", matches!(self.precision, PrecisionArg::Bf16)),
+            ("--partition-by", !self.partition_by.is_empty()),
+            ("--controls", self.controls != ControlsArg::None),
+            ("--max-bytes", self.max_bytes.is_some()),
+            ("--shard", self.shard.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
     /// The requested options, for predictions that are written to `out`.
     pub fn options(&self, out: Option<&Path>) -> Result<WriteOptions> {
         let named_h5ad = out.is_some_and(|out| is_named(out, "h5ad"));

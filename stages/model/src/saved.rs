@@ -29,7 +29,7 @@ use storage::{
 use tch::{Device, Kind, Tensor};
 use torch::parameters::{read_safetensors, write_safetensors};
 
-use crate::{checkpoint::BestEpoch, network::Network};
+use crate::{checkpoint::BestEpoch, network::Network, training_labels::TrainingLabels};
 
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
@@ -60,6 +60,9 @@ pub struct ModelCard {
     /// Whether the values are continuous and none is below 0, so that no prediction should be; not known of older models.
     #[serde(default)]
     pub non_negative: bool,
+    /// Where its labels were read from; `None` in models of older versions and of other programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<TrainingLabels>,
     /// Checksum of the atlas it was trained on.
     pub atlas: String,
     /// Name of the split it was trained with.
