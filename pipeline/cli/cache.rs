@@ -4,27 +4,22 @@
 //! The name of that atlas is locked from the first look at it until it is open, so that of two processes, one
 //! builds it and the other one waits.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+mod flags;
+
+use std::path::{Path, PathBuf};
 
 use formats::{
     format::{Choice, companions, open},
-    source::Source,
     version::{is_same, stamp_of},
 };
 use reader::{atlas::read_manifest, split::Split};
-use schemas::{
-    atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files},
-    quoting::listed,
-};
+use schemas::atlas::{Codec, FileStamp, Origin, files};
 use serde::{Deserialize, Serialize};
 use storage::disk::{discard, remove_leftovers_of, rename, replace_folder, write_atomically};
 
 use crate::{
     CommandContext,
-    args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
+    args::KeyArgs,
     data::{ingest_source, note_counts_elsewhere},
     inspect::is_atlas,
     models::is_model,
@@ -72,6 +67,8 @@ impl CommandContext {
         if !path.exists() || is_model(path) || (path.is_dir() && is_atlas(path)) {
             return self.open(path);
         }
+        let flags = flags.cloned().map(|flags| KeyArgs { choice: flags.choice.clone().with_whole_paths(), ..flags });
+        let flags = flags.as_ref();
         // `.` also has a name.
         let whole = match path.file_name() {
             Some(_) => path.to_path_buf(),
@@ -90,7 +87,7 @@ impl CommandContext {
         }
         let Some(cache_record) = record(&cache) else { return self.own(path, &cache, flags) };
         let made_by_default = cache_record.flags == format!("{:?}", KeyArgs::default());
-        match Self::look_at(cache_record, path, &cache, flags)? {
+        match self.look_at(cache_record, path, &cache, flags)? {
             CacheState::Fits => {
                 self.show.note(&format!("using {}", cache.display()));
                 self.open(&cache)
@@ -108,7 +105,13 @@ impl CommandContext {
     }
 
     /// Whether an atlas with this record still matches its source and the flags.
-    fn look_at(cache_record: CacheRecord, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<CacheState> {
+    fn look_at(
+        &self,
+        cache_record: CacheRecord,
+        path: &Path,
+        cache: &Path,
+        flags: Option<&KeyArgs>,
+    ) -> Result<CacheState> {
         let name = name_of(path);
         let of_another = cache_record.files.iter().find(|file| match path.is_dir() {
             // Older records list the files of a folder, with the folder in the path of each.
@@ -125,7 +128,13 @@ impl CommandContext {
         {
             return Ok(CacheState::Outdated("the flags have"));
         }
-        let folder = folder_of(path);
+        let (folder, defaults) = (folder_of(path), KeyArgs::default());
+        let made_with = flags.or((cache_record.flags == format!("{defaults:?}")).then_some(&defaults));
+        if let Some(flags) = made_with
+            && companions_of(path, &flags.choice.choice(&self.resources.stop))?.len() > cache_record.companions.len()
+        {
+            return Ok(CacheState::Outdated("the files read with its source have"));
+        }
         for FileState { path, stamp } in &cache_record.companions {
             let companion = folder.join(path);
             if !companion.exists() || !stamp_of(&companion)?.is_unchanged_since(stamp) {
@@ -230,12 +239,12 @@ impl CommandContext {
 }
 
 /// Refuses to replace an atlas whose folder holds anything that is not part of an atlas, such as a model.
-fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
-    let is_ours = |name: &str| files::ALL.contains(&name) || name == RECORD || is_leftover(name);
+pub(crate) fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
+    let is_ours = |name: &str| files::ALL.contains(&name) || name == RECORD;
     let splits = cache.join(files::SPLITS);
     let is_split = |path: &Path| path.is_file() && path.extension().is_some_and(|extension| extension == "parquet");
     let foreign = [
-        entries_of(cache)?.into_iter().find(|path| !is_ours(&name_of(path))),
+        foreign_entry(cache, is_ours)?,
         entries_of(&splits)?.into_iter().find(|path| {
             let name = name_of(path);
             !is_leftover(&name) && (name.starts_with('.') || !is_split(path))
@@ -244,10 +253,18 @@ fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
     match foreign.into_iter().flatten().next() {
         None => Ok(()),
         Some(path) => {
-            let message = format!("{} would be lost when {} is rebuilt", path.display(), cache.display());
-            Err(Error::usage(message, "move it to another folder, or rename the atlas to have it rebuilt"))
+            let message = format!("{} would be lost when {} is replaced", path.display(), cache.display());
+            Err(Error::usage(message, "move it to another folder, or rename the atlas"))
         }
     }
+}
+
+/// An entry of a folder that is neither ours, by its name, nor the leftover of a process that was killed.
+pub(crate) fn foreign_entry(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+    Ok(entries_of(folder)?.into_iter().find(|path| {
+        let name = name_of(path);
+        !is_ours(&name) && !is_leftover(&name)
+    }))
 }
 
 /// Whether a name is that of a file that was being written when its process was killed.
@@ -317,69 +334,4 @@ fn record(cache: &Path) -> Option<CacheRecord> {
 fn write_record(atlas: &Path, record: &CacheRecord) -> Result<()> {
     let text = serde_json::to_vec_pretty(record).map_err(|error| Error::Bug(error.to_string()))?;
     write_atomically(&atlas.join(RECORD), &text)
-}
-
-impl KeyArgs {
-    /// How atlases of data files are stored if an atlas was expected: in place if possible.
-    fn codec_beside(&self, source: &dyn Source) -> Codec {
-        let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
-        match self.codec() {
-            Codec::Raw
-                if takes_all
-                    && source
-                        .in_place()
-                        .is_some_and(|found| found.matrix.form.is_plain() && found.matrix.path.to_str().is_some()) =>
-            {
-                Codec::InPlace
-            }
-            codec => codec,
-        }
-    }
-
-    /// The first flag that contradicts how an atlas was built.
-    fn disagrees_with(&self, manifest: &Manifest) -> Option<&'static str> {
-        let keys = &manifest.keys;
-        let differs =
-            |requested: &Option<String>, recorded: &Option<String>| requested.is_some() && requested != recorded;
-        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
-        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
-        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
-        let other_matrix = |source: &Origin| match &matrix {
-            Some(matrix) => source.matrix != *matrix,
-            // By default, the matrix at the top level of its file is read.
-            None => source.matrix.contains('/'),
-        };
-        let delimiter = Some(manifest.conditions.rules().delimiter.clone());
-        let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
-        let covariates: BTreeSet<&str> = names.filter(|name| Some(*name) != keys.batch.as_deref()).collect();
-        let other_covariates = |list: &String| {
-            let requested = listed(list);
-            let requested = requested.iter().map(String::as_str).filter(|name| Some(*name) != keys.batch.as_deref());
-            requested.collect::<BTreeSet<_>>() != covariates
-        };
-        let other_values = match self.values {
-            ValuesArg::Auto => false,
-            ValuesArg::Counts => manifest.values != ValueKind::Counts,
-            ValuesArg::Log1p => manifest.values != ValueKind::Continuous,
-        };
-        let plain = |control: &&String| !control.contains('*');
-        [
-            (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
-            (differs(&self.dose, &keys.dose), "--dose"),
-            (differs(&self.batch, &keys.batch), "--batch"),
-            (differs(&self.delimiter, &delimiter), "--delimiter"),
-            (self.covariates.as_ref().is_some_and(other_covariates), "--covariates"),
-            (other_values, "--values"),
-            // An atlas does not store how bad values were treated.
-            (!matches!(self.on_bad_values, OnBadValuesArg::Error), "--on-bad-values"),
-            (
-                self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
-                "--control",
-            ),
-            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
-            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
-        ]
-        .into_iter()
-        .find_map(|(differs, flag)| differs.then_some(flag))
-    }
 }

@@ -77,12 +77,12 @@ pub fn main(models: Models) -> ExitCode {
     // This comes before any work, so that signals are handled.
     let stop = Stop::default();
     if let Err(error) = signals::stop_on_signals(&stop) {
-        say_as("warning", format_args!("signals are not handled: {error}"));
+        say_as("warn", format_args!("signals are not handled: {error}"));
     }
     if cli.global.stop_on_eof
         && let Err(error) = signals::stop_at_end_of_input(&stop)
     {
-        say_as("warning", format_args!("the end of standard input is not noticed: {error}"));
+        say_as("warn", format_args!("the end of standard input is not noticed: {error}"));
     }
     // A decoder's panic about a damaged file, or libtorch's about a failing GPU, becomes an error.
     let usual = panic::take_hook();

@@ -10,15 +10,20 @@ use std::{
 use clap::Args;
 use evaluate::card::Card;
 use formats::format::{Choice, open};
-use schemas::atlas::files;
-use sink::written::is_written;
+use schemas::{atlas::files, model_files};
+use sink::{Published, PublishedFile, written::is_written};
 use storage::{
     disk::{FolderLock, refuse_existing, remove_all, rename, replace_folder, write_new},
     output_name::{check_name, is_named},
     parquet_read::parquet,
+    sealed::read_sealed,
 };
 
-use super::{args::ChoiceArgs, models::is_model};
+use super::{
+    args::ChoiceArgs,
+    cache::{foreign_entry, refuse_to_lose_entries},
+    models::is_model,
+};
 use runtime::Stop;
 use schemas::{Error, Result};
 
@@ -91,6 +96,30 @@ impl OutputKind {
             Self::Simulated => false,
         }
     }
+
+    /// Refuses to replace a folder that holds anything that a command did not write.
+    fn refuse_to_lose(self, target: &Path) -> Result<()> {
+        let foreign = match self {
+            Self::Atlas => return refuse_to_lose_entries(target),
+            Self::Model => foreign_entry(target, |name| model_files::ALL.contains(&name))?,
+            Self::Predictions if target.is_dir() => {
+                let written: Published = read_sealed(&target.join(sink::MANIFEST))?;
+                let is_ours = |name: &str| {
+                    let is_first = |file: &PublishedFile| file.name.split('/').next() == Some(name);
+                    name == sink::MANIFEST || written.files.iter().any(is_first)
+                };
+                foreign_entry(target, is_ours)?
+            }
+            _ => None,
+        };
+        match foreign {
+            None => Ok(()),
+            Some(path) => {
+                let message = format!("{} would be lost when {} is replaced", path.display(), target.display());
+                Err(Error::usage(message, "move it to another folder, or choose another name"))
+            }
+        }
+    }
 }
 
 /// The name that stands for standard output.
@@ -124,6 +153,7 @@ impl OutputPlace {
                 format!("{} is not an output of this command, so --force does not replace it", target.display());
             return Err(Error::usage(message, "remove it first, or choose another name"));
         }
+        kind.refuse_to_lose(target)?;
         let name = target.file_name().unwrap_or_default();
         let mut hidden = OsString::from(".new-");
         hidden.push(name);

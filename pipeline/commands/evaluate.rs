@@ -5,11 +5,12 @@ use serde::Serialize;
 use serde_json::json;
 use stages::{
     evaluate::{Evaluation, frame},
+    model::saved::files,
     reader::split::SplitPart,
     statistics::scale::{Anchor, Scale},
 };
 
-use crate::{device::device, report::EVALUATION};
+use crate::device::device;
 use cli::CommandContext;
 use cli::{
     model_args::evaluation::{EvaluateArgs, PartArg},
@@ -68,7 +69,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
             "command": typed_command(),
         });
         let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
-        if let Err(error) = stages::storage::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
+        if let Err(error) = stages::storage::disk::write_atomically(&args.model.join(files::EVALUATION), &kept) {
             context.show.note(&format!("the report will not include this evaluation: {error}"));
         }
     }

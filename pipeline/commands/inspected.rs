@@ -5,10 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use stages::model::saved::{self, ModelCard, files};
 
-use crate::{
-    layers::{network_table, network_text, network_value, tensors_of_file},
-    report::EVALUATION,
-};
+use crate::layers::{network_table, network_text, network_value, tensors_of_file};
 use cli::{
     CommandContext,
     inspect::{Inspected, shown_rows},
@@ -54,7 +51,7 @@ fn card_value(card: &ModelCard) -> Result<Value> {
 
 /// Verdict and means of the evaluation in a model's folder; null if there is none that can be read.
 fn stored_evaluation(path: &Path) -> Value {
-    let text = fs::read_to_string(path.join(EVALUATION)).unwrap_or_default();
+    let text = fs::read_to_string(path.join(files::EVALUATION)).unwrap_or_default();
     let stored: Value = serde_json::from_str(&text).unwrap_or_default();
     let evaluation = &stored["evaluation"];
     match evaluation["summary"].as_str() {

@@ -16,13 +16,7 @@ use cli::{
     output::{OutputKind, OutputPlace, marked, write_at},
 };
 use cli::{model_args::ReportArgs, typed_command::typed_command};
-use perturbine::{
-    Error, Result,
-    flows::{figures::Figures, training::PIPELINE_REPORT},
-};
-
-/// The file in a model's folder with its last evaluation.
-pub(super) const EVALUATION: &str = "evaluation.json";
+use perturbine::{Error, Result, flows::figures::Figures};
 
 pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> {
     let place = OutputPlace::new("--out", &args.out, OutputKind::Page, args.force)?.afresh()?;
@@ -89,7 +83,7 @@ fn input(model: &Path, context: &CommandContext) -> Result<ReportInput> {
         similarity,
         latents: pictures.map(|_| latents),
         responses,
-        pipeline: pipeline_table(&model.join(PIPELINE_REPORT))?,
+        pipeline: pipeline_table(&model.join(files::PIPELINE))?,
         commands: command.into_iter().chain([typed_command()]).collect(),
     })
 }
@@ -109,7 +103,7 @@ struct StoredEvaluation {
 }
 
 fn kept_evaluation(model: &Path) -> Result<StoredEvaluation> {
-    let path = model.join(EVALUATION);
+    let path = model.join(files::EVALUATION);
     if !path.exists() {
         return Ok(StoredEvaluation::default());
     }

@@ -54,13 +54,13 @@ pub(super) fn embed_every(
     step: u64,
     resources: &Resources,
 ) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
-    model.card.check_labels(atlas.path(), atlas.manifest())?;
     let atlas = atlas.with_genes(&model.card.genes)?;
     let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
     let mut metadata = metadata(model);
     metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
     let schema = embedded_cells_schema(&names, width(model), metadata);
     let embed = Embed::new(model.again()?, atlas.clone(), schema.clone())?;
+    model.card.check_labels(atlas.path(), atlas.manifest())?;
     let every = (0..atlas.cells()).step_by(to_usize(step)).map(CellIndex);
     let plans = source_plans(&atlas, 0, 0, batch_size(1), every);
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))

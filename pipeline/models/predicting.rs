@@ -81,9 +81,9 @@ impl Prediction {
                 "name a split of the atlas with --split",
             ));
         }
-        model.card.check_labels(atlas.path(), atlas.manifest())?;
         let atlas = atlas.with_genes(&model.card.genes)?;
         let jobs = Jobs::resolve(query, &model.card, &atlas, split)?;
+        model.card.check_labels(atlas.path(), atlas.manifest())?;
         if jobs.targets() == 0 && jobs.skipped.is_empty() {
             let message = match query.to.as_slice() {
                 [Request::Missing] => "nothing to predict: no combination is missing",

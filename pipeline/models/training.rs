@@ -48,9 +48,6 @@ use crate::{
     runtime::{Pipeline, PipelinePlan, Report},
 };
 
-/// The file in a model's folder with the pipeline's measurements.
-pub const PIPELINE_REPORT: &str = "pipeline.json";
-
 /// A training run that is ready to start.
 #[derive(Debug)]
 pub struct Training {
@@ -269,7 +266,7 @@ impl Training {
         let (trained, report) = completed(run, "run the same train command with --resume")?;
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
-        write_atomically(&folder.join(PIPELINE_REPORT), &text)?;
+        write_atomically(&folder.join(files::PIPELINE), &text)?;
         saved::check_files(folder)?;
         Ok((trained, report))
     }

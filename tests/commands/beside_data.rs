@@ -73,7 +73,9 @@ fn a_model_refuses_the_atlas_of_its_file_once_labels_are_read_otherwise() {
     let inspected = home.json("inspect s.atlas");
     let perturbation = inspected["conditions"][1]["perturbations"][0].as_str().unwrap();
     home.json(&format!("train s.h5ad --out other --control ctrl --control {perturbation} --epochs 1 {TINY}"));
-    for command in ["predict m s.h5ad --to observed --out p", "evaluate m s.h5ad", "embed m s.h5ad --out e"] {
+    home.json("split s.atlas --name new --scheme random:0.2");
+    for command in ["predict m s.h5ad --to observed --out p", "evaluate m s.h5ad --split new", "embed m s.h5ad --out e"]
+    {
         let message = home.refused(65, command);
         says(
             &message,

@@ -27,6 +27,24 @@ fn an_ending_is_obeyed_or_refused_with_what_to_write() {
 }
 
 #[test]
+fn force_replaces_no_folder_into_which_a_user_put_something() {
+    let home = Home::with_model(HOLD_OUT);
+    home.json("predict m s.atlas --out p");
+    for (folder, line) in [
+        ("p", "predict m s.atlas --to observed --out p --force".to_owned()),
+        ("m", format!("train s.atlas --out m --epochs 1 {TINY} --force")),
+        ("s.atlas", "ingest s.h5ad --out s.atlas --force".to_owned()),
+    ] {
+        let mine = home.path(folder).join("notes.txt");
+        fs::write(&mine, "mine").unwrap();
+        says(&home.refused(2, &line), &["notes.txt would be lost", "move it to another folder"]);
+        fs::remove_file(mine).unwrap();
+    }
+    home.json("evaluate m s.atlas");
+    home.json(&format!("train s.atlas --out m --epochs 1 {TINY} --force"));
+}
+
+#[test]
 fn force_replaces_an_output_of_the_same_kind_and_nothing_else() {
     let home = Home::with_model(HOLD_OUT);
     home.json("predict m s.atlas --out p");

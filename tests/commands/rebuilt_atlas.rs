@@ -136,6 +136,21 @@ fn an_atlas_of_the_user_is_compared_with_every_flag() {
 }
 
 #[test]
+fn an_atlas_of_the_user_is_compared_with_patterns_of_controls_and_how_tables_are_read() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    home.json("ingest s.h5ad --out s.atlas --control ctrl --dose=");
+    let different = |flags: &str, name: &str| {
+        let refused = home.refused(2, &format!("train s.h5ad --out m --epochs 1 {TINY} {flags}"));
+        says(&refused, &[&format!("s.atlas was made with a different {name}")]);
+    };
+    different("--control G*", "--control");
+    different("--control ctrl --control G*", "--control");
+    different("--control ctrl --obs-columns condition", "--obs-columns, --genes-table or --list-start");
+    train(&home, "--out m --control ct* --dose=");
+}
+
+#[test]
 fn a_link_to_an_atlas_stays_a_link() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});
@@ -211,6 +226,34 @@ fn a_table_of_genes_that_changed_is_read_again() {
     genes(&home, ["z", "y", "x", "w"]);
     train("b");
     assert_ne!(genes_of("b"), before);
+}
+
+#[test]
+fn a_table_of_genes_is_the_one_that_was_named_wherever_the_command_was_typed() {
+    let home = Home::new();
+    table(&home, "t.parquet", 0);
+    for (folder, names) in [("one", ["w", "x", "y", "z"]), ("two", ["a", "b", "c", "d"])] {
+        genes(&home, names);
+        fs::create_dir(home.path(folder)).unwrap();
+        fs::rename(home.path("genes.parquet"), home.path(folder).join("names.parquet")).unwrap();
+        let mut command =
+            home.command(&format!("train ../t.parquet --genes-table names.parquet --out m --epochs 1 {TINY}"));
+        let ran = command.current_dir(home.path(folder)).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let found = fs::read_to_string(home.path(folder).join("m/genes.txt")).unwrap();
+        assert_eq!(found.lines().next(), Some(names[0]), "{folder}");
+    }
+}
+
+#[test]
+fn a_table_of_genes_that_comes_later_is_read() {
+    let home = Home::new();
+    table(&home, "t.parquet", 0);
+    home.json(&format!("train t.parquet --out a --epochs 1 {TINY}"));
+    genes(&home, ["w", "x", "y", "z"]);
+    fs::rename(home.path("genes.parquet"), home.path("gene_metadata.parquet")).unwrap();
+    home.json(&format!("train t.parquet --out b --epochs 1 {TINY}"));
+    assert_eq!(fs::read_to_string(home.path("b/genes.txt")).unwrap().lines().next(), Some("w"));
 }
 
 #[test]

@@ -44,6 +44,18 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
+    /// Whether a flag says how the columns and lists of a table are read.
+    pub(crate) fn is_of_tables(&self) -> bool {
+        self.obs_columns.is_some() || self.genes_table.is_some() || !matches!(self.list_start, ListStartArg::Auto)
+    }
+
+    /// The same with the whole path of every file, which does not depend on the working directory.
+    pub(crate) fn with_whole_paths(mut self) -> Self {
+        let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
+        self.genes_table = self.genes_table.map(whole);
+        self
+    }
+
     /// How a source is opened, until `stop` is requested. HDF5 files are read by the worker program next to this
     /// one, if it exists.
     pub fn choice(&self, stop: &Stop) -> Choice {

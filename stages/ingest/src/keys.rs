@@ -253,7 +253,8 @@ fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
 }
 
 /// Whether a label matches a pattern, in which `*` matches any text.
-pub(super) fn fits(pattern: &str, label: &str) -> bool {
+#[must_use]
+pub fn fits(pattern: &str, label: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == label };
     let Some(rest) = label.strip_prefix(before) else { return false };
     (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| fits(after, &rest[at..]))

@@ -364,10 +364,14 @@ impl<'a> Resolver<'a> {
         Ok((jobs, self.skipped))
     }
 
+    /// Notes a condition that is left out, once for all of its doses.
     fn skip(&mut self, condition: &str, covariates: &[String], why: String) {
         let names = self.card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone());
         let covariates = names.zip(covariates.iter().cloned()).collect();
-        self.skipped.push(Skipped { condition: condition.to_owned(), covariates, why });
+        let skipped = Skipped { condition: condition.to_owned(), covariates, why };
+        if self.skipped.last() != Some(&skipped) {
+            self.skipped.push(skipped);
+        }
     }
 
     fn no_source(&self, covariates: &str) -> Error {
