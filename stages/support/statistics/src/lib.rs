@@ -22,6 +22,7 @@ pub mod counted_log;
 pub mod dependence;
 pub mod differential;
 pub mod differential_table;
+mod eigen;
 pub mod false_discovery;
 pub mod gene_tests;
 pub mod loess;

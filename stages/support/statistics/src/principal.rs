@@ -1,15 +1,15 @@
 //! Principal components of a sample of cells.
 
-use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use nalgebra::DMatrix;
 
-use crate::axes::MOST_COMPONENTS;
+use crate::{axes::MOST_COMPONENTS, eigen::largest};
 
 /// Components that explain less than this share of the first one are rounding noise.
 const LEAST_SHARE: f64 = 1e-5;
 
 /// The first principal components of cells `[cells, genes]`, row by row: at most [`MOST_COMPONENTS`].
 ///
-/// Returns their number and their loadings `[genes, components]`, row by row, the components in ascending order of the
+/// Returns their number and their loadings `[genes, components]`, row by row, the components in descending order of the
 /// variance that they explain. Computed from the eigenvectors of the cells' Gram matrix, since there are fewer cells than
 /// genes: if u is an eigenvector of X Xᵀ with eigenvalue s², then Xᵀ u / s is one of Xᵀ X.
 ///
@@ -23,13 +23,12 @@ pub fn principal_components(rows: Vec<f32>, genes: usize) -> (usize, Vec<f32>) {
     let mut centred = DMatrix::from_vec(genes, cells, rows);
     let mean = centred.column_mean();
     centred.column_iter_mut().for_each(|mut cell| cell -= &mean);
-    let (values, vectors) = ascending(centred.tr_mul(&centred).cast());
-    let largest = values.last().copied().unwrap_or(0.0);
-    let is_noise = |value: &f64| *value <= largest * LEAST_SHARE || *value <= 0.0;
-    let components = values.iter().rev().take_while(|value| !is_noise(value)).take(MOST_COMPONENTS).count();
-    let first = cells - components;
-    let mut scaled: DMatrix<f32> = vectors.columns(first, components).map(single);
-    for (mut vector, value) in scaled.column_iter_mut().zip(&values[first..]) {
+    let (values, vectors) = largest(&(centred.transpose() * &centred).cast(), MOST_COMPONENTS);
+    let first = values.first().copied().unwrap_or(0.0);
+    let is_noise = |value: &f64| *value <= first * LEAST_SHARE || *value <= 0.0;
+    let components = values.iter().take_while(|value| !is_noise(value)).count();
+    let mut scaled: DMatrix<f32> = vectors.columns(0, components).map(single);
+    for (mut vector, value) in scaled.column_iter_mut().zip(&values) {
         vector /= single(value.sqrt());
     }
     (components, (centred * scaled).transpose().data.into())
@@ -48,14 +47,14 @@ pub fn plane(rows: &[f32], width: usize) -> (Vec<[f32; 2]>, [f64; 2]) {
     let mut centred = DMatrix::from_iterator(width, count, rows.iter().map(|value| f64::from(*value)));
     let mean = centred.column_mean();
     centred.column_iter_mut().for_each(|mut row| row -= &mean);
-    let (values, vectors) = ascending(&centred * centred.transpose());
-    let total: f64 = values.iter().sum();
+    let covariance = &centred * centred.transpose();
+    let total = covariance.trace();
+    let (values, vectors) = largest(&covariance, 2);
     let (mut points, mut explained) = (vec![[0.0; 2]; count], [0.0; 2]);
-    for axis in 0..width.min(2) {
-        let vector: DVector<f64> = vectors.column(width - 1 - axis).into_owned();
+    for (axis, (value, vector)) in values.iter().zip(vectors.column_iter()).enumerate() {
         let along = centred.tr_mul(&vector) * vector[vector.iamax()].signum();
         points.iter_mut().zip(along.iter()).for_each(|(point, at)| point[axis] = single(*at));
-        explained[axis] = if total > 0.0 { values[width - 1 - axis] / total } else { 0.0 };
+        explained[axis] = if total > 0.0 { value / total } else { 0.0 };
     }
     (points, explained)
 }
@@ -63,17 +62,6 @@ pub fn plane(rows: &[f32], width: usize) -> (Vec<[f32; 2]>, [f64; 2]) {
 #[expect(clippy::cast_possible_truncation, reason = "axes and pictures need no more than f32")]
 fn single(value: f64) -> f32 {
     value as f32
-}
-
-/// The eigenvalues of a symmetric matrix in ascending order, and their eigenvectors as columns.
-fn ascending(matrix: DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
-    if matrix.is_empty() {
-        return (Vec::new(), matrix);
-    }
-    let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(matrix);
-    let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
-    order.sort_by(|one, other| eigenvalues[*one].total_cmp(&eigenvalues[*other]));
-    (order.iter().map(|at| eigenvalues[*at]).collect(), eigenvectors.select_columns(&order))
 }
 
 #[cfg(test)]
