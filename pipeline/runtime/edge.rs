@@ -8,7 +8,10 @@
 //! Only two things travel against the stream: the edge is full, and the receiver is gone. A third comes from
 //! outside: [`Close`] ends an edge for both sides at once, and queued items are dropped.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use schemas::ByteSize;
 
@@ -17,7 +20,7 @@ use super::{
     halt::Close,
     limiter::{CapacityLimiter, Closed, Permit},
     plan::Capacity,
-    primitives::{Inlet, Native, Outlet, Primitives},
+    primitives::{Inlet, Native, Outlet, Primitives, TimeIsUp},
 };
 
 /// The upstream side of an edge; dropping it cuts the stream, unless its end was sent.
@@ -97,8 +100,23 @@ impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
             return Err(end);
         }
         let started = Instant::now();
-        let message = self.inlet.take().unwrap_or(EdgeMessage::End(End::Cut));
-        let waited = started.elapsed();
+        let message = self.inlet.take();
+        self.taken(message, started.elapsed())
+    }
+
+    /// The same, but gives up after `longest`; nothing is lost then.
+    pub(super) fn recv_within(&mut self, longest: Duration) -> Result<Result<T, End>, TimeIsUp> {
+        if let Some(end) = self.end {
+            return Ok(Err(end));
+        }
+        let started = Instant::now();
+        let message = self.inlet.take_within(longest)?;
+        Ok(self.taken(message, started.elapsed()))
+    }
+
+    /// What a message means to the receiver; a channel without senders means *cut*.
+    fn taken(&mut self, message: Option<EdgeMessage<T>>, waited: Duration) -> Result<T, End> {
+        let message = message.unwrap_or(EdgeMessage::End(End::Cut));
         let limiter = &self.shared.limiter;
         let end = match message {
             EdgeMessage::Item(item, bytes) => match limiter.take(Some(bytes), waited) {

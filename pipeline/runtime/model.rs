@@ -4,7 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::{
+    sync::{Arc, PoisonError, Weak},
+    time::Duration,
+};
 
 use shuttle::{
     check_random,
@@ -24,7 +27,7 @@ use super::{
     limiter::Closed,
     ordered::OrderedMap,
     plan::Capacity,
-    primitives::{Inlet, Monitor, Outlet, Primitives},
+    primitives::{Inlet, Monitor, Outlet, Primitives, TimeIsUp},
 };
 
 const SCHEDULES: usize = 2000;
@@ -71,6 +74,11 @@ impl<T: Send> Outlet<T> for SyncSender<T> {
 impl<T: Send> Inlet<T> for ModelReceiver<T> {
     fn take(&self) -> Option<T> {
         self.recv().ok()
+    }
+
+    /// The model has no clock: nobody's time is up.
+    fn take_within(&self, _: Duration) -> Result<Option<T>, TimeIsUp> {
+        Ok(self.take())
     }
 }
 

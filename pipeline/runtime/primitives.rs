@@ -1,9 +1,12 @@
 //! The blocking primitives of the runtime, abstracted so that a model checker can replace the operating system.
 #![expect(clippy::disallowed_methods, reason = "channels are created here")]
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// A family of blocking primitives: [`Native`] in a program, and in the model tests a scheduler that tries
 /// every interleaving.
@@ -44,7 +47,14 @@ pub(super) trait Outlet<T>: Send + Sync {
 pub(super) trait Inlet<T>: Send {
     /// Waits for a value; `None` once every sender is gone and the channel is empty.
     fn take(&self) -> Option<T>;
+
+    /// The same, but gives up after `longest`.
+    fn take_within(&self, longest: Duration) -> Result<Option<T>, TimeIsUp>;
 }
+
+/// Nothing came within the time that a receiver was willing to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TimeIsUp;
 
 /// The operating system's locks, and crossbeam's channels.
 pub(super) struct Native;
@@ -102,5 +112,13 @@ impl<T: Send> Outlet<T> for Sender<T> {
 impl<T: Send> Inlet<T> for Receiver<T> {
     fn take(&self) -> Option<T> {
         self.recv().ok()
+    }
+
+    fn take_within(&self, longest: Duration) -> Result<Option<T>, TimeIsUp> {
+        match self.recv_timeout(longest) {
+            Ok(value) => Ok(Some(value)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(TimeIsUp),
+        }
     }
 }

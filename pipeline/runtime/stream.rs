@@ -1,6 +1,11 @@
 //! A running pipeline, read as an iterator or by a sink.
 
-use std::{iter::FusedIterator, ops::ControlFlow, time::Instant};
+use std::{
+    iter::FusedIterator,
+    ops::ControlFlow,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use stage::Sink;
 use tracing::{info_span, trace_span};
@@ -11,6 +16,7 @@ use super::{
     error::RunError,
     halt::Stop,
     plan::PipelinePlan,
+    primitives::TimeIsUp,
     report::Report,
     thread_group::{ThreadGroup, guarded},
 };
@@ -72,6 +78,17 @@ impl<T: Send + 'static> Stream<T> {
         self.stop.clone()
     }
 
+    /// Like [`next`](Iterator::next), but waits no longer than `longest`: pending if nothing came by then. The run
+    /// goes on, so that a caller can look for signals between two calls.
+    pub fn next_within(&mut self, longest: Duration) -> Poll<Option<Result<T, RunError>>> {
+        let Some(output) = self.output.as_mut() else { return Poll::Ready(None) };
+        match output.recv_within(longest) {
+            Ok(Ok(item)) => Poll::Ready(Some(Ok(item))),
+            Ok(Err(end)) => Poll::Ready(self.ended(end)),
+            Err(TimeIsUp) => Poll::Pending,
+        }
+    }
+
     /// How the stream ended, if it has.
     #[must_use]
     pub fn end(&self) -> Option<End> {
@@ -130,6 +147,13 @@ impl<T: Send + 'static> Iterator for Stream<T> {
             Ok(item) => return Some(Ok(item)),
             Err(end) => end,
         };
+        self.ended(end)
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// Joins the threads of a stream whose edge has ended; the last item of a stream that is not complete is its failure.
+    fn ended(&mut self, end: End) -> Option<Result<T, RunError>> {
         self.output = None;
         // Every thread now ends by itself: its stream has ended, or its edges are closed.
         let failure = self.threads.join();

@@ -9,5 +9,6 @@ mod all_features;
 mod batches;
 mod data_plane;
 mod kept_formats;
+mod loader_order;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
 //! Order out is order in; the number of workers changes nothing.
 
-use std::{convert::Infallible, sync::Arc, thread, time::Duration};
+use std::{convert::Infallible, sync::Arc, task::Poll, thread, time::Duration};
 
 use perturbine::{Capacity, Pipeline, runtime::End};
 use proptest::prelude::*;
@@ -63,4 +63,26 @@ fn the_workers_of_a_map_work_at_the_same_time() {
         .stream()
         .count();
     assert_eq!(received, 3);
+}
+
+#[test]
+fn a_caller_who_looks_elsewhere_between_two_waits_loses_nothing() {
+    let mut stream = read(6)
+        .map("encode", workers(2), |item| {
+            thread::sleep(Duration::from_millis(20));
+            Ok(item)
+        })
+        .stream();
+    let (mut received, mut pending) = (Vec::new(), 0);
+    loop {
+        match stream.next_within(Duration::from_millis(1)) {
+            Poll::Ready(Some(item)) => received.push(item.unwrap().number),
+            Poll::Ready(None) => break,
+            Poll::Pending => pending += 1,
+        }
+    }
+    assert_eq!(received, (0..6).collect::<Vec<_>>());
+    assert!(pending > 0, "the first item takes longer than the caller waits");
+    assert_eq!(stream.end(), Some(End::Complete));
+    assert!(matches!(stream.next_within(Duration::from_millis(1)), Poll::Ready(None)), "the end stays the end");
 }

@@ -15,7 +15,10 @@ use stage::{
     pool::{Pool, Pooled},
 };
 
-use crate::gather::with_rows;
+use crate::{
+    gather::with_rows,
+    normalise::{Normalisation, Normaliser},
+};
 
 /// A minibatch of dense rows.
 #[derive(Debug)]
@@ -40,7 +43,8 @@ pub struct Densifier {
     atlas: Atlas,
     cache: BlockCache,
     rows: Pool<DenseRows>,
-    scratch: Pool<RowBuffer>,
+    scratch: Pool<(RowBuffer, Normaliser)>,
+    normalisation: Normalisation,
 }
 
 /// The row being assembled: all zero between rows. Any 16-bit id is a valid index, so ids need no check.
@@ -59,7 +63,14 @@ impl Densifier {
             cache: BlockCache::new(atlas.clone(), held_bytes),
             rows: Pool::default(),
             scratch: Pool::default(),
+            normalisation: Normalisation::None,
         }
+    }
+
+    /// The same densifier, with values normalised.
+    #[must_use]
+    pub fn normalised(self, normalisation: Normalisation) -> Self {
+        Self { normalisation, scratch: Pool::default(), ..self }
     }
 
     /// Makes the batch of a plan.
@@ -67,15 +78,28 @@ impl Densifier {
     /// # Errors
     /// A damaged block.
     pub fn densify(&self, plan: BatchPlan) -> Result<DenseBatch, BoxError> {
+        let expression = self.rows(&plan)?;
+        let conditions = plan.cells.iter().map(|cell| self.atlas.condition(*cell)).collect();
+        Ok(DenseBatch { plan, conditions, expression })
+    }
+
+    /// Makes the rows of a plan.
+    ///
+    /// # Errors
+    /// A damaged block.
+    pub fn rows(&self, plan: &BatchPlan) -> Result<Pooled<DenseRows>, BoxError> {
         let genes = self.atlas.manifest().genes as usize;
         let mut expression = self.rows.take(DenseRows::default);
         expression.resize(plan.rows.len(), self.atlas.genes().len());
-        let mut scratch = self.scratch.take(|| RowBuffer(vec![CacheLine::default(); genes.max(NARROW).div_ceil(16)]));
+        let row_buffer = || RowBuffer(vec![CacheLine::default(); genes.max(NARROW).div_ceil(16)]);
+        let mut scratch = self.scratch.take(|| (row_buffer(), Normaliser::new(self.normalisation)));
         {
             let mut out = expression.rows_mut();
+            let (row, normaliser) = &mut *scratch;
             with_rows(&self.atlas, &self.cache, &plan.rows, |genes, values| {
+                let values = normaliser.row(values);
                 match (out.next(), self.atlas.gene_subset()) {
-                    (Some(out), None) => scratch.write(genes, values, out),
+                    (Some(out), None) => row.write(genes, values, out),
                     (Some(out), Some(subset)) => subset.write_dense(genes, values, bytemuck::cast_slice_mut(out)),
                     (None, _) => {}
                 }
@@ -83,8 +107,7 @@ impl Densifier {
             })?;
         }
         simd::fence();
-        let conditions = plan.cells.iter().map(|cell| self.atlas.condition(*cell)).collect();
-        Ok(DenseBatch { plan, conditions, expression })
+        Ok(expression)
     }
 }
 

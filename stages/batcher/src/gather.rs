@@ -20,6 +20,8 @@ use stage::{
     pool::{Pool, Pooled},
 };
 
+use crate::normalise::{Normalisation, Normaliser};
+
 /// Gathers batches of an atlas.
 #[derive(Clone, Debug)]
 pub struct Gatherer {
@@ -27,6 +29,8 @@ pub struct Gatherer {
     cache: BlockCache,
     subset: Option<Arc<GeneSubset>>,
     pool: Pool<Expression>,
+    normalisation: Normalisation,
+    scratch: Pool<Normaliser>,
 }
 
 impl Gatherer {
@@ -38,7 +42,15 @@ impl Gatherer {
             cache: BlockCache::new(atlas.clone(), held_bytes),
             subset: atlas.gene_subset().cloned(),
             pool: Pool::default(),
+            normalisation: Normalisation::None,
+            scratch: Pool::default(),
         }
+    }
+
+    /// The same gatherer, with values normalised; then they are `f32`.
+    #[must_use]
+    pub fn normalised(self, normalisation: Normalisation) -> Self {
+        Self { normalisation, scratch: Pool::default(), ..self }
     }
 
     /// Gathers the rows of a plan, and adds these labels.
@@ -59,8 +71,9 @@ impl Gatherer {
         let Expression { row_pointers, genes, values } = &mut *out;
         row_pointers.clear();
         row_pointers.push(0);
-        clear(genes, values);
+        clear(genes, values, self.normalisation != Normalisation::None);
         let mut entries = 0;
+        let mut normaliser = self.scratch.take(|| Normaliser::new(self.normalisation));
         with_rows(&self.atlas, &self.cache, &plan.rows, |row_genes, row_values| {
             entries += row_genes.count();
             row_pointers.push(u32::try_from(entries)?);
@@ -69,7 +82,7 @@ impl Gatherer {
                 (Genes::U32(out), GeneSlice::U32(row)) => out.extend_from_slice(row),
                 _ => return Err("a block's gene ids are not as wide as its atlas's".into()),
             }
-            append_values(values, row_values);
+            append_values(values, normaliser.row(row_values));
             Ok(())
         })?;
         if let Some(subset) = &self.subset {
@@ -90,13 +103,15 @@ impl Gatherer {
     }
 }
 
-fn clear(genes: &mut Genes, values: &mut Values) {
+/// Empties a batch. Its values start as narrow as possible, unless all of them will be floats.
+fn clear(genes: &mut Genes, values: &mut Values, keeps_floats: bool) {
     match genes {
         Genes::U16(list) => list.clear(),
         Genes::U32(list) => list.clear(),
     }
     match values {
         Values::U8(list) => list.clear(),
+        Values::F32(list) if keeps_floats => list.clear(),
         wide => *wide = Values::U8(Vec::new()),
     }
 }

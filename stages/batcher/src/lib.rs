@@ -2,7 +2,7 @@
 //!
 //! [`order`] is a pure function of seed, epoch and position: it yields plans of batches without reading anything. [`sample`] draws
 //! cells by condition instead. [`gather`] copies the rows of a plan straight from the blocks into a batch, [`dense`] into rows of
-//! `f32`.
+//! `f32`; either [normalises](normalise) the values on the way if asked to.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -22,5 +22,6 @@
 
 pub mod dense;
 pub mod gather;
+pub mod normalise;
 pub mod order;
 pub mod sample;

@@ -24,6 +24,13 @@ pub struct MappedFile {
     path: PathBuf,
 }
 
+/// Makes sure that lost pages of maps are still noticed. Another part of the process may have replaced the signal's
+/// handler since the maps were made (in Python, `faulthandler.enable()` does); then ours is put before it. Whoever reads
+/// maps in a process that is not this program's calls this from time to time; it costs one system call.
+pub fn keep_watching() {
+    lost::install();
+}
+
 /// Maps a file for reading.
 ///
 /// # Errors
@@ -87,7 +94,7 @@ mod lost {
     use std::{
         mem, ptr,
         sync::{
-            Once,
+            Mutex, PoisonError,
             atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
         },
     };
@@ -110,8 +117,12 @@ mod lost {
 
     static PLACES: AtomicPtr<WatchedRange> = AtomicPtr::new(ptr::null_mut());
     static PAGE: AtomicUsize = AtomicUsize::new(4096);
-    /// The previous signal handler.
+    /// The signal handler that ours replaced first.
+    static FIRST: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
+    /// The one that it replaced last.
     static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
+    /// Whether a raised signal was passed on.
+    static RAISED: AtomicBool = AtomicBool::new(false);
 
     /// A map whose lost pages are recorded, as long as this value exists.
     #[derive(Debug)]
@@ -123,8 +134,7 @@ mod lost {
             if map.is_empty() {
                 return Self(None);
             }
-            static INSTALLED: Once = Once::new();
-            INSTALLED.call_once(install);
+            install();
             let start = map.as_ptr().addr();
             let place = free_place();
             place.lost.store(false, Ordering::Relaxed);
@@ -179,19 +189,40 @@ mod lost {
         unsafe { &*place }
     }
 
-    fn install() {
+    /// Installs the handler, unless it is installed.
+    pub(super) fn install() {
+        // Two threads would each take the other's handler for a foreign one.
+        static INSTALLING: Mutex<()> = Mutex::new(());
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_lost_page;
+        let ours = handler as *const () as usize;
+        // SAFETY: all zeros is a valid `sigaction`, and the call only reads which one is installed.
+        let installed = unsafe {
+            let mut installed: libc::sigaction = mem::zeroed();
+            libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut installed);
+            installed
+        };
+        if installed.sa_sigaction == ours {
+            return;
+        }
+        let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the call only returns a number.
         if let Ok(page) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) {
             PAGE.store(page, Ordering::Relaxed);
         }
-        // SAFETY: all zeros is a valid `sigaction`; the handler does only what a signal handler may do.
+        // SAFETY: all zeros is a valid `sigaction`; the handler does only what a signal handler may do. What a handler
+        // may be reading is never freed.
         unsafe {
             let mut before: libc::sigaction = mem::zeroed();
             libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before);
-            BEFORE.store(Box::into_raw(Box::new(before)), Ordering::Release);
+            if before.sa_sigaction == ours {
+                return;
+            }
+            let before = Box::into_raw(Box::new(before));
+            BEFORE.store(before, Ordering::Release);
+            // Fails if there was a first one already.
+            let _ = FIRST.compare_exchange(ptr::null_mut(), before, Ordering::Release, Ordering::Relaxed);
             let mut action: libc::sigaction = mem::zeroed();
-            let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_lost_page;
-            action.sa_sigaction = handler as *const () as usize;
+            action.sa_sigaction = ours;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut());
         }
@@ -230,11 +261,21 @@ mod lost {
     unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: the previous handler is kept forever, and is called as it was installed.
         unsafe {
-            let before = &*BEFORE.load(Ordering::Acquire);
-            match before.sa_sigaction {
-                // The page is accessed again, and the signal has its default effect.
+            // A handler that replaced ours may end by restoring ours and raising the signal: then it is not asked again,
+            // and the first one only once.
+            let was_raised = (*info).si_code <= 0;
+            let before = &*if was_raised { &FIRST } else { &BEFORE }.load(Ordering::Acquire);
+            let handler =
+                if was_raised && RAISED.swap(true, Ordering::Relaxed) { libc::SIG_DFL } else { before.sa_sigaction };
+            match handler {
+                // The page is accessed again, and the signal has its default effect; a raised one comes again by itself.
                 libc::SIG_DFL | libc::SIG_IGN => {
-                    libc::sigaction(signal, before, ptr::null_mut());
+                    let mut action: libc::sigaction = mem::zeroed();
+                    action.sa_sigaction = handler;
+                    libc::sigaction(signal, &raw const action, ptr::null_mut());
+                    if was_raised {
+                        libc::raise(signal);
+                    }
                 }
                 handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
                     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
