@@ -6,13 +6,18 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test test-features test-long lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory bench-judge bench-dev-loop gpu-check clean
+.PHONY: help setup build demo test test-features test-long test-wheel test-python wheel dist wheel-check python-built lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory bench-judge bench-dev-loop gpu-check clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
 	@echo "make test    every test, example and doc-test"
 	@echo "make test-features   clippy and the tests without torch, without hdf5, and without both"
 	@echo "make test-long   long tests: every call that can fail, thousands of damaged files, ten million cells in a cgroup; an hour or two, 10 GB"
+	@echo "make test-wheel   the Python package as a wheel of the dev build, against numpy, pyarrow and anndata"
+	@echo "make test-python  the same against torch and all other packages that it works with; 6 GB once"
+	@echo "make wheel   the Python package, in target/wheels/"
+	@echo "make dist    a tarball of the programs with libtorch, in target/dist/"
+	@echo "make wheel-check  tries both without cargo, a compiler or a network"
 	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 also fetches the CUDA libraries)"
 	@echo "make lint    rustfmt, clippy and rustdoc, warnings denied"
 	@echo "make bench   the benchmarks behind benches/RESULTS.md"
@@ -50,6 +55,30 @@ test-features: setup
 		$(CARGO) clippy --workspace --all-targets --locked --no-default-features --features "$$features" -- -D warnings; \
 		$(CARGO) test --workspace --locked --no-default-features --features "$$features" --bins --test atlas --test predictions; \
 	done
+
+# The extension links no libpython: whichever Python loads it has it.
+EXTENSION := PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --locked --package perturbine-python
+DEV := $(abspath $(or $(CARGO_TARGET_DIR),target)/debug)
+
+python-built: setup
+	$(CARGO) build --locked
+	$(EXTENSION)
+
+test-wheel: python-built
+	@python3 scripts/test_python.py $(DEV)
+
+test-python: python-built
+	@python3 scripts/test_python.py --all $(DEV)
+
+wheel: build
+	$(EXTENSION) --release
+	@python3 scripts/packaging/wheel.py $(RELEASE) target/wheels
+
+dist: build
+	@python3 scripts/packaging/dist.py $(RELEASE) target/dist
+
+wheel-check: wheel dist
+	@python3 scripts/packaging/check.py target/wheels target/dist
 
 test-long: build
 	PERTURBINE_LONG_TESTS=1 $(CARGO) test --locked --test reliability

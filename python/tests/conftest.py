@@ -1,0 +1,28 @@
+"""What all tests share: a simulated screen, split and trained on once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import perturbine as pb
+import pytest
+from perturbine._arguments import Request
+
+
+@pytest.fixture(scope="session")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A screen of 600 cells and 80 genes: `file`, `atlas`, `model`. Nothing changes it."""
+    folder = tmp_path_factory.mktemp("screen")
+    file = folder / "screen.h5ad"
+    pb.simulate(file, cells=600, genes=80, conditions=8, combos=3, cell_types=2)
+    atlas = make_atlas(file, folder / "screen.atlas")
+    pb.split(atlas, name="pairs", scheme="combos:0.4")
+    model = pb.train(atlas, folder / "screen.model", split="pairs", epochs=2)
+    return SimpleNamespace(file=file, atlas=atlas, model=model, folder=folder)
+
+
+def make_atlas(file: Path, out: Path) -> Path:
+    """Ingests without the extension, which `perturbine.ingest` opens the atlas with."""
+    Request("ingest", {"inputs": [file], "out": out}, positional="inputs").run()
+    return out
