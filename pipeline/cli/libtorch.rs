@@ -17,7 +17,7 @@ const LIBRARY: &str = "libtorch_cpu.so";
 /// Where the system's loader looks for libraries first.
 pub(crate) const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
 
-/// The folder to search for libtorch's libraries, or `None` if it is where it was linked from.
+/// The folder to search for libtorch's libraries, or `None` if the system's loader is asked to look in one already.
 ///
 /// # Errors
 /// A folder of the user's without libtorch, or no libtorch anywhere.
@@ -29,11 +29,13 @@ pub(crate) fn folder(linked: Option<&str>) -> Result<Option<PathBuf>> {
         let message = format!("{VARIABLE} is {}, where there is no {LIBRARY}", named.display());
         return Err(Error::usage(message, "name the folder `lib` of libtorch 2.11"));
     }
-    if linked.is_some_and(|linked| has_library(Path::new(linked))) || beside_this().is_some() || is_searched() {
+    if is_searched() {
         return Ok(None);
     }
     let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(env::var_os).map(PathBuf::from);
-    let found = environments.filter_map(|root| of_environment(&root)).chain(cache()).find(|found| has_library(found));
+    let installed = environments.filter_map(|root| of_environment(&root)).chain(cache());
+    let mut all = linked.map(PathBuf::from).into_iter().chain(beside_this()).chain(installed);
+    let found = all.find(|folder| has_library(folder));
     found.map(Some).ok_or_else(|| {
         let message = format!("libtorch {VERSION} was not found, and commands about models need it");
         let hint = format!(
@@ -47,16 +49,16 @@ fn has_library(folder: &Path) -> bool {
     folder.join(LIBRARY).exists()
 }
 
-/// Whether the system's loader is asked to look in a folder with libtorch.
+/// Whether the system's loader is asked to look in a folder with libtorch; one that belongs to another PyTorch is passed over.
 fn is_searched() -> bool {
+    let is_other = |torch: &Path| torch.join("version.py").exists() && !is_right_version(torch);
     let path = env::var_os(SEARCH_PATH).unwrap_or_default();
-    env::split_paths(&path).any(|folder| has_library(&folder))
+    env::split_paths(&path).any(|folder| has_library(&folder) && !folder.parent().is_some_and(is_other))
 }
 
-/// libtorch beside this program, as in a distribution: its run path finds it there.
+/// Where libtorch is beside this program, as in a distribution.
 fn beside_this() -> Option<PathBuf> {
-    let folder = env::current_exe().ok()?.parent()?.join("../lib/torch/lib");
-    has_library(&folder).then_some(folder)
+    Some(env::current_exe().ok()?.parent()?.join("../lib/torch/lib"))
 }
 
 /// The libraries of PyTorch in a Python environment, if it is of the right version.

@@ -94,8 +94,8 @@ pub struct JudgedPrediction {
 enum OpenedPrediction {
     /// A prediction set, with the names of its genes if they are known.
     Set { genes: Option<Vec<String>> },
-    /// Rows in another format.
-    Rows(Arc<PredictedCells>),
+    /// Rows in another format, and the scale of their numbers if it is stated.
+    Rows(Arc<PredictedCells>, Option<PredictionScale>),
 }
 
 /// Compares predictions with the cells of a split, each of whose conditions they must have; without a split, with the cells of all
@@ -164,8 +164,8 @@ pub fn judge(
                 }
                 (profiles_of_set(path, &truth, &real)?, None)
             }
-            OpenedPrediction::Rows(rows) => {
-                let values = values_of(rows, &truth, options)?;
+            OpenedPrediction::Rows(rows, stated) => {
+                let values = values_of(rows, *stated, &truth)?;
                 notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
                 let converter = converter_of(rows, values, &truth, &real)?;
                 let (groups, genes) = (truth.groups.all().len(), real.compared.chosen().len());
@@ -204,21 +204,21 @@ impl OpenedPrediction {
         if needs_all {
             rows.check_complete(targets)?;
         }
-        Ok(Self::Rows(Arc::new(rows)))
+        Ok(Self::Rows(Arc::new(rows), stated_scale(path, options)?))
     }
 
     /// Whether a group is predicted; a prediction set is asked when it is read.
     fn has(&self, group: usize) -> bool {
         match self {
             Self::Set { .. } => true,
-            Self::Rows(rows) => rows.rows_of(group) > 0,
+            Self::Rows(rows, _) => rows.rows_of(group) > 0,
         }
     }
 
     fn notes(&self) -> Vec<String> {
         match self {
             Self::Set { .. } => Vec::new(),
-            Self::Rows(rows) => rows.notes(),
+            Self::Rows(rows, _) => rows.notes(),
         }
     }
 
@@ -230,7 +230,7 @@ impl OpenedPrediction {
                 let names: HashSet<&String> = names.iter().collect();
                 (0..atlas.genes().len()).filter(|gene| names.contains(&atlas.genes()[*gene])).collect()
             }
-            Self::Rows(rows) => rows.genes().collect(),
+            Self::Rows(rows, _) => rows.genes().collect(),
         }
     }
 }
@@ -258,27 +258,26 @@ fn scale_for(atlas: &Atlas, paths: &[PathBuf], opened: &[OpenedPrediction], opti
     for (path, prediction) in paths.iter().zip(opened) {
         needs_pseudobulk |= match prediction {
             OpenedPrediction::Set { .. } => prediction_set::holds_means_of_counts(path)?,
-            OpenedPrediction::Rows(rows) => {
-                rows.holds_means() && atlas.manifest().values == ValueKind::Counts && is_counts(rows, options)?
+            OpenedPrediction::Rows(rows, stated) => {
+                rows.holds_means() && atlas.manifest().values == ValueKind::Counts && is_counts(rows, *stated)?
             }
         };
     }
     scale_of(atlas, options.scale.or(needs_pseudobulk.then_some(Scale::Pseudobulk)))
 }
 
-fn is_counts(rows: &PredictedCells, options: &JudgeOptions) -> Result<bool> {
-    match declared(rows, options)? {
+fn is_counts(rows: &PredictedCells, stated: Option<PredictionScale>) -> Result<bool> {
+    match stated {
         Some(values) => Ok(values == PredictionScale::Counts),
         None => rows.begins_with_counts(),
     }
 }
 
 /// Which numbers a file holds, as the user says, or else as `predict` has written into it.
-fn declared(rows: &PredictedCells, options: &JudgeOptions) -> Result<Option<PredictionScale>> {
+fn stated_scale(path: &Path, options: &JudgeOptions) -> Result<Option<PredictionScale>> {
     if options.values.is_some() {
         return Ok(options.values);
     }
-    let path = Path::new(&rows.source().origin().path);
     Ok(match text_in_uns(path, PROVENANCE_KEY, SCALE_KEY)?.as_deref() {
         // Values scaled to ten thousand are read like counts with this sum.
         Some("counts" | "cp10k") => Some(PredictionScale::Counts),
@@ -302,12 +301,11 @@ fn profiles_of_set(path: &Path, truth: &Truth, real: &RealGroups) -> Result<Vec<
 }
 
 /// Which numbers a file holds.
-fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Result<PredictionScale> {
+fn values_of(rows: &PredictedCells, stated: Option<PredictionScale>, truth: &Truth) -> Result<PredictionScale> {
     let path = &rows.source().origin().path;
-    let declared = declared(rows, options)?;
-    Ok(match (truth.atlas.manifest().values, is_counts(rows, options)?) {
+    Ok(match (truth.atlas.manifest().values, is_counts(rows, stated)?) {
         (ValueKind::Counts, true) => PredictionScale::Counts,
-        (ValueKind::Continuous, true) if declared.is_none() => {
+        (ValueKind::Continuous, true) if stated.is_none() => {
             let message = "its values are whole numbers, but the atlas does not hold counts";
             return Err(Error::data(
                 path,
@@ -318,8 +316,8 @@ fn values_of(rows: &PredictedCells, truth: &Truth, options: &JudgeOptions) -> Re
         (ValueKind::Continuous, true) => {
             return Err(Error::usage("the atlas does not hold counts", "leave out --values"));
         }
-        (ValueKind::Counts, false) => declared.unwrap_or(PredictionScale::LogNormalised(TARGET_SUM)),
-        (ValueKind::Continuous, false) => declared.unwrap_or(PredictionScale::Values),
+        (ValueKind::Counts, false) => stated.unwrap_or(PredictionScale::LogNormalised(TARGET_SUM)),
+        (ValueKind::Continuous, false) => stated.unwrap_or(PredictionScale::Values),
     })
 }
 

@@ -258,6 +258,13 @@ fn what_predict_writes_is_judged_as_evaluate_judges_it() {
     let judged =
         |line: &str| home.json(&format!("judge counts.h5ad --truth a.atlas --split s{line}"))["predictions"].clone();
     assert_eq!(judged(""), judged(" --values counts"));
+    // So does one in another folder, where a file of its name may hold something else.
+    fs::create_dir(home.path("elsewhere")).unwrap();
+    fs::copy(home.path("cells.h5ad"), home.path("elsewhere/counts.h5ad")).unwrap();
+    let mut command = home.command("--json judge ../counts.h5ad --truth ../a.atlas --split s");
+    let ran = command.current_dir(home.path("elsewhere")).output().unwrap();
+    let moved: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(moved["predictions"][0]["mean"], judged("")[0]["mean"]);
     // Sums of these cells would be over some of the genes.
     fs::write(home.path("some.txt"), &screen.genes[0]).unwrap();
     home.json("predict m a.atlas --to ood --output cells --genes some.txt --out some");
