@@ -46,6 +46,7 @@ demo: build
 # fetches anyway: nothing more to download, 457 MB on disk. They take 144 s one after another, and 4 s to build the stand-in, once.
 test: setup
 	$(CARGO) test --workspace --locked
+	@$(MAKE) --no-print-directory test-wheel
 
 # Lints, and the tests of the root package, of builds without optional crates. The whole workspace is selected, so that other people's
 # crates have the features that `make lint` and `make test` built them with. Only tests that see the features run.
@@ -56,13 +57,11 @@ test-features: setup
 		$(CARGO) test --workspace --locked --no-default-features --features "$$features" --bins --test atlas --test predictions; \
 	done
 
-# The extension links no libpython: whichever Python loads it has it.
-EXTENSION := PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --locked --package perturbine-python
+# Built as the tests are, so that no crate is built twice.
 DEV := $(abspath $(or $(CARGO_TARGET_DIR),target)/debug)
 
 python-built: setup
-	$(CARGO) build --locked
-	$(EXTENSION)
+	$(CARGO) build --workspace --locked --features perturbine/faults
 
 test-wheel: python-built
 	@python3 scripts/test_python.py $(DEV)
@@ -70,8 +69,8 @@ test-wheel: python-built
 test-python: python-built
 	@python3 scripts/test_python.py --all $(DEV)
 
-wheel: build
-	$(EXTENSION) --release
+wheel: setup
+	$(CARGO) build --release --workspace --locked
 	@python3 scripts/packaging/wheel.py $(RELEASE) target/wheels
 
 dist: build

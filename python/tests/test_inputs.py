@@ -38,7 +38,6 @@ def test_an_arrow_table_becomes_an_atlas(screen: SimpleNamespace, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["table.atlas"]
 
 
-@pytest.mark.xfail(strict=True, raises=pb.MissingInputError, reason="`judge` looks for .h5ad files in the working directory")
 def test_predictions_in_memory_are_judged_under_their_names(screen: SimpleNamespace, tmp_path: Path) -> None:
     def predict(**how: object) -> pb.Prediction:
         return screen.model.predict(screen.atlas, to="ood", **how)
