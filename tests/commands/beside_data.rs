@@ -68,21 +68,17 @@ fn an_atlas_that_is_made_anew_takes_its_splits_along_or_stays() {
 
 #[test]
 fn a_model_refuses_the_atlas_of_its_file_once_labels_are_read_otherwise() {
-    let home = trained();
-    home.json("split s.atlas --remove mine");
-    let inspected = home.json("inspect s.atlas");
-    let perturbation = inspected["conditions"][1]["perturbations"][0].as_str().unwrap();
-    home.json(&format!("train s.h5ad --out other --control ctrl --control {perturbation} --epochs 1 {TINY}"));
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "condition", "second", |_, label| label.to_owned()));
+    home.json(&format!("train s.h5ad --out m --perturbation condition --epochs 1 {TINY}"));
+    home.json(&format!("train s.h5ad --out other --perturbation second --epochs 1 {TINY}"));
     home.json("split s.atlas --name new --scheme random:0.2");
     for command in ["predict m s.h5ad --to observed --out p", "evaluate m s.h5ad --split new", "embed m s.h5ad --out e"]
     {
-        let message = home.refused(65, command);
-        says(
-            &message,
-            &["labels were not read as those of the model", perturbation, "in the model ctrl", "an atlas of its own"],
-        );
+        let parts = ["labels were not read as those of the model", "`second`, in the model `condition`", "of its own"];
+        says(&home.refused(65, command), &parts);
     }
-    home.json("ingest s.h5ad --out own.atlas");
+    home.json("ingest s.h5ad --perturbation condition --out own.atlas");
     home.json("predict m own.atlas --to observed --out p");
 }
 

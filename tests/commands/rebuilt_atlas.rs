@@ -319,7 +319,7 @@ fn an_atlas_that_holds_a_model_of_the_users_is_not_rebuilt() {
     fs::rename(home.path("s.atlas.model"), home.path("s.atlas/mine")).unwrap();
     change(&home, |chunk| set_column(chunk, "batch", "other", |_, batch| batch.to_owned()));
     let rebuild = format!("train s.h5ad --out b --epochs 1 {TINY}");
-    says(&home.refused(2, &rebuild), &["s.atlas/mine would be lost when s.atlas is rebuilt", "move it"]);
+    says(&home.refused(2, &rebuild), &["s.atlas/mine would be lost when s.atlas is replaced", "move it"]);
     fs::rename(home.path("s.atlas/mine"), home.path("mine")).unwrap();
     fs::create_dir_all(home.path("s.atlas/splits")).unwrap();
     fs::write(home.path("s.atlas/splits/notes.txt"), "mine").unwrap();
