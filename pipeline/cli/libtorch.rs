@@ -70,7 +70,10 @@ fn of_environment(root: &Path) -> Option<PathBuf> {
 
 /// Whether `version.py` of a PyTorch states the right version.
 fn is_right_version(torch: &Path) -> bool {
-    let text = fs::read_to_string(torch.join("version.py")).unwrap_or_default();
+    states_version(&fs::read_to_string(torch.join("version.py")).unwrap_or_default())
+}
+
+fn states_version(text: &str) -> bool {
     text.lines().any(|line| line.starts_with("__version__") && line.contains(&format!("'{VERSION}.")))
 }
 
@@ -91,13 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_environment_counts_only_with_the_right_version() {
-        let root = tempfile::tempdir().unwrap();
-        let torch = root.path().join("lib/python3.12/site-packages/torch");
-        fs::create_dir_all(torch.join("lib")).unwrap();
-        fs::write(torch.join("version.py"), "__all__ = []\n__version__ = '2.15.0+cpu'\n").unwrap();
-        assert_eq!(of_environment(root.path()), None);
-        fs::write(torch.join("version.py"), "__version__ = '2.11.0+cu130'\n").unwrap();
-        assert_eq!(of_environment(root.path()), Some(torch.join("lib")));
+    fn a_pytorch_counts_only_with_the_right_version() {
+        assert!(states_version("__all__ = []\n__version__ = '2.11.0+cu130'\ndebug = False\n"));
+        assert!(!states_version("__version__ = '2.15.0+cpu'\n"));
+        assert!(!states_version("__version__ = '2.1.1'\n"));
+        assert!(!states_version(""));
     }
 }

@@ -33,14 +33,13 @@ RATIOS = [
 
 def measure(name: str, atlas: str, seconds: float, output: str) -> dict[str, float]:
     """Whole epochs until the time is over, with `batch.x` and the labels taken as a training loop would."""
-    import resource
-
     if output == "torch":
         import torch
 
         torch.set_num_threads(1)
     import perturbine
 
+    before = anonymous_memory()
     loader = perturbine.open(atlas).loader(512, output=output, **SETTINGS[name])
     cells, started, processor = 0, time.perf_counter(), time.process_time()
     while cells == 0 or time.perf_counter() - started < seconds:
@@ -48,10 +47,13 @@ def measure(name: str, atlas: str, seconds: float, output: str) -> dict[str, flo
             batch.x, batch.condition  # noqa: B018
             cells += len(batch)
     wall, used = time.perf_counter() - started, time.process_time() - processor
+    return {"cells_s": cells / wall, "cells_cpu_s": cells / used, "anon_mb": anonymous_memory() - before}
+
+
+def anonymous_memory() -> float:
+    """Memory of this process that is no file's, in MB."""
     with open("/proc/self/status") as status:
-        anonymous = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"cells_s": cells / wall, "cells_cpu_s": cells / used, "anon_mb": anonymous / 1024, "peak_rss_mb": peak / 1024}
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 
 
 def ran(command: list[str]) -> dict[str, float]:
@@ -82,7 +84,7 @@ def main() -> None:
     for name in commands:
         results = [one[name] for one in rounds]
         wall, used = (statistics.median(result[key] for result in results) for key in ("cells_s", "cells_cpu_s"))
-        memory = f", {max(result['anon_mb'] for result in results):.0f} MB anonymous" if "anon_mb" in results[0] else ""
+        memory = f", {max(result['anon_mb'] for result in results):.0f} MB of anonymous memory" if "anon_mb" in results[0] else ""
         print(f"{name:20} {wall:12,.0f} cells/s {used:12,.0f} cells per processor second{memory}")
     for name, other in RATIOS:
         if name in commands and other in commands:
