@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use cli::{engine::Engine, models::Models};
+use cli::{libtorch_program::LibtorchProgram, models::Models};
 
 fn main() -> ExitCode {
-    cli::main(Models::InEngine(Engine { linked: option_env!("PERTURBINE_LINKED_LIBTORCH") }))
+    cli::main(Models::InLibtorchProgram(LibtorchProgram { linked: option_env!("PERTURBINE_LINKED_LIBTORCH") }))
 }

@@ -6,13 +6,13 @@ pub mod args;
 mod cache;
 mod command;
 mod data;
-pub mod engine;
 mod events;
 mod failures;
 mod help;
 pub mod inspect;
 mod judge;
 mod libtorch;
+pub mod libtorch_program;
 pub mod model_args;
 pub mod models;
 pub mod output;
@@ -69,8 +69,8 @@ pub fn main(models: Models) -> ExitCode {
         say_events();
     }
     let report = if cli.global.json || says_events() { report_as_json } else { report };
-    if let (Command::Model(_), Models::InEngine(engine)) = (&cli.command, models) {
-        let error = engine.take_over();
+    if let (Command::Model(_), Models::InLibtorchProgram(program)) = (&cli.command, models) {
+        let error = program.take_over();
         report(&error);
         return ExitCode::from(error.exit_code() as u8);
     }

@@ -1,7 +1,7 @@
 //! The commands about models: what they are called, and who runs them.
 //!
 //! They need libtorch, which the program that users start is not linked to. That program parses their arguments, and then becomes
-//! the program that is ([`engine`](crate::engine)); there, [`ModelCommands`] runs them.
+//! the program that is ([`libtorch_program`](crate::libtorch_program)); there, [`ModelCommands`] runs them.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use schemas::{Error, Result, model_files as files};
 use crate::{
     CommandContext,
     args::memory::MemoryLogArgs,
-    engine::Engine,
     inspect::Inspected,
+    libtorch_program::LibtorchProgram,
     model_args::{
         EmbedArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
         evaluation::EvaluateArgs, writing::PredictCommand,
@@ -88,7 +88,7 @@ pub enum Models {
     /// In this program.
     Here(&'static dyn ModelCommands),
     /// In the program with libtorch.
-    InEngine(Engine),
+    InLibtorchProgram(LibtorchProgram),
 }
 
 /// Runs commands about models.
@@ -120,8 +120,10 @@ impl CommandContext {
     pub(crate) fn models(&self) -> Result<&'static dyn ModelCommands> {
         match self.models {
             Models::Here(models) => Ok(models),
-            Models::InEngine(_) if self.resources.stop.requested() => Err(Error::Stopped { resume: AGAIN.into() }),
-            Models::InEngine(engine) => Err(engine.take_over()),
+            Models::InLibtorchProgram(_) if self.resources.stop.requested() => {
+                Err(Error::Stopped { resume: AGAIN.into() })
+            }
+            Models::InLibtorchProgram(program) => Err(program.take_over()),
         }
     }
 }

@@ -28,12 +28,12 @@ const POLICY: &str = "OMP_WAIT_POLICY";
 
 /// The program with libtorch.
 #[derive(Clone, Copy, Debug)]
-pub struct Engine {
+pub struct LibtorchProgram {
     /// The folder with the libtorch that it was linked to, if it is known.
     pub linked: Option<&'static str>,
 }
 
-impl Engine {
+impl LibtorchProgram {
     /// Becomes the program with libtorch, which then does the same command; returns only if that is not possible.
     pub(crate) fn take_over(self) -> Error {
         let program = match beside_this() {
