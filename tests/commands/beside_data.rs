@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
     Home, Ran, TINY,
-    h5ad::{h5ad, set_column},
+    h5ad::{copy_column, h5ad, set_column},
     says, skipped,
 };
 
@@ -69,7 +69,7 @@ fn an_atlas_that_is_made_anew_takes_its_splits_along_or_stays() {
 #[test]
 fn a_model_refuses_the_atlas_of_its_file_once_labels_are_read_otherwise() {
     let home = Home::new();
-    h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "condition", "second", |_, label| label.to_owned()));
+    h5ad(&home, "s.h5ad", |chunk| copy_column(chunk, "condition", "second"));
     home.json(&format!("train s.h5ad --out m --perturbation condition --epochs 1 {TINY}"));
     home.json(&format!("train s.h5ad --out other --perturbation second --epochs 1 {TINY}"));
     home.json("split s.atlas --name new --scheme random:0.2");

@@ -54,3 +54,12 @@ pub fn set_column(chunk: &mut Chunk, column: &str, name: &str, change: impl Fn(u
     });
     chunk.obs = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
 }
+
+/// Adds a column of obs with the values of another one.
+pub fn copy_column(chunk: &mut Chunk, column: &str, name: &str) {
+    let schema = chunk.obs.schema();
+    let columns = schema.fields().iter().zip(chunk.obs.columns());
+    let mut columns: Vec<_> = columns.map(|(field, values)| (field.name().clone(), Arc::clone(values))).collect();
+    columns.push((name.to_owned(), Arc::clone(chunk.obs.column_by_name(column).unwrap())));
+    chunk.obs = RecordBatch::try_from_iter(columns).unwrap();
+}
