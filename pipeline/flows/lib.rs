@@ -1,6 +1,6 @@
 //! The order of stages of pipelines that need no network, and what all pipelines share: their resources, their memory, how they end.
 //!
-//! From files to an atlas ([`ingesting`], [`simulate`]); from an atlas to [`batches`], [`dense_batches`] and [`rows`]; from
+//! From files to an atlas ([`ingesting`], [`simulate()`]); from an atlas to [`batches`], [`dense_batches`] and [`rows`]; from
 //! predictions of any model to scores ([`judging`]). Nothing here uses libtorch: the pipelines of a model are in the crate `perturbine`,
 //! built from these.
 #![forbid(unsafe_code)]
@@ -69,7 +69,7 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// The capacity of one edge: no pipeline has more than [`MOST_EDGES`], so together they stay within the memory.
+    /// The capacity of one edge: no pipeline has more than six, so together they stay within the memory.
     #[must_use]
     pub fn edge(&self) -> Capacity {
         Capacity { items: 1 + self.threads.get(), bytes: self.memory / MOST_EDGES }
