@@ -6,14 +6,17 @@
 
 mod flags;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use formats::{
     format::{Choice, companions, open},
     version::{is_same, stamp_of},
 };
 use reader::{atlas::read_manifest, split::Split};
-use schemas::atlas::{Codec, FileStamp, Origin, files};
+use schemas::atlas::{Codec, FileStamp, Manifest, Origin, files};
 use serde::{Deserialize, Serialize};
 use storage::disk::{discard, remove_leftovers_of, rename, replace_folder, write_atomically};
 
@@ -65,7 +68,14 @@ impl CommandContext {
     /// the current data is accepted.
     pub fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         if !path.exists() || is_model(path) || (path.is_dir() && is_atlas(path)) {
-            return self.open(path);
+            let atlas = self.open(path)?;
+            return match flags.and_then(|flags| flags.given_otherwise(atlas.manifest())) {
+                None => Ok(atlas),
+                Some(flag) => {
+                    let message = format!("{} was made with a different {flag}", path.display());
+                    Err(Error::usage(message, "ingest the data again with these flags, or leave them out"))
+                }
+            };
         }
         let flags = flags.cloned().map(|flags| KeyArgs { choice: flags.choice.clone().with_whole_paths(), ..flags });
         let flags = flags.as_ref();
@@ -206,7 +216,13 @@ impl CommandContext {
 
     /// Copies the splits of an atlas to its replacement; if one of them does not match, the old atlas stays.
     fn take_over_splits(&self, cache: &Path, staged: &Path) -> Result<()> {
-        match Split::take_over(cache, &self.open(staged)?) {
+        let new = self.open(staged)?;
+        let has_splits = entries_of(&cache.join(files::SPLITS))?.iter().any(|path| !is_leftover(&name_of(path)));
+        let taken = match has_splits && controls(&read_manifest(cache)?) != controls(new.manifest()) {
+            true => Err(Error::usage("other cells are controls now", "make the split again")),
+            false => Split::take_over(cache, &new),
+        };
+        match taken {
             Ok(taken) if taken.is_empty() => Ok(()),
             Ok(taken) => {
                 self.show.note(&format!("keeping its splits: {}", taken.join(", ")));
@@ -238,13 +254,18 @@ impl CommandContext {
     }
 }
 
+/// The names of an atlas's controls.
+fn controls(manifest: &Manifest) -> BTreeSet<&String> {
+    manifest.conditions.rules().controls.iter().collect()
+}
+
 /// Refuses to replace an atlas whose folder holds anything that is not part of an atlas, such as a model.
 pub(crate) fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
     let is_ours = |name: &str| files::ALL.contains(&name) || name == RECORD;
     let splits = cache.join(files::SPLITS);
     let is_split = |path: &Path| path.is_file() && path.extension().is_some_and(|extension| extension == "parquet");
     let foreign = [
-        foreign_entry(cache, is_ours)?,
+        foreign_entry(cache, &is_ours)?,
         entries_of(&splits)?.into_iter().find(|path| {
             let name = name_of(path);
             !is_leftover(&name) && (name.starts_with('.') || !is_split(path))
@@ -260,11 +281,30 @@ pub(crate) fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
 }
 
 /// An entry of a folder that is neither ours, by its name, nor the leftover of a process that was killed.
-pub(crate) fn foreign_entry(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+fn foreign_entry(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
     Ok(entries_of(folder)?.into_iter().find(|path| {
         let name = name_of(path);
         !is_ours(&name) && !is_leftover(&name)
     }))
+}
+
+/// The same for all files below a folder, by their paths within it.
+pub(crate) fn foreign_file(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+    for path in entries_of(folder)? {
+        let name = name_of(&path);
+        if is_leftover(&name) || is_ours(&name) && !path.is_dir() {
+            continue;
+        }
+        let is_empty = || Ok::<_, Error>(entries_of(&path)?.is_empty());
+        if path.is_symlink() || !path.is_dir() || (is_empty()? && !is_ours(&name)) {
+            return Ok(Some(path));
+        }
+        let below = foreign_file(&path, &|inner| is_ours(&format!("{name}/{inner}")))?;
+        if below.is_some() {
+            return Ok(below);
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a name is that of a file that was being written when its process was killed.

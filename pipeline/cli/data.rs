@@ -220,7 +220,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     }
     let models = args.paths.iter().any(|path| is_model(path)).then(|| context.models()).transpose()?;
     let mut damages: Vec<serde_json::Value> = Vec::new();
-    let mut lines = Vec::new();
+    let (mut lines, mut damaged) = (Vec::new(), Vec::new());
     for path in &args.paths {
         let place = path.display().to_string();
         let found = match verify_one(path, models, context) {
@@ -235,6 +235,9 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
             "{place}: {}",
             if found.is_empty() { "whole".to_owned() } else { format!("{} damaged", found.len()) }
         ));
+        if !found.is_empty() {
+            damaged.push(place.clone());
+        }
         for Damage { file, block, what } in found {
             let of_block = block.map(|block| format!(", block {block}")).unwrap_or_default();
             lines.push(format!("  {file}{of_block}: {what}"));
@@ -245,8 +248,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     if damages.is_empty() {
         return Ok(());
     }
-    let paths: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
-    Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
+    Err(Error::damaged(damaged.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
 fn verify_one(path: &Path, models: Option<&dyn ModelCommands>, context: &CommandContext) -> Result<Vec<Damage>> {

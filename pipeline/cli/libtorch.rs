@@ -23,8 +23,12 @@ pub(crate) const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
 /// A folder of the user's without libtorch, or no libtorch anywhere.
 pub(crate) fn folder(linked: Option<&str>) -> Result<Option<PathBuf>> {
     if let Some(named) = env::var_os(VARIABLE).map(PathBuf::from) {
-        if has_library(&named) {
+        if has_library(&named) && !is_of_another_pytorch(&named) {
             return Ok(Some(named));
+        }
+        if has_library(&named) {
+            let message = format!("{VARIABLE} is {}, which belongs to another PyTorch than {VERSION}", named.display());
+            return Err(Error::usage(message, "name the folder `lib` of libtorch 2.11"));
         }
         let message = format!("{VARIABLE} is {}, where there is no {LIBRARY}", named.display());
         return Err(Error::usage(message, "name the folder `lib` of libtorch 2.11"));
@@ -51,9 +55,13 @@ fn has_library(folder: &Path) -> bool {
 
 /// Whether the system's loader is asked to look in a folder with libtorch; one that belongs to another PyTorch is passed over.
 fn is_searched() -> bool {
-    let is_other = |torch: &Path| torch.join("version.py").exists() && !is_right_version(torch);
     let path = env::var_os(SEARCH_PATH).unwrap_or_default();
-    env::split_paths(&path).any(|folder| has_library(&folder) && !folder.parent().is_some_and(is_other))
+    env::split_paths(&path).any(|folder| has_library(&folder) && !is_of_another_pytorch(&folder))
+}
+
+/// Whether a folder of libraries lies in a PyTorch that states another version.
+fn is_of_another_pytorch(folder: &Path) -> bool {
+    folder.parent().is_some_and(|torch| torch.join("version.py").exists() && !is_right_version(torch))
 }
 
 /// Where libtorch is beside this program, as in a distribution.

@@ -1,6 +1,7 @@
 //! Where a command writes: a name that is free, or one whose old output is replaced once the new one is complete.
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fs,
     io::Read,
@@ -11,7 +12,7 @@ use clap::Args;
 use evaluate::card::Card;
 use formats::format::{Choice, open};
 use schemas::{atlas::files, model_files};
-use sink::{Published, PublishedFile, written::is_written};
+use sink::{Published, written::is_written};
 use storage::{
     disk::{FolderLock, refuse_existing, remove_all, rename, replace_folder, write_new},
     output_name::{check_name, is_named},
@@ -21,7 +22,7 @@ use storage::{
 
 use super::{
     args::ChoiceArgs,
-    cache::{foreign_entry, refuse_to_lose_entries},
+    cache::{foreign_file, refuse_to_lose_entries},
     models::is_model,
 };
 use runtime::Stop;
@@ -101,14 +102,11 @@ impl OutputKind {
     fn refuse_to_lose(self, target: &Path) -> Result<()> {
         let foreign = match self {
             Self::Atlas => return refuse_to_lose_entries(target),
-            Self::Model => foreign_entry(target, |name| model_files::ALL.contains(&name))?,
+            Self::Model => foreign_file(target, &|name| model_files::ALL.contains(&name) || is_of_checkpoint(name))?,
             Self::Predictions if target.is_dir() => {
                 let written: Published = read_sealed(&target.join(sink::MANIFEST))?;
-                let is_ours = |name: &str| {
-                    let is_first = |file: &PublishedFile| file.name.split('/').next() == Some(name);
-                    name == sink::MANIFEST || written.files.iter().any(is_first)
-                };
-                foreign_entry(target, is_ours)?
+                let files: HashSet<&str> = written.files.iter().map(|file| file.name.as_str()).collect();
+                foreign_file(target, &|name| name == sink::MANIFEST || files.contains(name))?
             }
             _ => None,
         };
@@ -200,6 +198,19 @@ impl OutputPlace {
 pub fn write_at(place: &OutputPlace, bytes: &[u8]) -> Result<()> {
     write_new(place.path(), bytes)?;
     place.take_place()
+}
+
+/// Whether this is the name of a checkpoint's file within a model's folder: `checkpoint/EPOCH-BATCH/FILE`.
+fn is_of_checkpoint(name: &str) -> bool {
+    let mut parts = name.split('/');
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_position =
+        |text: &str| text.split_once('-').is_some_and(|(epoch, batch)| is_number(epoch) && is_number(batch));
+    let is_state = |file: &str| file.ends_with(".json") || file.ends_with(".safetensors");
+    parts.next() == Some(model_files::CHECKPOINTS)
+        && parts.next().is_some_and(is_position)
+        && parts.next().is_some_and(is_state)
+        && parts.next().is_none()
 }
 
 /// Whether an `.h5ad` file has predictions of this program.

@@ -260,9 +260,12 @@ class _Epoch:
         batch = Batch(native, self._kind, native.shape, {})
         if self._pins:
             batch = batch.pin_memory()
+        # An interrupt may come at any call, and the same batch comes again then. Below there is none.
+        yielded = self._next + 1
         self._next += self._worker.workers
         if loader.epoch == self._epoch and loader._began:
-            loader._yielded = self._next - self._worker.workers + 1
+            loader._yielded = yielded
+        self._stream.is_taken = True
         return batch
 
     def close(self) -> None:

@@ -152,7 +152,10 @@ class BatchStream:
     def check(atlas: Atlas, columns: Columns, look: Options) -> None:
         """Checks what batches would look like, without making any."""
     def __iter__(self) -> BatchStream: ...
-    def __next__(self) -> Batch: ...
+    def __next__(self) -> Batch:
+        """The next batch; the same one until `is_taken` is set."""
+    is_taken: bool
+    """Write-only: the last batch has arrived."""
     def close(self) -> None:
         """Ends the threads; nothing comes any more."""
 

@@ -32,6 +32,8 @@ const LEAST_MEMORY: usize = 1 << 20;
 pub(crate) struct BatchStream {
     /// `None` once it was closed.
     running: Mutex<Option<Owned<Stream<SharedContent>>>>,
+    /// The last batch, until the iterator in Python has it: an interrupt may come in between.
+    last: Mutex<Option<Py<NativeBatch>>>,
 }
 
 /// What batches look like, as Python says it.
@@ -69,7 +71,7 @@ impl BatchStream {
         py.detach(|| {
             let plans = order.plans(place.epoch, place.position, place.worker, place.workers);
             let running = look.making(atlas, columns)?.of(plans).stream();
-            Result::Ok(Self { running: Mutex::new(Some(Owned::new(running))) })
+            Result::Ok(Self { running: Mutex::new(Some(Owned::new(running))), last: Mutex::default() })
         })
         .or_raise(py)
     }
@@ -90,7 +92,11 @@ impl BatchStream {
         this
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<NativeBatch>> {
+    /// The next batch; the same one until [`BatchStream::set_is_taken`].
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<NativeBatch>>> {
+        if let Some(last) = self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Ok(Some(last.clone_ref(py)));
+        }
         loop {
             let waited = py.detach(|| {
                 let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,9 +107,21 @@ impl BatchStream {
                 // A signal's exception leaves the stream as it is: the next call goes on.
                 Poll::Pending => py.check_signals()?,
                 Poll::Ready(None) => return Ok(None),
-                Poll::Ready(Some(Ok(content))) => return Ok(Some(NativeBatch::new(content))),
+                Poll::Ready(Some(Ok(content))) => {
+                    let batch = Py::new(py, NativeBatch::new(content))?;
+                    *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(batch.clone_ref(py));
+                    return Ok(Some(batch));
+                }
                 Poll::Ready(Some(Err(failure))) => return Err(exception(py, &of_run(failure))),
             }
+        }
+    }
+
+    /// Says that the last batch has arrived: the next one may come. Setting an attribute is not interrupted, a call may be.
+    #[setter]
+    fn set_is_taken(&self, is_taken: bool) {
+        if is_taken {
+            drop(self.last.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 

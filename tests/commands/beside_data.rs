@@ -75,11 +75,29 @@ fn a_model_refuses_the_atlas_of_its_file_once_labels_are_read_otherwise() {
     home.json("split s.atlas --name new --scheme random:0.2");
     for command in ["predict m s.h5ad --to observed --out p", "evaluate m s.h5ad --split new", "embed m s.h5ad --out e"]
     {
-        let parts = ["labels were not read as those of the model", "`second`, in the model `condition`", "of its own"];
+        let parts = ["not read as the data of the model", "`second`, in the model `condition`", "of its own"];
         says(&home.refused(65, command), &parts);
     }
     home.json("ingest s.h5ad --perturbation condition --out own.atlas");
     home.json("predict m own.atlas --to observed --out p");
+    // Cells without labels are those of any model.
+    home.json("ingest s.h5ad --no-perturbation --covariates cell_type --out bare.atlas");
+    home.json("embed m bare.atlas --out e");
+}
+
+#[test]
+fn an_atlas_is_not_trained_on_as_flags_of_ingest_say_otherwise() {
+    let home = Home::with_atlas();
+    for (flags, named) in [
+        ("--filter cell_type=type_0", "--filter, --drop-label or --min-cells"),
+        ("--layer counts", "--layer, --raw or --genome"),
+        ("--covariates batch", "--covariates"),
+        ("--perturbation batch", "--perturbation"),
+    ] {
+        let refused = home.refused(2, &format!("train s.atlas --out m --epochs 1 {TINY} {flags}"));
+        says(&refused, &[&format!("s.atlas was made with a different {named}")]);
+    }
+    home.json(&format!("train s.atlas --out m --epochs 1 --perturbation condition --control ctrl {TINY}"));
 }
 
 #[test]

@@ -41,7 +41,17 @@ fn force_replaces_no_folder_into_which_a_user_put_something() {
         fs::remove_file(mine).unwrap();
     }
     home.json("evaluate m s.atlas");
-    home.json(&format!("train s.atlas --out m --epochs 1 {TINY} --force"));
+    home.json("predict m s.atlas --to observed --partition-by condition --out q");
+    let partition = fs::read_dir(home.path("q")).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+    for (mine, line) in [
+        (home.path("m/checkpoint/notes.txt"), format!("train s.atlas --out m --epochs 1 {TINY} --force")),
+        (partition.unwrap().join("notes.txt"), "predict m s.atlas --to observed --out q --force".to_owned()),
+    ] {
+        fs::write(&mine, "mine").unwrap();
+        says(&home.refused(2, &line), &["notes.txt would be lost", "move it to another folder"]);
+        fs::remove_file(mine).unwrap();
+        home.json(&line);
+    }
 }
 
 #[test]

@@ -151,6 +151,18 @@ fn an_atlas_of_the_user_is_compared_with_patterns_of_controls_and_how_tables_are
 }
 
 #[test]
+fn a_split_is_not_kept_for_other_controls() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    train(&home, "--out m");
+    home.json("split s.atlas --name mine --scheme random:0.2");
+    let inspected = home.json("inspect s.atlas");
+    let perturbation = inspected["conditions"][1]["perturbations"][0].as_str().unwrap();
+    let refused = home.refused(2, &format!("train s.h5ad --out n --epochs 1 --control {perturbation} {TINY}"));
+    says(&refused, &["can't be rebuilt without losing a split", "other cells are controls now"]);
+}
+
+#[test]
 fn a_link_to_an_atlas_stays_a_link() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});

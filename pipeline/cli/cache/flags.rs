@@ -28,6 +28,19 @@ impl KeyArgs {
         }
     }
 
+    /// The first flag that is given and contradicts how an atlas was built; one that is not given stands for nothing.
+    pub(super) fn given_otherwise(&self, manifest: &Manifest) -> Option<&'static str> {
+        let mut read = manifest.clone();
+        if self.selection() == Selection::default() {
+            read.selection = Selection::default();
+        }
+        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
+        if layer.is_none() && !raw && genome.is_none() {
+            read.sources.clear();
+        }
+        self.disagrees_with(&read)
+    }
+
     /// The first flag that contradicts how an atlas was built.
     pub(super) fn disagrees_with(&self, manifest: &Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;

@@ -29,20 +29,22 @@ impl TrainingLabels {
 }
 
 impl ModelCard {
-    /// Refuses an atlas of the data that the model was trained on whose labels were read otherwise, such as one that was built
-    /// again with other flags: the same names would stand for other cells.
+    /// Refuses an atlas of the data that the model was trained on that was read otherwise, such as one that was built again with
+    /// other flags: the same names would stand for other cells or values. Controls are compared by name, with the vocabulary.
     ///
     /// # Errors
     /// The first difference, with what to do about it.
     pub fn check_labels(&self, atlas: &Path, manifest: &Manifest) -> Result<()> {
         let Some(TrainingLabels { keys, sources }) = &self.labels else { return Ok(()) };
-        if !sources.iter().any(|ours| manifest.sources.iter().any(|theirs| is_same(ours, theirs))) {
-            return Ok(());
-        }
+        let mut pairs = sources.iter().flat_map(|ours| manifest.sources.iter().map(move |theirs| (ours, theirs)));
+        let Some((ours, theirs)) = pairs.find(|(ours, theirs)| is_same(ours, theirs)) else { return Ok(()) };
+        // Any model predicts from cells without labels.
+        let is_labelled = manifest.keys.perturbation.is_some();
         let column = |name: &Option<String>| name.as_ref().map_or("no column".to_owned(), |name| format!("`{name}`"));
         let rules = manifest.conditions.rules();
-        let controls = |names: &[String]| names.join(", ");
+        let matrix = |source: &Origin| format!("`{}`", source.matrix);
         let differences = [
+            ("values", matrix(theirs), matrix(ours)),
             ("perturbations", column(&manifest.keys.perturbation), column(&keys.perturbation)),
             ("doses", column(&manifest.keys.dose), column(&keys.dose)),
             (
@@ -50,14 +52,14 @@ impl ModelCard {
                 format!("`{}`", rules.delimiter),
                 format!("`{}`", self.rules.delimiter),
             ),
-            ("controls", controls(&rules.controls), controls(&self.rules.controls)),
         ];
-        match differences.into_iter().find(|(_, here, there)| here != there) {
+        let compared = if is_labelled { &differences[..] } else { &differences[..1] };
+        match compared.iter().find(|(_, here, there)| here != there) {
             None => Ok(()),
             Some((what, here, there)) => Err(Error::data(
                 atlas.display().to_string(),
                 format!(
-                    "its labels were not read as those of the model, from the same data: {what} are {here}, in the model {there}"
+                    "it was not read as the data of the model, which is the same file: {what} are {here}, in the model {there}"
                 ),
                 "ingest the data with the model's flags into an atlas of its own, and use that, or train on this one",
             )),
