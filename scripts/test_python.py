@@ -38,7 +38,7 @@ def main() -> None:
     lists = ["requirements-test.txt", *(["requirements-all.txt"] if options.all else [])]
     python = environment(f"tests{'-all' if options.all else ''}", pythons[chosen], lists)
     install(python, ["--no-deps", "--force-reinstall", "--no-index", str(wheel)])
-    run([python, "-m", "pytest", "--color=no", "-ra", str(ROOT / "python" / "tests"), *options.arguments])
+    run([python, "-m", "pytest", "--color=no", "-ra", "-p", "no:cacheprovider", str(ROOT / "python" / "tests"), *options.arguments])
     for minor, other in sorted(pythons.items()):
         if minor != chosen:
             bare = environment(f"bare-3.{minor}", other, [])
