@@ -46,7 +46,7 @@ MODULES = {
     "Table": "_table",
     "Report": "_report",
 }
-# What the program writes to its standard output comes here as a stream.
+# The standard output of the program comes here as a stream.
 STREAM = re.compile(r"; - for a stream of Arrow record batches on stdout( instead of the table)?")
 # Flags that the package can leave to the program: without `out`, rows come as a stream.
 OPTIONAL = {("embed", "out")}
@@ -207,7 +207,7 @@ def base_type(argument: Argument) -> str:
 
 
 def kinds(arguments: list) -> str:
-    """What `Request` has to know about arguments."""
+    """The facts about arguments that `Request` needs."""
     text = ""
     for kind, has in (
         ("positional", lambda one: one.positional),

@@ -1,4 +1,4 @@
-//! The commands about models: what they are called, and who runs them.
+//! The commands about models: their names, and who runs them.
 //!
 //! They need libtorch, which the program that users start is not linked to. That program parses their arguments, and then becomes
 //! the program that is ([`libtorch_program`](crate::libtorch_program)); there, [`ModelCommands`] runs them.
@@ -99,7 +99,7 @@ pub trait ModelCommands: Sync {
     /// Those of the command.
     fn run(&self, command: ModelCommand, context: &CommandContext) -> Result<()>;
 
-    /// What `inspect` shows of the model in a folder.
+    /// The summary of the model in a folder, for `inspect`.
     ///
     /// # Errors
     /// A model that can't be read.
@@ -128,13 +128,13 @@ impl CommandContext {
     }
 }
 
-/// Whether there is a model in a folder, or what is left of one, or a run that has not finished yet.
+/// Whether a folder holds a model, the remains of one, or a run that has not finished yet.
 #[must_use]
 pub fn is_model(path: &Path) -> bool {
     [files::CARD, files::WEIGHTS, files::CHECKPOINTS].iter().any(|name| path.join(name).exists())
 }
 
-/// Whether there is a model in a folder whose training has ended, or what is left of one.
+/// Whether a folder holds a model whose training has ended, or the remains of one.
 pub(crate) fn is_trained(path: &Path) -> bool {
     [files::CARD, files::WEIGHTS].iter().any(|name| path.join(name).exists())
 }

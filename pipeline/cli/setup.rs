@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{CommandContext, args::SetupArgs, libtorch};
 
-/// What `make setup` runs as well.
+/// The script that `make setup` runs as well.
 const SCRIPT: &str = include_str!("../../scripts/setup.py");
 
 pub(crate) fn setup(args: &SetupArgs, context: &CommandContext) -> Result<()> {

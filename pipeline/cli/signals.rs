@@ -42,7 +42,7 @@ pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
 pub(crate) fn stop_at_end_of_input(stop: &Stop) -> std::io::Result<()> {
     let stop = stop.clone();
     std::thread::Builder::new().name("input".into()).spawn(move || {
-        // What comes is of no interest, and a stream that can't be read has ended.
+        // The content does not matter, and a stream that can't be read has ended.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         stop.request();
     })?;

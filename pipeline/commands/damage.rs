@@ -1,4 +1,4 @@
-//! What is damaged of a model.
+//! The damaged files of a model.
 
 use std::path::Path;
 

@@ -114,7 +114,7 @@ impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
         Ok(self.taken(message, started.elapsed()))
     }
 
-    /// What a message means to the receiver; a channel without senders means *cut*.
+    /// Handles a message on the receiving side; a channel without senders means *cut*.
     fn taken(&mut self, message: Option<EdgeMessage<T>>, waited: Duration) -> Result<T, End> {
         let message = message.unwrap_or(EdgeMessage::End(End::Cut));
         let limiter = &self.shared.limiter;

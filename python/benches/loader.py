@@ -51,7 +51,7 @@ def measure(name: str, atlas: str, seconds: float, output: str) -> dict[str, flo
 
 
 def anonymous_memory() -> float:
-    """Memory of this process that is no file's, in MB."""
+    """Anonymous memory of this process, in MB."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 

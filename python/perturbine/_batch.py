@@ -54,7 +54,7 @@ class Packed(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What the batches of an epoch have in common."""
+    """The properties that all batches of an epoch share."""
 
     format: str
     """`dense`, `csr` or `packed`."""
@@ -161,7 +161,7 @@ class Batch:
         return Batch(None, kind, self.shape, {name: _mapped(torch.from_dlpack, value) for name, value in self._kept.items()})
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
-        """The same batch on a device, with torch tensors. What is `packed` is copied as it is and made dense there."""
+        """The same batch on a device, with torch tensors. A `packed` batch is copied as it is and made dense there."""
         of = self.torch()
         kept = {name: _mapped(lambda part: part.to(device, non_blocking=non_blocking), of._all(name)) for name in of._names()}
         if isinstance(kept["x"], Packed):

@@ -9,7 +9,7 @@ from ._errors import error_of
 
 
 class Driver(Protocol):
-    """What a job needs of an executor."""
+    """The part of an executor that a job uses."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Starts a call elsewhere, and returns its future."""

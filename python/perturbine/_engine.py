@@ -85,7 +85,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What a command whose standard output has rows reported, once it has ended."""
+        """The report of a command that writes rows to standard output, once it has ended."""
         return self._messages.result
 
     def show(self) -> None:

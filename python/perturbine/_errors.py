@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 class Error(Exception):
-    """What went wrong, and what would mend it.
+    """An error, with a hint how to mend it.
 
     Attributes:
         message: what went wrong; names the file, column, row or value.

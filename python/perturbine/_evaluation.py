@@ -13,7 +13,7 @@ HEADLINE = ("r2_mean", "r2_var", "r2_mean_top20", "r2_mean_top20_train", "pearso
 
 
 class Evaluation(Report):
-    """What `evaluate`, `judge` or `crossval` found, defined in docs/metrics.md. A notebook shows it as a page.
+    """The scores of `evaluate`, `judge` or `crossval`, defined in docs/metrics.md. A notebook shows it as a page.
 
     Attributes:
         json: everything, as the command prints it with `--json`.

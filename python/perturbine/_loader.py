@@ -178,9 +178,9 @@ class Loader:
             mine["worker"] = None
         differing = [name for name, value in mine.items() if theirs.get(name) != value]
         if differing:
-            told = "; ".join(f"{name} was {theirs.get(name)!r}, and is {mine[name]!r}" for name in differing)
+            differences = "; ".join(f"{name} was {theirs.get(name)!r}, and is {mine[name]!r}" for name in differing)
             raise error_of(
-                2, f"the state is of another loader: {told}", "make the loader with the same arguments, or begin without the state"
+                2, f"the state is of another loader: {differences}", "make the loader with the same arguments, or begin without the state"
             )
         self.epoch, self._yielded, self._began = state["epoch"], state["batch"], False
         if theirs["worker"] is None and len(self) <= self._yielded:

@@ -1,4 +1,4 @@
-"""What a running program writes to standard error: progress, notes, and at the end an error."""
+"""Messages of a running program on standard error: progress, notes, and at the end an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Messages:
     def __init__(self, source: IO[bytes], progress: Progress) -> None:
         self.error: dict[str, Any] | None = None
         self.result: dict[str, Any] = {}
-        """What a command reports whose standard output has rows."""
+        """The report of a command that writes rows to standard output."""
         self.last: deque[str] = deque(maxlen=KEPT)
         self._progress = progress
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -64,7 +64,7 @@ class Messages:
 
     def _pass_on(self, line: str, message: dict[str, Any] | None) -> None:
         if callable(self._progress):
-            # What is not from the program itself, as a warning of a library, is no JSON.
+            # Lines of other origin, such as a warning of a library, are not JSON.
             self._progress(message if message is not None else {"event": "text", "message": line})
         elif self._progress:
             print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What each verb does with its request: runs it, and makes an object of the result."""
+"""Verbs run their requests, and make objects of the results."""
 
 from __future__ import annotations
 

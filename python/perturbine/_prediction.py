@@ -120,7 +120,7 @@ def started(run: Run) -> Prediction:
 
 
 def _received(run: Run, read: Callable[[], Any]) -> Any:
-    """What is read from a program. If it is cut, the program's own error says why."""
+    """The standard output of a program. If it is cut, the program's own error says why."""
     try:
         return read()
     except (OSError, ValueError) as broken:

@@ -1,4 +1,4 @@
-"""What a command reports: the JSON object that it prints, and the path that it wrote."""
+"""Reports of commands: the JSON object that a command prints, and the path that it wrote."""
 
 from __future__ import annotations
 

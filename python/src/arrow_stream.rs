@@ -1,4 +1,4 @@
-//! Arrow tables by the C stream interface, in capsules: what pyarrow, polars, pandas and duckdb take and give.
+//! Arrow tables by the C stream interface, in capsules, as pyarrow, polars, pandas and duckdb exchange them.
 #![expect(unsafe_code, reason = "a stream comes in as a pointer in a capsule; one place reads it")]
 
 use std::{ffi::CStr, sync::Arc};
@@ -23,7 +23,7 @@ const NAME: &CStr = c"arrow_array_stream";
 /// Record batches, in order.
 pub(crate) type RecordBatches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-/// Begins the stream anew.
+/// Begins the stream from its first batch.
 type Begin = Arc<dyn Fn() -> schemas::Result<RecordBatches> + Send + Sync>;
 
 /// A table that is read when it is taken: `pyarrow.table(stream)`, `polars.from_arrow(stream)`; as often as one likes.

@@ -37,7 +37,7 @@ pub(crate) struct Perturbations {
     pub(crate) doses: Vec<f32>,
 }
 
-/// What a batch consists of.
+/// The parts of a batch.
 pub(crate) struct Content {
     pub(crate) rows: Owned<Rows>,
     /// Number of genes of a row.

@@ -47,7 +47,7 @@ struct Tensor {
     byte_offset: u64,
 }
 
-/// What is given away by the first form of the protocol.
+/// The struct of the first form of the protocol.
 #[repr(C)]
 struct Managed {
     tensor: Tensor,
@@ -55,7 +55,7 @@ struct Managed {
     deleter: Option<unsafe extern "C" fn(*mut Self)>,
 }
 
-/// What is given away since version 1.0; unlike the first form, it says whether the memory may be written.
+/// The struct since version 1.0; unlike the first form, it says whether the memory may be written.
 #[repr(C)]
 struct ManagedVersioned {
     version: [u32; 2],
@@ -71,7 +71,7 @@ const VERSION: [u32; 2] = [1, 0];
 const UNUSED: &CStr = c"dltensor";
 const UNUSED_VERSIONED: &CStr = c"dltensor_versioned";
 
-/// What a given struct points to: it lives until the struct's deleter is called.
+/// The memory that such a struct points to: it lives until the struct's deleter is called.
 struct Context {
     shape: Box<[i64]>,
     strides: Box<[i64]>,

@@ -52,7 +52,7 @@ impl Format {
     }
 }
 
-/// What to make of the cells of an atlas.
+/// The batches to make of the cells of an atlas.
 pub(crate) struct Making {
     /// The atlas, with the genes that batches have.
     pub(crate) atlas: OpenAtlas,

@@ -1,4 +1,4 @@
-//! What a forked process must not drop.
+//! Values that a forked process must not drop.
 //!
 //! A fork copies memory, but not threads: the copy can't wait for them, locks that they held stay locked, and files that the copy would
 //! remove are still in use. So what the fork's parent made is left to the parent.

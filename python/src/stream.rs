@@ -36,7 +36,7 @@ pub(crate) struct BatchStream {
     last: Mutex<Option<Py<NativeBatch>>>,
 }
 
-/// What batches look like, as Python says it.
+/// The form of the batches, as Python asks for it.
 #[derive(FromPyObject)]
 pub(crate) struct Look {
     format: String,

@@ -1,4 +1,4 @@
-"""What all tests share: a simulated screen, split and trained on once."""
+"""The fixture that all tests share: a simulated screen, split and trained on once."""
 
 from __future__ import annotations
 

@@ -97,6 +97,6 @@ def _made(name: str, values: np.ndarray, obs: pd.DataFrame, *keys: str) -> Scree
 
 
 def log1p_cp10k(rows: np.ndarray) -> np.ndarray:
-    """What the loader computes, in float64."""
+    """The computation of the loader, in float64."""
     sums = rows.sum(1, keepdims=True, dtype=np.float64)
     return np.log1p(np.divide(rows * 1e4, sums, out=np.zeros(rows.shape), where=sums > 0))

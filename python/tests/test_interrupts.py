@@ -1,4 +1,4 @@
-"""What a program does to a loader: Ctrl-C, forks, files that vanish under it. Each runs in a process of its own."""
+"""A loader under Ctrl-C, forks, and files that vanish. Each runs in a process of its own."""
 
 from __future__ import annotations
 

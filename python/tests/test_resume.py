@@ -31,7 +31,7 @@ def test_a_resumed_epoch_is_the_rest_of_it(arguments: dict[str, Any]) -> None:
         read(first)
         iterator = iter(first)
         assert read(next(iterator) for _ in range(taken)) == epochs[1][:taken]
-        # What was made ahead of the yielded batches does not count.
+        # Batches that were made ahead do not count as yielded.
         state = json.loads(json.dumps(first.state_dict()))
         assert (state["epoch"], state["batch"]) == (1, taken)
         second = loader(**arguments)

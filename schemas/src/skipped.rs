@@ -1,4 +1,4 @@
-//! What could not be predicted or scored.
+//! Conditions that could not be predicted or scored.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -21,7 +21,7 @@ from dist import dist_name
 from wheel import wheel_name
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a wheel should have at most, and what the package index takes.
+# The aimed size of a wheel, and the most that the package index takes.
 AIM, MOST = 35_000_000, 100_000_000
 CALLS = Path(__file__).resolve().parent / "wheel_calls.py"
 
@@ -53,7 +53,7 @@ def check_checksum(file: Path) -> None:
 
 
 def without_network() -> list:
-    """What a command begins with to run without a network."""
+    """The prefix that runs a command without a network."""
     command = ["unshare", "--map-root-user", "--net"]
     if shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0:
         return command

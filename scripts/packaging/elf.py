@@ -1,4 +1,4 @@
-"""What a program or library for Linux needs of the machine it runs on, and where it looks for libraries."""
+"""The requirements of a Linux program or library on its machine, and where it looks for libraries."""
 
 import struct
 from pathlib import Path

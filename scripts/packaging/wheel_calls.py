@@ -1,4 +1,4 @@
-"""What check.py does with an installed wheel; with `train`, what needs libtorch as well."""
+"""Tries an installed wheel for check.py; with `train`, also the calls that need libtorch."""
 
 import sys
 

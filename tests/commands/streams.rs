@@ -1,4 +1,4 @@
-//! What a program that starts `perturbine` relies on: record batches on standard output, events on standard error, and an end
+//! The promises to a program that starts `perturbine`: record batches on standard output, events on standard error, and an end
 //! together with its own.
 
 use std::{

@@ -131,7 +131,7 @@ pub struct KeyArgs {
     pub shuffle_seed: u64,
 }
 
-/// What the values are
+/// The kind of the values
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum ValuesArg {
     /// Counts where all are non-negative integers, else continuous
@@ -143,7 +143,7 @@ pub enum ValuesArg {
     Log1p,
 }
 
-/// What to do with bad values
+/// The treatment of bad values
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum OnBadValuesArg {
     /// Report the first ones and write nothing

@@ -55,7 +55,7 @@ pub struct JudgeArgs {
     pub force: ForceArgs,
 }
 
-/// What the numbers of predictions are
+/// The kind of predicted numbers
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum PredictionValuesArg {
     /// Counts

@@ -27,7 +27,7 @@ pub struct ExplainArgs {
     pub what: Explained,
 }
 
-/// What is explained
+/// The command to explain
 #[derive(Debug, Subcommand)]
 pub enum Explained {
     /// A training run
@@ -164,7 +164,7 @@ pub struct PredictArgs {
     pub memory: MemoryLogArgs,
 }
 
-/// What is predicted
+/// The output of a prediction
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OutputArg {
     /// Mean and variance of each condition
@@ -224,7 +224,7 @@ pub enum LayoutArg {
     Long,
 }
 
-/// What to do with perturbations that were not trained
+/// The treatment of perturbations that were not trained
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OnUnseenArg {
     /// Refuse
@@ -235,7 +235,7 @@ pub enum OnUnseenArg {
     Embedding,
 }
 
-/// What to do with genes of the model that the atlas lacks
+/// The treatment of genes of the model that the atlas lacks
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OnMissingGenesArg {
     /// Refuse, and list them
@@ -244,7 +244,7 @@ pub enum OnMissingGenesArg {
     Zero,
 }
 
-/// What to do with combinations of covariates that have no controls
+/// The treatment of combinations of covariates without controls
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OnNoControlArg {
     /// Refuse
@@ -255,7 +255,7 @@ pub enum OnNoControlArg {
     Borrow,
 }
 
-/// What to do with covariate values that were not trained
+/// The treatment of covariate values that were not trained
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OnUnseenCovariateArg {
     /// Refuse
@@ -290,7 +290,7 @@ pub struct EmbedArgs {
     pub device: String,
 }
 
-/// What is embedded
+/// The rows of an embedding
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum EmbedArg {
     /// The latents of every cell: basal, corrected (without the batch) and after

@@ -7,7 +7,7 @@ use reader::block::ValueSlice;
 use schemas::batch::count_to_f32;
 use stage::cast::narrow;
 
-/// What happens to a cell's values before they are in a batch.
+/// The conversion of a cell's values before they are in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Normalisation {
@@ -84,7 +84,7 @@ impl Normaliser {
     }
 }
 
-/// What values are multiplied by.
+/// The factor of the values.
 fn factor(sum: f64) -> f64 {
     if sum == 0.0 { 0.0 } else { SCALE / sum }
 }

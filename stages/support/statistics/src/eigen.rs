@@ -15,7 +15,7 @@ const FIRST_LOOK: usize = 200;
 const NEXT_LOOK: usize = 50;
 /// The largest residual of an eigenvector, relative to the largest eigenvalue. The error of the eigenvalue is about its square.
 const TOLERANCE: f64 = 1e-6;
-/// A basis vector shorter than this, relative to the matrix, is rounding noise: what was found is closed under the matrix.
+/// A basis vector shorter than this, relative to the matrix, is rounding noise: the basis is closed under the matrix.
 const NOISE: f64 = 1e-12;
 
 /// At most `count` of the largest eigenvalues of a symmetric matrix in descending order, and their eigenvectors as columns.
