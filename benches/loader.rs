@@ -49,6 +49,7 @@ use stages::{
     reader::{
         block::place,
         groups::Groups,
+        row::StoredRow,
         split::{Scheme, Split, SplitPart, SplitShares},
     },
     simulate::{SimulateSettings, Simulator},
@@ -181,8 +182,11 @@ impl Run {
         for plan in self.order.epoch(0, 0) {
             for row in plan.rows {
                 let (block, row) = place(row, block_rows);
-                let block = self.atlas.mapped_block(block)?.ok_or("only raw blocks can be copied as they are")?;
-                rows.push(block.row(row));
+                let block = self.atlas.mapped_block(block)?.ok_or("only mapped blocks can be copied as they are")?;
+                let StoredRow::Raw(genes, values) = block.row(row)? else {
+                    return Err("only raw blocks can be copied as they are".into());
+                };
+                rows.push((genes, values));
             }
         }
         let mut measured = Measured::default();

@@ -145,6 +145,8 @@ def main():
     shutil.copy(packed / "manifest.json", folder("manifest") / "packed.json")
     blocks = (packed / "blocks.bin").read_bytes() + (packed / "matrix.bin").read_bytes()
     (folder("blocks") / "packed.bin").write_bytes(blocks)
+    packed = KEPT.parent / "format-2" / "packed.atlas"
+    (folder("packed_blocks") / "packed.bin").write_bytes((packed / "blocks.bin").read_bytes() + (packed / "matrix.bin").read_bytes())
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     small = struct.pack("<Q", len(header)) + header + bytes(8)
     (folder("safetensors") / "one.safetensors").write_bytes(small)

@@ -20,7 +20,8 @@ pub fn run(target: &str, bytes: &[u8]) {
         }));
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kept/format-1/packed.atlas");
-        let ground = Ground { atlas: kept, scratch: scratch.path().to_path_buf(), worker: None };
+        let packed_rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kept/format-2/packed.atlas");
+        let ground = Ground { atlas: kept, packed_rows, scratch: scratch.path().to_path_buf(), worker: None };
         (scratch, ground)
     });
     drop(targets::run(target, bytes, ground));

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
-pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
+pub(super) use self::keys::{OnBadValuesArg, StorageArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
 use super::output::ForceArgs;
 use flows::Resources;
@@ -189,7 +189,7 @@ pub struct IngestArgs {
     #[arg(long, conflicts_with_all = ["perturbation", "control", "dose", "delimiter"])]
     pub no_perturbation: bool,
     /// Leave the matrix in its file, an uncompressed .h5ad, and read it from there
-    #[arg(long, conflicts_with_all = ["compress", "filter", "drop_label", "min_cells"])]
+    #[arg(long, conflicts_with_all = ["storage", "compress", "filter", "drop_label", "min_cells"])]
     pub in_place: bool,
     #[command(flatten)]
     pub keys: KeyArgs,

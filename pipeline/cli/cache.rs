@@ -190,7 +190,9 @@ impl CommandContext {
             Codec::InPlace => {
                 format!("reading {} in place; ingesting its labels into {} (once)", path.display(), cache.display())
             }
-            Codec::Raw | Codec::Zstd => format!("ingesting {} into {} (once)", path.display(), cache.display()),
+            Codec::Raw | Codec::Packed | Codec::Zstd => {
+                format!("ingesting {} into {} (once)", path.display(), cache.display())
+            }
         });
         let staged = hidden(cache);
         if staged.exists() {

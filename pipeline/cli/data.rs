@@ -27,7 +27,8 @@ use sink::layout::is_named;
 use super::{
     CommandContext,
     args::{
-        ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg, VerifyArgs,
+        ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, StorageArg, ValuesArg,
+        VerifyArgs,
     },
     models::{ModelCommands, is_model},
     output::{OutputKind, OutputPlace},
@@ -205,7 +206,12 @@ impl KeyArgs {
 
     /// How the matrix is stored, if it is.
     pub(super) fn codec(&self) -> Codec {
-        if self.compress { Codec::Zstd } else { Codec::Raw }
+        match self.storage {
+            _ if self.compress => Codec::Zstd,
+            None | Some(StorageArg::Packed) => Codec::Packed,
+            Some(StorageArg::Raw) => Codec::Raw,
+            Some(StorageArg::Zstd) => Codec::Zstd,
+        }
     }
 
     /// The selection of cells.

@@ -106,7 +106,7 @@ const HEADINGS: [HelpHeading; 21] = [
     heading("Model", "", &["genes", "genes_keep", "preset", "config", "set", "epochs", "batch_size", "seed", "resume"]),
     heading("Scores", "", &["scale", "readout"]),
     heading("What to embed", "", &["of"]),
-    heading("Atlas", "", &["compress", "no_shuffle", "shuffle_seed", "in_place"]),
+    heading("Atlas", "", &["storage", "compress", "no_shuffle", "shuffle_seed", "in_place"]),
     heading(
         "Output",
         "",

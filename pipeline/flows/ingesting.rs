@@ -76,7 +76,7 @@ impl Default for IngestOptions {
     fn default() -> Self {
         Self {
             keys: RequestedKeys::default(),
-            codec: Codec::Raw,
+            codec: Codec::Packed,
             values: ValuesAs::Auto,
             selection: Selection::default(),
             on_bad_values: OnBadValues::Error,
@@ -193,7 +193,7 @@ fn ingest_as(
         values,
         in_place: match options.codec {
             Codec::InPlace => Some(in_place(&*source, options, out)?),
-            Codec::Raw | Codec::Zstd => None,
+            Codec::Raw | Codec::Packed | Codec::Zstd => None,
         },
     };
     if let Some(column) = &options.split {
@@ -227,7 +227,7 @@ fn ingest_as(
     let (annotated, mut matrix) = match options.shuffle.filter(|_| options.codec != Codec::InPlace) {
         None => {
             let store = StoreMatrix::create(&folder, options.codec, None)?;
-            let matrix = stored(rows, store, width, options.codec, resources)?;
+            let matrix = stored(rows, store, genes, options.codec, resources)?;
             (annotated()?, matrix)
         }
         Some(seed) => {
@@ -244,7 +244,7 @@ fn ingest_as(
                 .with_stop(resources.stop.clone())
                 .map("shuffle", resources.threads, |bucket| Ok(bucket.shuffled()?));
             let store = StoreMatrix::create(&folder, options.codec, Some(annotated.cells))?;
-            (annotated, stored(rows, store, width, options.codec, resources)?)
+            (annotated, stored(rows, store, genes, options.codec, resources)?)
         }
     };
     if let Some(better) = assumed.refuted_by(&annotated, options) {
@@ -287,8 +287,8 @@ fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -
         (Codec::InPlace, _) => None,
         (_, Some(_)) => Some(estimated_bytes(cells, entries, width)),
         (Codec::Raw, None) => Some(entries * (width.bytes() as u64 + 1) + 4 * cells),
-        // The size of compressed blocks is not known beforehand.
-        (Codec::Zstd, None) => None,
+        // The size of packed and compressed blocks is not known beforehand.
+        (Codec::Packed | Codec::Zstd, None) => None,
     }
 }
 
@@ -322,11 +322,11 @@ fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<
 fn stored(
     rows: Pipeline<RowBatch>,
     store: StoreMatrix,
-    width: GeneWidth,
+    genes: u32,
     codec: Codec,
     resources: &Resources,
 ) -> Result<MatrixFiles> {
-    let packer = BlockRunPacker::new(width, codec);
+    let packer = BlockRunPacker::new(genes, codec);
     let run = rows
         .then("cut", CutBlockRuns::default())
         .map("pack", resources.threads, move |run| packer.pack(&run))

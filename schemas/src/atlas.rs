@@ -22,7 +22,7 @@
 //! *Cells* are numbered in source order; *rows* are numbered in matrix order. They are the same unless the
 //! matrix is shuffled ([`Manifest::order`]).
 //!
-//! A *block* holds [`Manifest::block_rows`] successive rows (the last one may hold fewer) as CSR. Raw or unpacked, its
+//! A *block* holds [`Manifest::block_rows`] successive rows (the last one may hold fewer) as CSR. Raw or decompressed, its
 //! bytes are three arrays, each starting at a multiple of 8 bytes ([`BlockLayout`]):
 //!
 //! ```text
@@ -31,13 +31,17 @@
 //! values        u8, u16, u32 or f32 × n; the narrowest width that holds the block's values
 //! ```
 //!
-//! A packed block is one zstd frame of these bytes, one array after another:
+//! A packed block holds its rows one after another in a few bits for each number, and is decoded row by row from the memory
+//! map; the crate `packed_rows` has its layout to the bit. Values are counts, unless the block's are `f32`. The file has at least 64
+//! bytes behind the last packed block.
+//!
+//! A compressed block is one zstd frame of the bytes of a raw one, one array after another:
 //!
 //! ```text
 //! row lengths   u32 × rows
 //! gaps          u8 × n   number of ids skipped since the previous gene in the row; 255: see the wide gaps
 //! wide gaps     u32 for each 255 among the gaps
-//! values        as above, up to the end of the block's unpacked bytes
+//! values        as above, up to the end of the block's decompressed bytes
 //! ```
 //!
 //! A block's checksum is XXH3-64 of its bytes on disk; for a block that is read in place, of its raw bytes.
@@ -52,8 +56,10 @@ pub use self::{
     manifest::{FileEntry, FileStamp, Keys, Manifest, Origin, RowOrder, Selection, SourceVersion},
 };
 
-/// The layout that this version writes; readers refuse any other.
-pub const FORMAT_VERSION: u32 = 1;
+/// The layout that this version writes. Since 2, blocks can be packed.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest layout that this version reads.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 /// Rows per block.
 pub const BLOCK_ROWS: u32 = 32;
 /// Blocks start at multiples of this many bytes.
@@ -199,6 +205,8 @@ impl ValueWidth {
 pub enum Codec {
     /// Raw, for the memory map.
     Raw,
+    /// Each row in a few bits for each number, for the memory map: about a third of raw.
+    Packed,
     /// Genes as gaps, in one zstd frame.
     Zstd,
     /// Not stored: its rows are read from the source file.
@@ -214,6 +222,7 @@ impl Codec {
             Self::Raw => 0,
             Self::Zstd => 1,
             Self::InPlace => 2,
+            Self::Packed => 3,
         }
     }
 
@@ -224,6 +233,7 @@ impl Codec {
             0 => Self::Raw,
             1 => Self::Zstd,
             2 => Self::InPlace,
+            3 => Self::Packed,
             _ => return None,
         })
     }
@@ -288,14 +298,14 @@ impl BlockEntry {
         })
     }
 
-    /// Positions of the arrays in the block's unpacked bytes.
+    /// Positions of the arrays in the bytes of the raw block.
     #[must_use]
     pub fn layout(&self, genes: GeneWidth) -> BlockLayout {
         BlockLayout::new(usize::from(self.rows), self.entries as usize, genes, self.value_width)
     }
 }
 
-/// The starts of a block's three arrays, and its unpacked size.
+/// The starts of a raw block's three arrays, and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockLayout {
     /// Start of the gene ids; the row pointers start at 0.

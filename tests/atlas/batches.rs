@@ -63,7 +63,7 @@ fn batches_are_the_same_however_they_are_read() {
     let home = Home::new();
     for shuffle in [None, Some(5)] {
         let mut expected: Option<Vec<(BatchPlan, Expression)>> = None;
-        for codec in [Codec::Raw, Codec::Zstd] {
+        for codec in [Codec::Raw, Codec::Packed, Codec::Zstd] {
             let name = format!("{codec:?}-{shuffle:?}.atlas");
             sorted_atlas(&home, &name, codec, shuffle);
             for access in [Access::Map, Access::Read] {
@@ -89,7 +89,7 @@ fn batches_are_the_same_however_they_are_read() {
 #[test]
 fn dense_rows_are_those_of_the_source() {
     let home = Home::new();
-    for (codec, shuffle) in [(Codec::Raw, None), (Codec::Zstd, Some(1))] {
+    for (codec, shuffle) in [(Codec::Raw, None), (Codec::Packed, Some(2)), (Codec::Zstd, Some(1))] {
         let simulator = simulator(700, true);
         let chunk = simulator.chunk(0..700).unwrap();
         let options = IngestOptions { codec, shuffle, ..IngestOptions::default() };

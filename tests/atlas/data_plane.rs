@@ -161,12 +161,14 @@ fn batches(atlas: &Atlas, threads: usize) -> Vec<(BatchPlan, Labels, Expression)
 fn neither_workers_nor_blocks_nor_the_way_of_reading_change_a_batch() {
     let home = Home::new();
     let (raw, _) = atlas(&home, "raw.atlas", 1500, true, Codec::Raw);
+    let (packed, _) = atlas(&home, "packed.atlas", 1500, true, Codec::Packed);
     let (small, _) = atlas(&home, "small.atlas", 1500, true, Codec::Zstd);
     let bytes = |atlas: &Atlas| atlas.manifest().files["matrix.bin"].bytes;
+    assert!(2 * bytes(&packed) < bytes(&raw), "packed blocks are not half as large");
     assert!(bytes(&small) < bytes(&raw), "zstd blocks are no smaller");
     let expected = batches(&raw, 1);
     assert!(expected.len() > 40);
-    for folder in ["raw.atlas", "small.atlas"] {
+    for folder in ["raw.atlas", "packed.atlas", "small.atlas"] {
         for access in [Access::Map, Access::Read] {
             let atlas = Atlas::open_with(home.path(folder), access).unwrap();
             for threads in [1, 4] {
@@ -216,12 +218,11 @@ proptest! {
     #[test]
     fn any_plan_gathers_the_rows_it_names(
         cells in prop::collection::vec(0_u64..333, 1..80),
-        compress: bool,
+        codec in prop::sample::select(&[Codec::Raw, Codec::Packed, Codec::Zstd][..]),
         shuffle: Option<u64>,
         threads in 1_usize..4,
     ) {
         let home = Home::new();
-        let codec = if compress { Codec::Zstd } else { Codec::Raw };
         let simulator = support::simulator(333, false);
         let chunk = simulator.chunk(0..333).unwrap();
         let options = IngestOptions { codec, shuffle, ..IngestOptions::default() };

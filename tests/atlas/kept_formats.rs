@@ -1,7 +1,8 @@
 //! Atlases that earlier versions wrote are read as they always were.
 //!
-//! `tests/kept/format-N` holds the same cells as atlases of format N: shuffled, packed, and read in place; `cells.tsv` says what
-//! is in them, as anndata read it from `cells.h5ad`. They are never rewritten: a new format gets its own folder.
+//! `tests/kept/format-N` holds the same cells as atlases of format N: raw, compressed (`packed` in format 1) and read in place,
+//! and packed in format 2; `cells.tsv` says what is in them, as anndata read it from `cells.h5ad`. They are never rewritten: a new
+//! format gets its own folder.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,7 +15,7 @@ use stages::{
 };
 
 fn kept(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kept/format-1").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kept").join(name)
 }
 
 /// One line per cell, as `cells.tsv` has them.
@@ -45,7 +46,7 @@ fn lines(atlas: &Atlas) -> Vec<String> {
 }
 
 fn is_read_as_ever(name: &str) {
-    let expected = std::fs::read_to_string(kept("cells.tsv")).unwrap();
+    let expected = std::fs::read_to_string(kept("format-1/cells.tsv")).unwrap();
     let atlas = Atlas::open(kept(name)).unwrap();
     assert_eq!(atlas.verify().unwrap(), []);
     let found = lines(&atlas);
@@ -56,15 +57,20 @@ fn is_read_as_ever(name: &str) {
 
 #[test]
 fn a_shuffled_atlas_is_read_as_ever() {
-    is_read_as_ever("shuffled.atlas");
+    is_read_as_ever("format-1/shuffled.atlas");
 }
 
 #[test]
-fn a_packed_atlas_is_read_as_ever() {
-    is_read_as_ever("packed.atlas");
+fn a_compressed_atlas_is_read_as_ever() {
+    is_read_as_ever("format-1/packed.atlas");
 }
 
 #[test]
 fn an_atlas_in_place_is_read_as_ever() {
-    is_read_as_ever("in-place.atlas");
+    is_read_as_ever("format-1/in-place.atlas");
+}
+
+#[test]
+fn a_packed_atlas_is_read_as_ever() {
+    is_read_as_ever("format-2/packed.atlas");
 }

@@ -182,7 +182,7 @@ fn an_atlas_that_is_not_as_it_was_written() {
     everything("json.atlas", &["manifest.json"]);
     changed("cells.atlas", "\"cells\": 600", "\"cells\": 599");
     everything("cells.atlas", &["manifest.json"]);
-    changed("future.atlas", "\"format\": 1", "\"format\": 999");
+    changed("future.atlas", "\"format\": 2", "\"format\": 999");
     for line in ["inspect future.atlas", "train future.atlas --out m"] {
         says(&home.refused(65, line), &["format 999"]);
     }

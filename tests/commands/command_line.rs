@@ -28,7 +28,7 @@ fn the_main_job_goes_from_a_file_to_a_page() {
     assert!(home.path("s.truth.parquet").is_file());
 
     let atlas = home.json("ingest s.h5ad --out s.atlas");
-    assert_eq!((&atlas["kind"], &atlas["format"], &atlas["values"]), (&"atlas".into(), &1.into(), &"counts".into()));
+    assert_eq!((&atlas["kind"], &atlas["format"], &atlas["values"]), (&"atlas".into(), &2.into(), &"counts".into()));
     assert_eq!((&atlas["cells"], &atlas["genes"]), (&600.into(), &60.into()));
 
     let condition =

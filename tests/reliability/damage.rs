@@ -19,6 +19,7 @@ use stages::{
         atlas::{Access, Atlas},
         group_statistics::control_means,
         members::Members,
+        row::RowBuffer,
         split::Split,
     },
     sink,
@@ -85,8 +86,9 @@ fn of_atlas(atlas: &Atlas) -> Result<String> {
     let blocks = (0..u32::try_from(manifest.blocks()).unwrap()).map(|block| {
         let block = atlas.block(BlockIndex(block))?;
         let view = block.view();
-        let rows = 0..view.row_pointers().len() - 1;
-        Ok(rows.map(|row| format!("{:?}", view.row(row))).collect::<String>())
+        let mut buffer = RowBuffer::default();
+        let mut row = |row| format!("{:?}", view.row(row).unwrap().decoded(&mut buffer).unwrap());
+        Ok((0..view.rows()).map(&mut row).collect::<String>())
     });
     let blocks = blocks.collect::<Result<String>>()?;
     let codes: Vec<&[u32]> = (0..atlas.cells()).map(|cell| atlas.codes(CellIndex(cell))).collect();

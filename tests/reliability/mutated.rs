@@ -32,7 +32,8 @@ fn ground() -> (Home, Ground) {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kept/format-1/packed.atlas");
     let (atlas, scratch) = (home.copy(&kept, "s.atlas"), home.path("scratch"));
     fs::create_dir(&scratch).unwrap();
-    let ground = Ground { atlas, scratch, worker: Some(env!("CARGO_BIN_EXE_perturbine-hdf5").into()) };
+    let packed_rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kept/format-2/packed.atlas");
+    let ground = Ground { atlas, packed_rows, scratch, worker: Some(env!("CARGO_BIN_EXE_perturbine-hdf5").into()) };
     (home, ground)
 }
 

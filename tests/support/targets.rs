@@ -28,7 +28,7 @@ use stages::{
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The names of the targets, each with the ending of its files.
-pub const TARGETS: [(&str, &str); 11] = [
+pub const TARGETS: [(&str, &str); 12] = [
     ("h5ad", "h5ad"),
     ("tenx", "h5"),
     ("mtx", "mtx"),
@@ -37,6 +37,7 @@ pub const TARGETS: [(&str, &str); 11] = [
     ("split", "parquet"),
     ("manifest", "json"),
     ("blocks", "bin"),
+    ("packed_blocks", "bin"),
     ("safetensors", "safetensors"),
     ("settings", "toml"),
     ("embeddings", "npy"),
@@ -46,6 +47,8 @@ pub const TARGETS: [(&str, &str); 11] = [
 pub struct Ground {
     /// An atlas that is whole, for targets that are a part of one.
     pub atlas: PathBuf,
+    /// Another one, of packed rows.
+    pub packed_rows: PathBuf,
     /// A folder for files that go again.
     pub scratch: PathBuf,
     /// The program that reads HDF5 files in its own process; none reads them here.
@@ -61,7 +64,7 @@ pub fn run(target: &str, bytes: &[u8], ground: &Ground) -> Outcome {
     let path = ground.scratch.join(format!("input.{ending}"));
     let to_text = |error: schemas::Error| error.to_string();
     match target {
-        "manifest" => with_atlas(ground, |folder| {
+        "manifest" => with_atlas(&ground.atlas, ground, |folder| {
             let write =
                 |bytes| fs::write(folder.join(files::MANIFEST), bytes).expect("the scratch folder can be written to");
             write(bytes);
@@ -75,7 +78,8 @@ pub fn run(target: &str, bytes: &[u8], ground: &Ground) -> Outcome {
                 _ => read,
             }
         }),
-        "blocks" => with_atlas(ground, |folder| hostile_blocks(folder, bytes)),
+        "blocks" => with_atlas(&ground.atlas, ground, |folder| hostile_blocks(folder, bytes)),
+        "packed_blocks" => with_atlas(&ground.packed_rows, ground, |folder| hostile_blocks(folder, bytes)),
         "settings" => {
             let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
             Settings::layered(Preset::default(), Some(("input.toml", text)), &[]).map(drop).map_err(to_text)
@@ -117,10 +121,10 @@ fn is_interrupted(error: &std::io::Error) -> bool {
 }
 
 /// A copy of the atlas, to be damaged.
-fn with_atlas(ground: &Ground, spoil: impl FnOnce(&Path) -> Outcome) -> Outcome {
+fn with_atlas(atlas: &Path, ground: &Ground, spoil: impl FnOnce(&Path) -> Outcome) -> Outcome {
     let folder = ground.scratch.join("input.atlas");
     fs::create_dir_all(&folder).expect("the scratch folder can be written to");
-    for entry in fs::read_dir(&ground.atlas).expect("the atlas is there").flatten() {
+    for entry in fs::read_dir(atlas).expect("the atlas is there").flatten() {
         if entry.path().is_file() {
             // A fuzzer's alarm interrupts it.
             let mut copies = std::iter::repeat_with(|| fs::copy(entry.path(), folder.join(entry.file_name())));
@@ -136,8 +140,11 @@ fn read_atlas(folder: &Path) -> Outcome {
     for access in [Access::Map, Access::Read] {
         let atlas = Atlas::open_with(folder, access).map_err(text)?;
         for block in 0..u32::try_from(atlas.manifest().blocks()).map_err(|error| error.to_string())? {
-            atlas.block(BlockIndex(block)).map_err(text)?;
-            atlas.mapped_block(BlockIndex(block)).map_err(text)?;
+            let held = atlas.block(BlockIndex(block)).map_err(text)?;
+            let mapped = atlas.mapped_block(BlockIndex(block)).map_err(text)?;
+            for view in [Some(held.view()), mapped].into_iter().flatten() {
+                view.check_rows(atlas.manifest().genes)?;
+            }
         }
         for batch in atlas.obs(&["cell"]).map_err(text)? {
             batch.map_err(|error| error.to_string())?;

@@ -120,8 +120,11 @@ pub struct KeyArgs {
     /// What to do about NaN or infinite values and negative or fractional counts
     #[arg(long, value_enum, default_value = "error")]
     pub on_bad_values: OnBadValuesArg,
-    /// Compress blocks with zstd instead of storing them ready for memory mapping
-    #[arg(long)]
+    /// How the matrix is stored [default: packed]
+    #[arg(long, value_enum)]
+    pub storage: Option<StorageArg>,
+    /// The same as --storage zstd
+    #[arg(long, conflicts_with = "storage")]
     pub compress: bool,
     /// Keep rows in the order of the source
     #[arg(long)]
@@ -129,6 +132,17 @@ pub struct KeyArgs {
     /// Seed of the row order
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub shuffle_seed: u64,
+}
+
+/// The storage of a matrix
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum StorageArg {
+    /// A few bits for each number, about a third of raw; rows are decoded from the memory map
+    Packed,
+    /// Arrays as they are in memory
+    Raw,
+    /// Compressed blocks: the smallest, and the slowest to read
+    Zstd,
 }
 
 /// The kind of the values

@@ -15,17 +15,11 @@ impl KeyArgs {
     /// How atlases of data files are stored if an atlas was expected: in place if possible.
     pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
         let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
-        match self.codec() {
-            Codec::Raw
-                if takes_all
-                    && source
-                        .in_place()
-                        .is_some_and(|found| found.matrix.form.is_plain() && found.matrix.path.to_str().is_some()) =>
-            {
-                Codec::InPlace
-            }
-            codec => codec,
-        }
+        let is_plain = || {
+            source.in_place().is_some_and(|found| found.matrix.form.is_plain() && found.matrix.path.to_str().is_some())
+        };
+        let is_free = self.storage.is_none() && !self.compress;
+        if is_free && takes_all && is_plain() { Codec::InPlace } else { self.codec() }
     }
 
     /// The first flag that is given and contradicts how an atlas was built; one that is not given stands for nothing.

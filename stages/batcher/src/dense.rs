@@ -2,8 +2,8 @@
 
 use reader::{
     atlas::Atlas,
-    block::{GeneSlice, ValueSlice},
     block_cache::BlockCache,
+    row::{GeneSlice, RowBuffer, ValueSlice},
 };
 use schemas::{
     ByteSize,
@@ -43,13 +43,13 @@ pub struct Densifier {
     atlas: Atlas,
     cache: BlockCache,
     rows: Pool<DenseRows>,
-    scratch: Pool<(RowBuffer, Normaliser)>,
+    scratch: Pool<(DenseRow, RowBuffer, Normaliser)>,
     normalisation: Normalisation,
 }
 
 /// The row being assembled: all zero between rows. Any 16-bit id is a valid index, so ids need no check.
 #[derive(Debug)]
-struct RowBuffer(Vec<CacheLine>);
+struct DenseRow(Vec<CacheLine>);
 
 /// Number of floats of that row if ids have 16 bits.
 const NARROW: usize = 1 << 16;
@@ -91,12 +91,13 @@ impl Densifier {
         let genes = self.atlas.manifest().genes as usize;
         let mut expression = self.rows.take(DenseRows::default);
         expression.resize(plan.rows.len(), self.atlas.genes().len());
-        let row_buffer = || RowBuffer(vec![CacheLine::default(); genes.max(NARROW).div_ceil(16)]);
-        let mut scratch = self.scratch.take(|| (row_buffer(), Normaliser::new(self.normalisation)));
+        let zeros = || DenseRow(vec![CacheLine::default(); genes.max(NARROW).div_ceil(16)]);
+        let mut scratch = self.scratch.take(|| (zeros(), RowBuffer::default(), Normaliser::new(self.normalisation)));
         {
             let mut out = expression.rows_mut();
-            let (row, normaliser) = &mut *scratch;
-            with_rows(&self.atlas, &self.cache, &plan.rows, |genes, values| {
+            let (row, buffer, normaliser) = &mut *scratch;
+            with_rows(&self.atlas, &self.cache, &plan.rows, |stored| {
+                let (genes, values) = stored.decoded(buffer)?;
                 let values = normaliser.row(values);
                 match (out.next(), self.atlas.gene_subset()) {
                     (Some(out), None) => row.write(genes, values, out),
@@ -111,7 +112,7 @@ impl Densifier {
     }
 }
 
-impl RowBuffer {
+impl DenseRow {
     fn write(&mut self, genes: GeneSlice<'_>, values: ValueSlice<'_>, out: &mut [CacheLine]) {
         match genes {
             GeneSlice::U16(genes) => self.write_of(genes, values, out),

@@ -1,12 +1,14 @@
 //! Gathers expression directly from the blocks into a recycled buffer, with a single copy.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
+use packed_rows::{InvalidRow, WideCount};
 use reader::{
     atlas::Atlas,
-    block::{BlockView, GeneSlice, ValueSlice, place},
+    block::place,
     block_cache::BlockCache,
     gene_subset::GeneSubset,
+    row::{GeneSlice, PackedCell, RowBuffer, StoredRow, ValueSlice},
 };
 use schemas::{
     Result,
@@ -30,7 +32,15 @@ pub struct Gatherer {
     subset: Option<Arc<GeneSubset>>,
     pool: Pool<Expression>,
     normalisation: Normalisation,
-    scratch: Pool<Normaliser>,
+    scratch: Pool<GatherScratch>,
+}
+
+/// Memory for the rows on their way.
+#[derive(Debug)]
+struct GatherScratch {
+    normaliser: Normaliser,
+    buffer: RowBuffer,
+    wide: Vec<WideCount>,
 }
 
 impl Gatherer {
@@ -73,10 +83,28 @@ impl Gatherer {
         row_pointers.push(0);
         clear(genes, values, self.normalisation != Normalisation::None);
         let mut entries = 0;
-        let mut normaliser = self.scratch.take(|| Normaliser::new(self.normalisation));
-        with_rows(&self.atlas, &self.cache, &plan.rows, |row_genes, row_values| {
-            entries += row_genes.count();
+        let mut scratch = self.scratch.take(|| GatherScratch {
+            normaliser: Normaliser::new(self.normalisation),
+            buffer: RowBuffer::default(),
+            wide: Vec::new(),
+        });
+        let GatherScratch { normaliser, buffer, wide } = &mut *scratch;
+        with_rows(&self.atlas, &self.cache, &plan.rows, |stored| {
+            entries += stored.entries();
             row_pointers.push(u32::try_from(entries)?);
+            // Small counts, as nearly all are, are decoded to where they stay.
+            if let (StoredRow::Packed(PackedCell { row, has_counts: true, .. }), Genes::U16(ids), Values::U8(counts)) =
+                (&stored, &mut *genes, &mut *values)
+                && self.normalisation == Normalisation::None
+            {
+                wide.clear();
+                row.append_counts(ids, counts, wide)?;
+                if !wide.is_empty() {
+                    put_wide(values, wide);
+                }
+                return Ok(());
+            }
+            let (row_genes, row_values) = stored.decoded(buffer)?;
             match (&mut *genes, row_genes) {
                 (Genes::U16(out), GeneSlice::U16(row)) => out.extend_from_slice(row),
                 (Genes::U32(out), GeneSlice::U32(row)) => out.extend_from_slice(row),
@@ -116,50 +144,71 @@ fn clear(genes: &mut Genes, values: &mut Values, keeps_floats: bool) {
     }
 }
 
-/// Rows whose memory accesses are overlapped.
-const ROWS_TOGETHER: usize = 16;
+/// How many rows before it is needed memory is asked for.
+const ROWS_AHEAD: usize = 8;
 
-/// Calls `f` with genes and values of each row, in order.
+/// Calls `f` with each row, in order.
 pub(crate) fn with_rows(
     atlas: &Atlas,
     cache: &BlockCache,
     rows: &[RowIndex],
-    mut f: impl FnMut(GeneSlice<'_>, ValueSlice<'_>) -> Result<(), BoxError>,
+    mut f: impl FnMut(StoredRow<'_>) -> Result<(), BoxError>,
 ) -> Result<(), BoxError> {
     let block_rows = atlas.manifest().block_rows;
+    let named =
+        |row: RowIndex| move |error: BoxError| if error.is::<InvalidRow>() { atlas.bad_row(row).into() } else { error };
     if atlas.holds_blocks() {
         for row in rows {
-            let (block, row) = place(*row, block_rows);
+            let (block, place) = place(*row, block_rows);
             let block = cache.get(block)?;
-            let (genes, values) = block.view().row(row);
-            f(genes, values)?;
+            block.view().row(place).map_err(BoxError::from).and_then(&mut f).map_err(named(*row))?;
         }
         return Ok(atlas.check_maps()?);
     }
-    // Rows are far apart, and finding one takes three dependent memory accesses: the block's position, the row's position in the
-    // block, the entries. Each access runs in a separate loop over several rows, so that the processor overlaps them.
-    let mut blocks: Vec<(BlockView<'_>, usize)> = Vec::with_capacity(ROWS_TOGETHER);
-    let mut found = Vec::with_capacity(ROWS_TOGETHER);
-    for (rows, next) in rows.chunks(ROWS_TOGETHER).zip(rows.chunks(ROWS_TOGETHER).skip(1).chain([&[][..]])) {
-        next.iter().for_each(|row| atlas.prefetch_entry(place(*row, block_rows).0));
-        blocks.clear();
-        for row in rows {
-            let (block, row) = place(*row, block_rows);
+    // Rows are far apart, and reaching one takes three dependent memory accesses: the block's position, the row's position in
+    // the block, the entries. Each is asked for some rows before it is needed, so that the processor waits for several at once.
+    let entry_of = |row: &RowIndex| atlas.prefetch_entry(place(*row, block_rows).0);
+    rows.iter().take(ROWS_AHEAD).for_each(entry_of);
+    let (mut blocks, mut found) = (VecDeque::with_capacity(ROWS_AHEAD + 1), VecDeque::with_capacity(ROWS_AHEAD + 1));
+    for step in 0..rows.len() + 2 * ROWS_AHEAD {
+        rows.get(step + ROWS_AHEAD).into_iter().for_each(entry_of);
+        if let Some(row) = rows.get(step) {
+            let (block, place) = place(*row, block_rows);
             let block = atlas.mapped_block(block)?.ok_or("a block that is not held is mapped")?;
-            blocks.push((block, row));
+            simd::prefetch(block.position_of(place));
+            blocks.push_back((block, place, *row));
         }
-        blocks.iter().for_each(|(block, row)| simd::prefetch(block.pointers_of(*row)));
-        found.clear();
-        found.extend(blocks.iter().map(|(block, row)| block.row(*row)));
-        for (genes, values) in &found {
-            simd::prefetch(genes.bytes());
-            simd::prefetch(values.bytes());
+        if ROWS_AHEAD <= step
+            && let Some((block, place, row)) = blocks.pop_front()
+        {
+            let stored = block.row(place).map_err(|_| atlas.bad_row(row))?;
+            stored.prefetch();
+            found.push_back((stored, row));
         }
-        for (genes, values) in &found {
-            f(*genes, *values)?;
+        if 2 * ROWS_AHEAD <= step
+            && let Some((stored, row)) = found.pop_front()
+        {
+            f(stored).map_err(named(row))?;
         }
     }
     Ok(atlas.check_maps()?)
+}
+
+/// Puts counts of 255 or more in their places.
+fn put_wide(values: &mut Values, wide: &[WideCount]) {
+    let width = width_for(wide.iter().map(|wide| wide.count).max().unwrap_or(0));
+    if width_of(values) < width {
+        *values = widened(values, width);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the batch is as wide as the widest count")]
+    for WideCount { entry, count } in wide {
+        match values {
+            Values::U8(list) => list[*entry] = *count as u8,
+            Values::U16(list) => list[*entry] = *count as u16,
+            Values::U32(list) => list[*entry] = *count,
+            Values::F32(list) => list[*entry] = count_to_f32(*count),
+        }
+    }
 }
 
 /// Appends a row. The batch becomes as wide as its widest value, and no wider, so that a few large counts do
@@ -197,6 +246,11 @@ fn narrowest(row: ValueSlice<'_>) -> ValueWidth {
         ValueSlice::U32(row) => row.iter().copied().max().unwrap_or(0),
         ValueSlice::F32(_) => return ValueWidth::F32,
     };
+    width_for(largest)
+}
+
+/// The narrowest width for counts up to this one.
+fn width_for(largest: u32) -> ValueWidth {
     match largest {
         0..=0xff => ValueWidth::U8,
         0x100..=0xffff => ValueWidth::U16,

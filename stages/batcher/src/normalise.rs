@@ -3,7 +3,7 @@
 //! Nearly all counts are small, and a row has few different ones: their logarithms are looked up in a table that is filled
 //! for each row, up to its largest count.
 
-use reader::block::ValueSlice;
+use reader::row::ValueSlice;
 use schemas::batch::count_to_f32;
 use stage::cast::narrow;
 

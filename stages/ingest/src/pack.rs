@@ -1,6 +1,11 @@
-//! Packs runs of blocks into blocks: aligned arrays, checksums, zstd if requested.
+//! Packs runs of blocks into blocks, with checksums: packed rows, or aligned arrays, compressed if requested.
 
-use reader::{packed::Packer, records::RowRecord, row_layout::write_rows};
+use packed_rows::{PackedRowsWriter, PackedValues};
+use reader::{
+    compressed::Compressor,
+    records::RowRecord,
+    row_layout::{widen, write_rows},
+};
 use schemas::{
     ByteSize,
     atlas::{BLOCK_ALIGNMENT, BLOCK_ROWS, BlockEntry, BlockLayout, Codec, GeneWidth, ValueWidth},
@@ -35,7 +40,7 @@ impl ByteSize for PackedBlockRun {
 /// Packs runs of blocks, on any number of threads.
 #[derive(Clone, Debug)]
 pub struct BlockRunPacker {
-    gene_width: GeneWidth,
+    genes: u32,
     codec: Codec,
     spare: Pool<PackedBlockRun>,
     workspaces: Pool<PackWorkspace>,
@@ -44,28 +49,31 @@ pub struct BlockRunPacker {
 /// Buffers for packing a run of blocks.
 #[derive(Default)]
 struct PackWorkspace {
-    unpacked: Vec<u8>,
+    raw: Vec<u8>,
     /// Created when it is first needed.
-    packer: Option<Packer>,
+    compressor: Option<Compressor>,
+    ids: Vec<u32>,
+    counts: Vec<u32>,
+    floats: Vec<f32>,
 }
 
 impl std::fmt::Debug for PackWorkspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Workspace").field("unpacked", &self.unpacked.len()).finish_non_exhaustive()
+        f.debug_struct("PackWorkspace").field("raw", &self.raw.len()).finish_non_exhaustive()
     }
 }
 
 impl BlockRunPacker {
-    /// Creates a packer for raw or zstd blocks.
+    /// Creates a packer of blocks of a matrix with this many genes.
     #[must_use]
-    pub fn new(gene_width: GeneWidth, codec: Codec) -> Self {
-        Self { gene_width, codec, spare: Pool::default(), workspaces: Pool::default() }
+    pub fn new(genes: u32, codec: Codec) -> Self {
+        Self { genes, codec, spare: Pool::default(), workspaces: Pool::default() }
     }
 
     /// Packs a run of blocks.
     ///
     /// # Errors
-    /// Only if zstd refuses to compress.
+    /// A block or row that is too large for the format, or if zstd refuses to compress.
     pub fn pack(&self, run: &BlockRun) -> Result<Pooled<PackedBlockRun>, BoxError> {
         let mut packed = self.spare.take(PackedBlockRun::default);
         let PackedBlockRun { blocks, bytes, cells } = &mut *packed;
@@ -78,26 +86,28 @@ impl BlockRunPacker {
             rows.push(record);
         }
         let mut work = self.workspaces.take(PackWorkspace::default);
+        let gene_width = GeneWidth::for_genes(self.genes);
         for rows in rows.chunks(BLOCK_ROWS as usize) {
             let width = rows.iter().map(|row| row.width).max().unwrap_or(ValueWidth::U8);
             let entries = rows.iter().map(|row| row.entries).sum();
-            let layout = BlockLayout::new(rows.len(), entries, self.gene_width, width);
+            let layout = BlockLayout::new(rows.len(), entries, gene_width, width);
             let offset = bytes.len();
             match self.codec {
                 Codec::Raw | Codec::InPlace => {
                     bytes.resize(offset + layout.bytes, 0);
                     write_rows(rows, &layout, width, &mut bytes[offset..])?;
                 }
+                Codec::Packed => work.pack_rows(rows, width, self.genes, bytes)?,
                 Codec::Zstd => {
-                    let PackWorkspace { unpacked, packer } = &mut *work;
-                    unpacked.clear();
-                    unpacked.resize(layout.bytes, 0);
-                    write_rows(rows, &layout, width, unpacked)?;
-                    let packer = match packer {
-                        Some(packer) => packer,
-                        none => none.insert(Packer::new()?),
+                    let PackWorkspace { raw, compressor, .. } = &mut *work;
+                    raw.clear();
+                    raw.resize(layout.bytes, 0);
+                    write_rows(rows, &layout, width, raw)?;
+                    let compressor = match compressor {
+                        Some(compressor) => compressor,
+                        none => none.insert(Compressor::new()?),
                     };
-                    packer.pack(unpacked, &layout, rows.len(), self.gene_width, bytes)?;
+                    compressor.compress(raw, &layout, rows.len(), gene_width, bytes)?;
                 }
             }
             let on_disk = &bytes[offset..];
@@ -113,5 +123,39 @@ impl BlockRunPacker {
             bytes.resize(bytes.len().next_multiple_of(to_usize(BLOCK_ALIGNMENT)), 0);
         }
         Ok(packed)
+    }
+}
+
+impl PackWorkspace {
+    /// Appends a block of packed rows.
+    fn pack_rows(
+        &mut self,
+        rows: &[RowRecord<'_>],
+        width: ValueWidth,
+        genes: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BoxError> {
+        let Self { ids, counts, floats, .. } = self;
+        let mut writer = PackedRowsWriter::new(out, rows.len(), genes);
+        for row in rows {
+            ids.clear();
+            match GeneWidth::for_genes(genes) {
+                GeneWidth::U16 => {
+                    ids.extend(row.genes.as_chunks::<2>().0.iter().map(|id| u32::from(u16::from_le_bytes(*id))));
+                }
+                GeneWidth::U32 => ids.extend(row.genes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id))),
+            }
+            if width == ValueWidth::F32 {
+                floats.resize(row.entries, 0.0);
+                widen(row, width, bytemuck::cast_slice_mut(floats));
+                writer.push(ids, PackedValues::Floats(floats))?;
+            } else {
+                counts.resize(row.entries, 0);
+                widen(row, ValueWidth::U32, bytemuck::cast_slice_mut(counts));
+                writer.push(ids, PackedValues::Counts(counts))?;
+            }
+        }
+        writer.finish()?;
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use arrow::array::{AsArray, RecordBatch};
 use formats::{source::Source, version::version_since};
+use packed_rows::SLACK;
 use reader::members;
 use schemas::{
     Error, Result,
@@ -84,7 +85,9 @@ impl StoreMatrix {
         let path = folder.file(files::MATRIX);
         let matrix = match codec {
             Codec::InPlace => None,
-            Codec::Raw | Codec::Zstd => Some(BufWriter::with_capacity(WRITTEN_AT_ONCE, DiskFile::create(&path)?)),
+            Codec::Raw | Codec::Packed | Codec::Zstd => {
+                Some(BufWriter::with_capacity(WRITTEN_AT_ONCE, DiskFile::create(&path)?))
+            }
         };
         let shuffled = match shuffled_cells {
             None => None,
@@ -134,6 +137,10 @@ impl StoreMatrix {
     fn end(mut self) -> Result<MatrixFiles> {
         let written = &mut self.files.written;
         if let Some(mut matrix) = self.matrix {
+            if self.files.codec == Codec::Packed && self.bytes > 0 {
+                matrix.write_all(&[0; SLACK]).map_err(Error::io("write", &self.path))?;
+                self.bytes += SLACK as u64;
+            }
             matrix.flush().map_err(Error::io("write", &self.path))?;
             matrix.get_ref().sync()?;
             // Each of its blocks has a checksum, so that one can be checked without reading the others.

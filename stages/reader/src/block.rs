@@ -1,30 +1,39 @@
-//! A block of cells, unpacked: three arrays behind plain slices.
+//! A block of cells: three arrays behind plain slices, or packed rows.
 
+use packed_rows::{InvalidRow, PackedRows};
 use schemas::{
     ByteSize,
-    atlas::{BlockEntry, BlockLayout, GeneWidth, ValueWidth},
+    atlas::{BlockEntry, BlockLayout, Codec, GeneWidth, ValueWidth},
     ids::{BlockIndex, RowIndex},
 };
 
-/// An unpacked block in memory.
+use crate::row::{GeneSlice, PackedCell, RowBuffer, StoredRow, ValueSlice};
+
+/// A block in memory.
 #[derive(Debug)]
 pub struct Block {
     /// Stored as words, so that every array is aligned.
     words: Vec<u64>,
     entry: BlockEntry,
-    gene_width: GeneWidth,
+    genes: u32,
 }
 
 impl Block {
-    /// The block described by an index entry, from its bytes.
-    pub fn new(words: Vec<u64>, entry: BlockEntry, gene_width: GeneWidth) -> Self {
-        Self { words, entry, gene_width }
+    /// The block described by an index entry, from its bytes; a packed one is followed by [`packed_rows::SLACK`] more. `None` if
+    /// it is shorter than the entry says.
+    #[must_use]
+    pub fn new(words: Vec<u64>, entry: BlockEntry, genes: u32) -> Option<Self> {
+        BlockView::new(bytemuck::cast_slice(&words), entry, genes)?;
+        Some(Self { words, entry, genes })
     }
 
-    /// A view of the block's arrays.
+    /// A view of the block.
+    ///
+    /// # Panics
+    /// Never: the length was checked.
     #[must_use]
     pub fn view(&self) -> BlockView<'_> {
-        BlockView::new(bytemuck::cast_slice(&self.words), self.entry, self.gene_width)
+        BlockView::new(bytemuck::cast_slice(&self.words), self.entry, self.genes).expect("the length was checked")
     }
 }
 
@@ -36,95 +45,127 @@ impl ByteSize for Block {
 
 /// A readable block: in memory, or in the memory map.
 #[derive(Clone, Copy, Debug)]
-pub struct BlockView<'a> {
+pub enum BlockView<'a> {
+    /// Three arrays.
+    Raw(RawBlock<'a>),
+    /// Packed rows.
+    Packed(PackedBlock<'a>),
+}
+
+/// A block of three arrays.
+#[derive(Clone, Copy, Debug)]
+pub struct RawBlock<'a> {
     bytes: &'a [u8],
     entry: BlockEntry,
     layout: BlockLayout,
     gene_width: GeneWidth,
 }
 
-/// The gene ids of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum GeneSlice<'a> {
-    /// Up to 65,536 genes.
-    U16(&'a [u16]),
-    /// More genes.
-    U32(&'a [u32]),
-}
-
-impl<'a> GeneSlice<'a> {
-    /// The bytes, as stored.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        match self {
-            Self::U16(ids) => bytemuck::cast_slice(ids),
-            Self::U32(ids) => bytemuck::cast_slice(ids),
-        }
-    }
-
-    /// Number of ids.
-    #[must_use]
-    pub fn count(self) -> usize {
-        match self {
-            Self::U16(ids) => ids.len(),
-            Self::U32(ids) => ids.len(),
-        }
-    }
-}
-
-/// The values of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ValueSlice<'a> {
-    /// Counts up to 255.
-    U8(&'a [u8]),
-    /// Counts up to 65,535.
-    U16(&'a [u16]),
-    /// Larger counts.
-    U32(&'a [u32]),
-    /// Any other values.
-    F32(&'a [f32]),
-}
-
-impl<'a> ValueSlice<'a> {
-    /// The bytes, as stored.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        match self {
-            Self::U8(values) => values,
-            Self::U16(values) => bytemuck::cast_slice(values),
-            Self::U32(values) => bytemuck::cast_slice(values),
-            Self::F32(values) => bytemuck::cast_slice(values),
-        }
-    }
+/// A block of packed rows.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedBlock<'a> {
+    rows: PackedRows<'a>,
+    entry: BlockEntry,
+    gene_width: GeneWidth,
 }
 
 impl<'a> BlockView<'a> {
-    /// The block described by an index entry, from its bytes.
-    pub fn new(bytes: &'a [u8], entry: BlockEntry, gene_width: GeneWidth) -> Self {
-        Self { bytes, layout: entry.layout(gene_width), entry, gene_width }
+    /// The block described by an index entry, from its bytes: those of a raw block, or of a packed one and
+    /// [`packed_rows::SLACK`] more. `None` if it is shorter than the entry says.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], entry: BlockEntry, genes: u32) -> Option<Self> {
+        let gene_width = GeneWidth::for_genes(genes);
+        if entry.codec == Codec::Packed {
+            let rows = PackedRows::new(bytes, usize::try_from(entry.bytes).ok()?, entry.rows.into(), genes)?;
+            return Some(Self::Packed(PackedBlock { rows, entry, gene_width }));
+        }
+        let layout = entry.layout(gene_width);
+        (layout.bytes <= bytes.len()).then_some(Self::Raw(RawBlock { bytes, entry, layout, gene_width }))
     }
 
-    /// Row pointers: rows + 1 numbers.
+    /// Number of rows.
     #[must_use]
-    pub fn row_pointers(&self) -> &'a [u32] {
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Raw(block) => block.entry.rows.into(),
+            Self::Packed(block) => block.rows.rows(),
+        }
+    }
+
+    /// A row.
+    ///
+    /// # Errors
+    /// A packed row that can't be decoded.
+    #[inline]
+    pub fn row(&self, row: usize) -> Result<StoredRow<'a>, InvalidRow> {
+        match self {
+            Self::Raw(block) => Ok(block.row(row)),
+            Self::Packed(block) => {
+                let has_counts = block.entry.value_width != ValueWidth::F32;
+                let (row, gene_width) = (block.rows.row(row)?, block.gene_width);
+                Ok(StoredRow::Packed(PackedCell { row, gene_width, has_counts }))
+            }
+        }
+    }
+
+    /// The bytes that say where a row is.
+    #[must_use]
+    pub fn position_of(&self, row: usize) -> &'a [u8] {
+        match self {
+            Self::Raw(block) => block.position_of(row),
+            Self::Packed(block) => block.rows.header_bytes(row),
+        }
+    }
+
+    /// Checks what readers rely on: in a raw block, ascending row pointers that end at the number of entries, and valid genes;
+    /// in a packed one, a directory in order. Packed rows are checked as they are decoded.
+    ///
+    /// # Errors
+    /// A description of what is wrong.
+    pub fn check(&self, genes: u32) -> Result<(), String> {
+        match self {
+            Self::Raw(block) => block.check(genes),
+            Self::Packed(block) if !block.rows.is_in_order() => Err("its rows are not one after another".into()),
+            Self::Packed(block) if block.rows.entries() != u64::from(block.entry.entries) => {
+                Err("its rows don't have the number of entries that it should have".into())
+            }
+            Self::Packed(_) => Ok(()),
+        }
+    }
+
+    /// Checks all that [`BlockView::check`] does, and decodes every row.
+    ///
+    /// # Errors
+    /// A description of what is wrong.
+    pub fn check_rows(&self, genes: u32) -> Result<(), String> {
+        self.check(genes)?;
+        let mut buffer = RowBuffer::default();
+        let is_whole = |row: &usize| self.row(*row).is_ok_and(|row| row.decoded(&mut buffer).is_ok());
+        match (0..self.rows()).take_while(is_whole).count() {
+            whole if whole == self.rows() => Ok(()),
+            bad => Err(format!("its row {bad} can't be decoded")),
+        }
+    }
+}
+
+impl<'a> RawBlock<'a> {
+    /// Row pointers: rows + 1 numbers.
+    fn row_pointers(&self) -> &'a [u32] {
         bytemuck::cast_slice(&self.bytes[..4 * (usize::from(self.entry.rows) + 1)])
     }
 
-    /// Genes and values of one row.
-    #[must_use]
-    pub fn row(&self, row: usize) -> (GeneSlice<'a>, ValueSlice<'a>) {
+    fn row(&self, row: usize) -> StoredRow<'a> {
         let pointers = self.row_pointers();
         // A truncated map has zeros here; its reader detects this later.
         let start = pointers[row];
         self.entries(start as usize..start.max(pointers[row + 1]) as usize)
     }
 
-    /// The bytes of a row's pointers.
-    pub fn pointers_of(&self, row: usize) -> &'a [u8] {
+    fn position_of(&self, row: usize) -> &'a [u8] {
         &self.bytes[4 * row..4 * (row + 2)]
     }
 
-    fn entries(&self, entries: std::ops::Range<usize>) -> (GeneSlice<'a>, ValueSlice<'a>) {
+    fn entries(&self, entries: std::ops::Range<usize>) -> StoredRow<'a> {
         let part = |start: usize, width: usize| &self.bytes[start + width * entries.start..start + width * entries.end];
         let genes = part(self.layout.genes, self.gene_width.bytes());
         let values = part(self.layout.values, self.entry.value_width.bytes());
@@ -138,20 +179,19 @@ impl<'a> BlockView<'a> {
             ValueWidth::U32 => ValueSlice::U32(bytemuck::cast_slice(values)),
             ValueWidth::F32 => ValueSlice::F32(bytemuck::cast_slice(values)),
         };
-        (genes, values)
+        StoredRow::Raw(genes, values)
     }
 
-    /// Checks what readers rely on: ascending row pointers that end at the number of entries, and valid genes.
-    pub fn check(&self, genes: u32) -> Result<(), String> {
+    fn check(&self, genes: u32) -> Result<(), String> {
         let pointers = self.row_pointers();
         let entries = self.entry.entries;
         if pointers.first() != Some(&0) || pointers.last() != Some(&entries) || !pointers.is_sorted() {
             return Err("its row pointers don't ascend from 0 to its number of entries".into());
         }
-        let (ids, _) = self.entries(0..entries as usize);
-        let largest = match ids {
-            GeneSlice::U16(ids) => ids.iter().max().map(|id| u32::from(*id)),
-            GeneSlice::U32(ids) => ids.iter().max().copied(),
+        let ids = &self.bytes[self.layout.genes..self.layout.genes + self.gene_width.bytes() * entries as usize];
+        let largest = match self.gene_width {
+            GeneWidth::U16 => bytemuck::cast_slice::<_, u16>(ids).iter().max().map(|id| u32::from(*id)),
+            GeneWidth::U32 => bytemuck::cast_slice::<_, u32>(ids).iter().max().copied(),
         };
         match largest {
             Some(largest) if genes <= largest => Err(format!("it names gene {largest}, but there are {genes}")),

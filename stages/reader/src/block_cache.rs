@@ -1,7 +1,7 @@
 //! A cache of blocks that have to be in memory to be read: compressed ones, and those that are read without a
 //! map.
 //!
-//! Rows of a block are needed at many different times, so unpacked blocks are cached, up to a limit. The
+//! Rows of a block are needed at many different times, so blocks are cached, up to a limit. The
 //! oldest blocks are evicted first: blocks are needed window by window, and once the next window fills the
 //! memory, the previous one is finished.
 
@@ -14,7 +14,7 @@ use schemas::{ByteSize, Result, ids::BlockIndex};
 
 use crate::{atlas::Atlas, block::Block};
 
-/// Unpacked blocks of one atlas, up to this many bytes; clones share them.
+/// Blocks of one atlas, up to this many bytes; clones share them.
 #[derive(Clone, Debug)]
 pub struct BlockCache {
     atlas: Atlas,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use schemas::batch::{Expression, Genes, Values, count_to_f32};
 
-use crate::block::{GeneSlice, ValueSlice};
+use crate::row::{GeneSlice, ValueSlice};
 
 /// The number of a gene that is not in the subset.
 const UNSEEN: u32 = u32::MAX;

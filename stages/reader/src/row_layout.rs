@@ -28,8 +28,8 @@ pub fn write_rows(
     Ok(())
 }
 
-/// Writes a row's values in the width of its block, which is at least as wide.
-fn widen(record: &RowRecord<'_>, width: ValueWidth, out: &mut [u8]) {
+/// Writes a row's values in another width, which is at least as wide.
+pub fn widen(record: &RowRecord<'_>, width: ValueWidth, out: &mut [u8]) {
     if record.width == width {
         out.copy_from_slice(record.values);
         return;

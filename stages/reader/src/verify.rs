@@ -26,8 +26,8 @@ impl Atlas {
         }
         for block in 0..self.manifest().blocks() {
             let index = BlockIndex(bounded(block));
-            match self.block(index) {
-                Ok(_) => {}
+            match self.check_block(index) {
+                Ok(()) => {}
                 Err(Error::Damaged { what, .. }) => {
                     damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
                 }

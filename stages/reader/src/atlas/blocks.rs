@@ -2,10 +2,11 @@
 
 use std::{ops::Range, os::unix::fs::FileExt, sync::atomic::Ordering};
 
+use packed_rows::SLACK;
 use schemas::{
     Error, Result,
     atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, files},
-    ids::BlockIndex,
+    ids::{BlockIndex, RowIndex},
     numbers::bounded,
 };
 use storage::disk::hex;
@@ -13,9 +14,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Atlas, backed::RowsInPlace, block_storage::BlockStorage};
 use crate::{
-    block::{Block, BlockView},
-    packed,
+    block::{Block, BlockView, place},
+    compressed::decompress,
 };
+
+/// What is wrong with a block whose bytes are too few; entries are checked before.
+const TOO_SHORT: &str = "it is too short";
 
 impl Atlas {
     /// An entry of `blocks.bin`, unchecked.
@@ -49,6 +53,8 @@ impl Atlas {
             && entry.codec == manifest.codec
             && match entry.codec {
                 Codec::Raw => entry.bytes == layout.bytes as u64,
+                // A decoder reads beyond a row.
+                Codec::Packed => ends.is_some_and(|end| end + SLACK as u64 <= matrix),
                 Codec::Zstd => true,
                 Codec::InPlace => entry.bytes == 0,
             };
@@ -73,27 +79,30 @@ impl Atlas {
         Ok(())
     }
 
-    /// A block of a raw matrix, in the memory map; it is checked on first use. `None` if blocks are compressed or
-    /// read without a map.
+    /// A raw or packed block, in the memory map; it is checked on first use. `None` if blocks are compressed or read
+    /// without a map.
     ///
     /// # Errors
     /// A damaged block.
     pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
         let BlockStorage::Map(map) = &self.0.matrix else { return Ok(None) };
-        if self.0.manifest.codec != Codec::Raw {
+        if self.holds_blocks() {
             return Ok(None);
         }
-        let gene_width = self.0.manifest.gene_width;
-        let view = |entry: BlockEntry, place: Range<usize>| BlockView::new(&map[place], entry, gene_width);
+        let view = |entry: BlockEntry, place: Range<usize>| {
+            // What follows a packed block is read as well, so its view goes on to the end of the map.
+            let bytes = if entry.codec == Codec::Packed { &map[place.start..] } else { &map[place] };
+            BlockView::new(bytes, entry, self.0.manifest.genes).ok_or_else(|| self.bad_block(block, TOO_SHORT))
+        };
         if self.was_checked(block) {
             let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
             self.0.blocks.check_pages()?;
-            return Ok(Some(view(entry, self.place(block, &entry)?)));
+            return Ok(Some(view(entry, self.place(block, &entry)?)?));
         }
         let entry = self.entry(block)?;
-        let view = view(entry, self.place(block, &entry)?);
+        let view = view(entry, self.place(block, &entry)?)?;
         self.check_sum(block, &entry, &map[self.place(block, &entry)?])?;
-        self.check_rows(block, &view)?;
+        self.check_view(block, &view)?;
         self.mark_checked(block);
         Ok(Some(view))
     }
@@ -102,7 +111,7 @@ impl Atlas {
     /// place.
     #[must_use]
     pub fn holds_blocks(&self) -> bool {
-        self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, BlockStorage::Map(_))
+        !matches!(self.0.manifest.codec, Codec::Raw | Codec::Packed) || !matches!(self.0.matrix, BlockStorage::Map(_))
     }
 
     /// Reads a block into memory; it is checked on first use.
@@ -113,12 +122,15 @@ impl Atlas {
         let entry = self.entry(block)?;
         let place = self.place(block, &entry)?;
         let mut read = Vec::new();
+        // A packed block is followed by bytes that its decoder may read.
+        let slack = if entry.codec == Codec::Packed { SLACK } else { 0 };
+        let words_of = |bytes: usize| (bytes + slack).div_ceil(8);
         let on_disk: &[u8] = match &self.0.matrix {
             BlockStorage::Empty => return Err(self.bad_block(block, "the matrix is empty")),
             BlockStorage::InPlace(rows) => return self.block_in_place(rows, block, entry),
             BlockStorage::Map(map) => &map[place.clone()],
             BlockStorage::Read(file) => {
-                read.resize(place.len().div_ceil(8), 0_u64);
+                read.resize(words_of(place.len()), 0_u64);
                 let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut read)[..place.len()];
                 file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", self.path().join(files::MATRIX)))?;
                 bytes
@@ -130,15 +142,19 @@ impl Atlas {
             self.check_sum(block, &entry, on_disk)?;
         }
         let words = match (entry.codec, &self.0.matrix) {
-            (Codec::Zstd, _) => self.unpack(block, &entry, on_disk)?,
+            (Codec::Zstd, _) => self.decompress(block, &entry, on_disk)?,
             (_, BlockStorage::Read(_)) => read,
-            _ => bytemuck::pod_collect_to_vec(on_disk),
+            _ => {
+                let mut words = vec![0_u64; words_of(on_disk.len())];
+                bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..on_disk.len()].copy_from_slice(on_disk);
+                words
+            }
         };
         self.0.matrix.check_map()?;
         self.0.blocks.check()?;
-        let read = Block::new(words, entry, self.0.manifest.gene_width);
+        let read = Block::new(words, entry, self.0.manifest.genes).ok_or_else(|| self.bad_block(block, TOO_SHORT))?;
         if first_time {
-            self.check_rows(block, &read.view())?;
+            self.check_view(block, &read.view())?;
             self.mark_checked(block);
         }
         Ok(read)
@@ -149,7 +165,7 @@ impl Atlas {
         let first = u64::from(block.0) * u64::from(self.0.manifest.block_rows);
         let words = rows.block(first..first + u64::from(entry.rows), &entry)?;
         match xxh3_64(bytemuck::cast_slice(&words)) == entry.checksum {
-            true => Ok(Block::new(words, entry, self.0.manifest.gene_width)),
+            true => Block::new(words, entry, self.0.manifest.genes).ok_or_else(|| self.bad_block(block, TOO_SHORT)),
             false => Err(rows.changed()),
         }
     }
@@ -172,10 +188,10 @@ impl Atlas {
         Ok(start..start + length)
     }
 
-    fn unpack(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<Vec<u64>> {
+    fn decompress(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<Vec<u64>> {
         let width = self.0.manifest.gene_width;
-        packed::unpack(on_disk, &entry.layout(width), entry.rows.into(), entry.entries as usize, width)
-            .ok_or_else(|| self.bad_block(block, "it can't be unpacked"))
+        decompress(on_disk, &entry.layout(width), entry.rows.into(), entry.entries as usize, width)
+            .ok_or_else(|| self.bad_block(block, "it can't be decompressed"))
     }
 
     fn check_sum(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<()> {
@@ -187,8 +203,23 @@ impl Atlas {
         Err(self.bad_block(block, &format!("its checksum is {}, not {}", hex(found), hex(entry.checksum))))
     }
 
-    fn check_rows(&self, index: BlockIndex, block: &BlockView<'_>) -> Result<()> {
+    fn check_view(&self, index: BlockIndex, block: &BlockView<'_>) -> Result<()> {
         block.check(self.0.manifest.genes).map_err(|what| self.bad_block(index, &what))
+    }
+
+    /// The error for a packed row that can't be decoded: its block is damaged, or no longer there.
+    pub fn bad_row(&self, row: RowIndex) -> Error {
+        let (block, row) = place(row, self.0.manifest.block_rows);
+        match self.check_maps() {
+            Err(lost) => lost,
+            Ok(()) => self.bad_block(block, &format!("its row {row} can't be decoded")),
+        }
+    }
+
+    /// Reads a block, and decodes every row of it.
+    pub(crate) fn check_block(&self, index: BlockIndex) -> Result<()> {
+        let genes = self.0.manifest.genes;
+        self.block(index)?.view().check_rows(genes).map_err(|what| self.bad_block(index, &what))
     }
 
     fn bad_block(&self, block: BlockIndex, what: &str) -> Error {

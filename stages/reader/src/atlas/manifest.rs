@@ -5,7 +5,7 @@ use std::{fs::File, path::Path};
 use arrow::array::AsArray;
 use schemas::{
     Error, Result,
-    atlas::{BLOCK_ENTRY_BYTES, FORMAT_VERSION, Manifest, files},
+    atlas::{BLOCK_ENTRY_BYTES, FORMAT_VERSION, Manifest, OLDEST_FORMAT_VERSION, files},
 };
 use storage::{
     disk::{checksum_of, hex},
@@ -25,9 +25,10 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     let text = std::fs::read_to_string(&path)
         .map_err(|_| Error::damaged(folder, "it is not an atlas: manifest.json is missing or unreadable"))?;
     let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| value.get("format")?.as_u64());
-    if format.is_some_and(|format| format != u64::from(FORMAT_VERSION)) {
+    let known = u64::from(OLDEST_FORMAT_VERSION)..=u64::from(FORMAT_VERSION);
+    if let Some(format) = format.filter(|format| !known.contains(format)) {
         let message =
-            format!("the atlas has format {}; this version reads {FORMAT_VERSION}", format.unwrap_or_default());
+            format!("the atlas has format {format}; this version reads {OLDEST_FORMAT_VERSION} to {FORMAT_VERSION}");
         return Err(Error::data(path.display().to_string(), message, "ingest the source again with this version"));
     }
     let manifest: Manifest = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;

@@ -26,7 +26,8 @@ pub struct MappedFile {
 
 /// Makes sure that lost pages of maps are still noticed. Another part of the process may have replaced the signal's
 /// handler since the maps were made (in Python, `faulthandler.enable()` does); then ours is put before it. Whoever reads
-/// maps in a process that is not this program's calls this from time to time; it costs one system call.
+/// maps in a process that is not this program's calls this from time to time; it costs one system call. A page that is
+/// lost after the handler was replaced and before the next call still ends the process.
 pub fn keep_watching() {
     lost::install();
 }

@@ -12,15 +12,15 @@ const ZSTD_LEVEL: i32 = 1;
 const WIDE_GAP: u8 = u8::MAX;
 
 /// Compresses blocks, reusing its memory.
-pub struct Packer {
+pub struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
     plain: Vec<u8>,
     genes: Vec<u32>,
     wide: Vec<u8>,
 }
 
-impl Packer {
-    /// A new packer.
+impl Compressor {
+    /// A new compressor.
     ///
     /// # Errors
     /// Only if zstd gets no memory.
@@ -33,7 +33,7 @@ impl Packer {
     ///
     /// # Errors
     /// Only if zstd refuses to compress.
-    pub fn pack(
+    pub fn compress(
         &mut self,
         block: &[u8],
         layout: &BlockLayout,
@@ -82,8 +82,8 @@ fn take_gaps(genes: &[u32], gaps: &mut Vec<u8>, wide: &mut Vec<u8>) {
     }
 }
 
-/// Unpacks a block into zeroed words; `None` if the bytes are not a valid block.
-pub fn unpack(
+/// Decompresses a block into zeroed words; `None` if the bytes are not a valid block.
+pub fn decompress(
     packed: &[u8],
     layout: &BlockLayout,
     rows: usize,
@@ -184,8 +184,8 @@ mod tests {
             let gene_width = if wide_genes { GeneWidth::U32 } else { GeneWidth::U16 };
             let (words, layout, entries) = block(&rows, gene_width);
             let mut packed = vec![7, 7, 7];
-            Packer::new().unwrap().pack(bytemuck::cast_slice(&words), &layout, rows.len(), gene_width, &mut packed).unwrap();
-            prop_assert_eq!(unpack(&packed[3..], &layout, rows.len(), entries, gene_width), Some(words));
+            Compressor::new().unwrap().compress(bytemuck::cast_slice(&words), &layout, rows.len(), gene_width, &mut packed).unwrap();
+            prop_assert_eq!(decompress(&packed[3..], &layout, rows.len(), entries, gene_width), Some(words));
         }
     }
 }
