@@ -49,6 +49,7 @@ def crossval(
     filter: Many[Selector] | None = None,
     drop_label: Many[str] | None = None,
     min_cells: int | None = None,
+    storage: Literal["packed", "raw", "zstd"] | None = None,
     compress: bool = False,
     no_shuffle: bool = False,
     shuffle_seed: int | None = None,
@@ -115,7 +116,10 @@ def crossval(
             `nan` missing labels
         min_cells: Leave out conditions with fewer cells; A+B and B+A count as one, and control is always kept [default:
             0]
-        compress: Compress blocks with zstd instead of storing them ready for memory mapping
+        storage: How the matrix is stored [default: packed]. `packed`: A few bits for each number, about a third of raw;
+            rows are decoded from the memory map; `raw`: Arrays as they are in memory; `zstd`: Compressed blocks: the
+            smallest, and the slowest to read
+        compress: The same as --storage zstd
         no_shuffle: Keep rows in the order of the source
         shuffle_seed: Seed of the row order [default: 0]
         threads: Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits

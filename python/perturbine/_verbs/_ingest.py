@@ -38,6 +38,7 @@ def ingest(
     batch: str | None = None,
     delimiter: str | None = None,
     in_place: bool = False,
+    storage: Literal["packed", "raw", "zstd"] | None = None,
     compress: bool = False,
     no_shuffle: bool = False,
     shuffle_seed: int | None = None,
@@ -93,7 +94,10 @@ def ingest(
         batch: Column of the batch, which is also a covariate
         delimiter: Delimiter between the perturbations of a label [default: +]
         in_place: Leave the matrix in its file, an uncompressed .h5ad, and read it from there
-        compress: Compress blocks with zstd instead of storing them ready for memory mapping
+        storage: How the matrix is stored [default: packed]. `packed`: A few bits for each number, about a third of raw;
+            rows are decoded from the memory map; `raw`: Arrays as they are in memory; `zstd`: Compressed blocks: the
+            smallest, and the slowest to read
+        compress: The same as --storage zstd
         no_shuffle: Keep rows in the order of the source
         shuffle_seed: Seed of the row order [default: 0]
         filter: Keep only cells with this value in a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeatable;
