@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use packed_rows::{InvalidRow, WideCount};
 use reader::{
     atlas::Atlas,
-    block::place,
+    block::{Block, BlockView, place},
     block_cache::BlockCache,
     gene_subset::GeneSubset,
     row::{GeneSlice, PackedCell, RowBuffer, StoredRow, ValueSlice},
@@ -147,6 +147,16 @@ fn clear(genes: &mut Genes, values: &mut Values, keeps_floats: bool) {
 /// How many rows before it is needed memory is asked for.
 const ROWS_AHEAD: usize = 8;
 
+/// A row on its way.
+enum Located<'a> {
+    /// A row of a mapped block.
+    Mapped(BlockView<'a>, usize),
+    /// The row itself.
+    Found(StoredRow<'a>),
+    /// A row of a block in memory.
+    Held(Arc<Block>, usize),
+}
+
 /// Calls `f` with each row, in order.
 pub(crate) fn with_rows(
     atlas: &Atlas,
@@ -157,14 +167,6 @@ pub(crate) fn with_rows(
     let block_rows = atlas.manifest().block_rows;
     let named =
         |row: RowIndex| move |error: BoxError| if error.is::<InvalidRow>() { atlas.bad_row(row).into() } else { error };
-    if atlas.holds_blocks() {
-        for row in rows {
-            let (block, place) = place(*row, block_rows);
-            let block = cache.get(block)?;
-            block.view().row(place).map_err(BoxError::from).and_then(&mut f).map_err(named(*row))?;
-        }
-        return Ok(atlas.check_maps()?);
-    }
     // Rows are far apart, and reaching one takes three dependent memory accesses: the block's position, the row's position in
     // the block, the entries. Each is asked for some rows before it is needed, so that the processor waits for several at once.
     let entry_of = |row: &RowIndex| atlas.prefetch_entry(place(*row, block_rows).0);
@@ -174,21 +176,37 @@ pub(crate) fn with_rows(
         rows.get(step + ROWS_AHEAD).into_iter().for_each(entry_of);
         if let Some(row) = rows.get(step) {
             let (block, place) = place(*row, block_rows);
-            let block = atlas.mapped_block(block)?.ok_or("a block that is not held is mapped")?;
-            simd::prefetch(block.position_of(place));
-            blocks.push_back((block, place, *row));
+            let located = match atlas.mapped_block(block)? {
+                Some(block) => {
+                    simd::prefetch(block.position_of(place));
+                    Located::Mapped(block, place)
+                }
+                None => Located::Held(cache.get(block)?, place),
+            };
+            blocks.push_back((located, *row));
         }
         if ROWS_AHEAD <= step
-            && let Some((block, place, row)) = blocks.pop_front()
+            && let Some((located, row)) = blocks.pop_front()
         {
-            let stored = block.row(place).map_err(|_| atlas.bad_row(row))?;
-            stored.prefetch();
-            found.push_back((stored, row));
+            let located = match located {
+                Located::Mapped(block, place) => {
+                    let stored = block.row(place).map_err(|_| atlas.bad_row(row))?;
+                    stored.prefetch();
+                    Located::Found(stored)
+                }
+                other => other,
+            };
+            found.push_back((located, row));
         }
         if 2 * ROWS_AHEAD <= step
-            && let Some((stored, row)) = found.pop_front()
+            && let Some((located, row)) = found.pop_front()
         {
-            f(stored).map_err(named(row))?;
+            match located {
+                Located::Found(stored) => f(stored),
+                Located::Held(block, place) => block.view().row(place).map_err(BoxError::from).and_then(&mut f),
+                Located::Mapped(block, place) => block.row(place).map_err(BoxError::from).and_then(&mut f),
+            }
+            .map_err(named(row))?;
         }
     }
     Ok(atlas.check_maps()?)

@@ -19,6 +19,7 @@ mod block_storage;
 mod blocks;
 mod genes;
 mod manifest;
+pub(crate) mod mapped_rows;
 mod shuffled;
 mod tables;
 
@@ -45,7 +46,10 @@ struct OpenAtlas {
     shuffled: Option<Shuffled>,
     matrix: BlockStorage,
     tables: Tables,
+    /// A bit for each block that was checked.
     checked: Vec<AtomicU64>,
+    /// A bit for each block that has to be laid out before it is read: rows in place that are not in order.
+    irregular: Vec<AtomicU64>,
 }
 
 /// Damage found by `verify`.
@@ -82,9 +86,10 @@ impl Atlas {
         let blocks = mmap::map(&path.join(files::BLOCKS))?;
         let labels = mmap::map(&path.join(files::LABELS))?;
         let words = to_usize(manifest.blocks().div_ceil(64));
-        let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let bits = || (0..words).map(|_| AtomicU64::new(0)).collect();
+        let (checked, irregular) = (bits(), bits());
         let atlas = Self(
-            Arc::new(OpenAtlas { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked }),
+            Arc::new(OpenAtlas { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked, irregular }),
             None,
         );
         atlas.check_labels()?;

@@ -1,4 +1,4 @@
-//! A block of cells: three arrays behind plain slices, or packed rows.
+//! A block of cells: three arrays behind plain slices, packed rows, or rows in the file of another program.
 
 use packed_rows::{InvalidRow, PackedRows};
 use schemas::{
@@ -7,7 +7,10 @@ use schemas::{
     ids::{BlockIndex, RowIndex},
 };
 
-use crate::row::{GeneSlice, PackedCell, RowBuffer, StoredRow, ValueSlice};
+use crate::{
+    atlas::mapped_rows::MappedRows,
+    row::{GeneSlice, PackedCell, RowBuffer, StoredRow, ValueSlice},
+};
 
 /// A block in memory.
 #[derive(Debug)]
@@ -50,6 +53,16 @@ pub enum BlockView<'a> {
     Raw(RawBlock<'a>),
     /// Packed rows.
     Packed(PackedBlock<'a>),
+    /// Rows of an `.h5ad`.
+    InPlace(InPlaceBlock<'a>),
+}
+
+/// A block of rows that are read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct InPlaceBlock<'a> {
+    rows: &'a MappedRows,
+    first: u64,
+    entry: BlockEntry,
 }
 
 /// A block of three arrays.
@@ -89,7 +102,13 @@ impl<'a> BlockView<'a> {
         match self {
             Self::Raw(block) => block.entry.rows.into(),
             Self::Packed(block) => block.rows.rows(),
+            Self::InPlace(block) => block.entry.rows.into(),
         }
+    }
+
+    /// The block whose rows begin with row `first` of a matrix in place.
+    pub(crate) fn in_place(rows: &'a MappedRows, first: u64, entry: BlockEntry) -> Self {
+        Self::InPlace(InPlaceBlock { rows, first, entry })
     }
 
     /// A row.
@@ -105,6 +124,7 @@ impl<'a> BlockView<'a> {
                 let (row, gene_width) = (block.rows.row(row)?, block.gene_width);
                 Ok(StoredRow::Packed(PackedCell { row, gene_width, has_counts }))
             }
+            Self::InPlace(block) => block.rows.row(block.first + row as u64, block.entry.value_width),
         }
     }
 
@@ -114,6 +134,7 @@ impl<'a> BlockView<'a> {
         match self {
             Self::Raw(block) => block.position_of(row),
             Self::Packed(block) => block.rows.header_bytes(row),
+            Self::InPlace(block) => block.rows.position_of(block.first + row as u64),
         }
     }
 
@@ -129,7 +150,7 @@ impl<'a> BlockView<'a> {
             Self::Packed(block) if block.rows.entries() != u64::from(block.entry.entries) => {
                 Err("its rows don't have the number of entries that it should have".into())
             }
-            Self::Packed(_) => Ok(()),
+            Self::Packed(_) | Self::InPlace(_) => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ pub const HEADER_BYTES: usize = 8;
 /// From here on, f32 can't represent every integer, so larger values are not counts.
 pub const LARGEST_COUNT: f32 = 16_777_216.0;
 /// Adding this to a smaller count leaves the count in the low bits of the sum.
-const MANTISSA: f32 = 8_388_608.0;
+pub(crate) const MANTISSA: f32 = 8_388_608.0;
 
 /// The type of a row's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use schemas::{
 };
 use stage::pool::Pool;
 
+use super::{Access, mapped_rows::MappedRows};
 use crate::{
     records::{RowRecords, RowValues},
     row_layout::write_rows,
@@ -27,6 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RowsInPlace {
     matrix: RowMatrix,
+    /// The same, if its rows can be read from a map.
+    mapped: Option<MappedRows>,
     place: ObjectPlace,
     spare: Pool<(CsrRows, RowRecords)>,
     gene_width: GeneWidth,
@@ -42,6 +45,7 @@ impl RowsInPlace {
         manifest: &Manifest,
         described: &InPlaceMatrix,
         chunks: &[StoredChunk],
+        access: Access,
     ) -> Result<Self> {
         // The path is relative to the atlas's parent folder, whatever the current folder is: `.` and links have
         // another parent. Joining an absolute path ignores the folder.
@@ -55,9 +59,16 @@ impl RowsInPlace {
             return Err(Error::Missing { path, kind });
         }
         let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let mapped = match access {
+            Access::Map => {
+                let again = file.try_clone().map_err(Error::io("open", &path))?;
+                MappedRows::open(&path, again, described, chunks, manifest.genes)?
+            }
+            Access::Read => None,
+        };
         let (matrix, place) =
             RowMatrix::open_in_place(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
-        Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
+        Ok(Self { matrix, mapped, place, spare: Pool::default(), gene_width: manifest.gene_width })
     }
 
     /// The bytes of a block, as words: these rows, laid out as described by the block's entry.
@@ -84,6 +95,19 @@ impl RowsInPlace {
         write_rows(&laid, &layout, entry.value_width, bytemuck::cast_slice_mut(&mut words))
             .map_err(|error| self.place.error(error.to_string(), "ingest it again"))?;
         Ok(words)
+    }
+
+    /// The rows in the memory map, if they can be read there.
+    pub(super) fn mapped(&self) -> Option<&MappedRows> {
+        self.mapped.as_ref()
+    }
+
+    /// Checks that what was read from the map was there, and that the file is still the same.
+    pub(super) fn check_map(&self) -> Result<()> {
+        match &self.mapped {
+            Some(rows) if !rows.is_unchanged()? => Err(self.changed()),
+            _ => Ok(()),
+        }
     }
 
     /// The error for a file that has changed.

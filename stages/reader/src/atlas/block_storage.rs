@@ -34,7 +34,7 @@ impl BlockStorage {
         let matrix_path = folder.join(files::MATRIX);
         let matrix_bytes = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
         Ok(match (access, manifest.codec) {
-            (_, Codec::InPlace) => Self::in_place(folder, manifest)?,
+            (_, Codec::InPlace) => Self::in_place(folder, manifest, access)?,
             _ if matrix_bytes == 0 => Self::Empty,
             (Access::Map, _) => Self::Map(mmap::map(&matrix_path)?),
             (Access::Read, _) => Self::Read(File::open(&matrix_path).map_err(Error::io("open", &matrix_path))?),
@@ -44,12 +44,13 @@ impl BlockStorage {
     pub(super) fn check_map(&self) -> Result<()> {
         match self {
             Self::Map(map) => map.check(),
-            _ => Ok(()),
+            Self::InPlace(rows) => rows.check_map(),
+            Self::Empty | Self::Read(_) => Ok(()),
         }
     }
 
     /// The matrix of an atlas whose matrix is stored in another file.
-    fn in_place(folder: &Path, manifest: &Manifest) -> Result<Self> {
+    fn in_place(folder: &Path, manifest: &Manifest, access: Access) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(folder.join(files::MANIFEST), what);
         let described = manifest.in_place.as_ref().ok_or_else(|| damaged("it does not say where the matrix is"))?;
         if !described.form.is_plain() {
@@ -59,6 +60,6 @@ impl BlockStorage {
         let path = folder.join(files::CHUNKS);
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let chunks = schemas::atlas::StoredChunk::from_bytes(&bytes);
-        Ok(Self::InPlace(Box::new(RowsInPlace::open(folder, manifest, described, &chunks)?)))
+        Ok(Self::InPlace(Box::new(RowsInPlace::open(folder, manifest, described, &chunks, access)?)))
     }
 }

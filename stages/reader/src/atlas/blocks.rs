@@ -1,6 +1,10 @@
 //! The blocks of an atlas: in the memory map, or read into memory.
 
-use std::{ops::Range, os::unix::fs::FileExt, sync::atomic::Ordering};
+use std::{
+    ops::Range,
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use packed_rows::SLACK;
 use schemas::{
@@ -41,7 +45,7 @@ impl Atlas {
     pub fn entry(&self, block: BlockIndex) -> Result<BlockEntry> {
         let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
         let manifest = &self.0.manifest;
-        let first = u64::from(block.0) * u64::from(manifest.block_rows);
+        let first = self.first_row(block);
         let rows = (manifest.cells - first.min(manifest.cells)).min(u64::from(manifest.block_rows));
         let layout = entry.layout(manifest.gene_width);
         let matrix = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
@@ -79,16 +83,17 @@ impl Atlas {
         Ok(())
     }
 
-    /// A raw or packed block, in the memory map; it is checked on first use. `None` if blocks are compressed or read
-    /// without a map.
+    /// A block in the memory map; it is checked on first use. `None` if it has to be read into memory: it is compressed, read
+    /// without a map, or in place and its rows are not as an atlas has them.
     ///
     /// # Errors
     /// A damaged block.
     pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
-        let BlockStorage::Map(map) = &self.0.matrix else { return Ok(None) };
-        if self.holds_blocks() {
-            return Ok(None);
-        }
+        let map = match &self.0.matrix {
+            BlockStorage::Map(map) if self.0.manifest.codec != Codec::Zstd => map,
+            BlockStorage::InPlace(rows) => return self.mapped_in_place(rows, block),
+            _ => return Ok(None),
+        };
         let view = |entry: BlockEntry, place: Range<usize>| {
             // What follows a packed block is read as well, so its view goes on to the end of the map.
             let bytes = if entry.codec == Codec::Packed { &map[place.start..] } else { &map[place] };
@@ -162,7 +167,7 @@ impl Atlas {
 
     /// A block assembled from the rows of another file, which may have changed since it was last read.
     fn block_in_place(&self, rows: &RowsInPlace, block: BlockIndex, entry: BlockEntry) -> Result<Block> {
-        let first = u64::from(block.0) * u64::from(self.0.manifest.block_rows);
+        let first = self.first_row(block);
         let words = rows.block(first..first + u64::from(entry.rows), &entry)?;
         match xxh3_64(bytemuck::cast_slice(&words)) == entry.checksum {
             true => Block::new(words, entry, self.0.manifest.genes).ok_or_else(|| self.bad_block(block, TOO_SHORT)),
@@ -170,13 +175,43 @@ impl Atlas {
         }
     }
 
+    /// A block whose rows are in the memory map of another file.
+    fn mapped_in_place<'a>(&'a self, rows: &'a RowsInPlace, block: BlockIndex) -> Result<Option<BlockView<'a>>> {
+        let Some(mapped) = rows.mapped() else { return Ok(None) };
+        let first = self.first_row(block);
+        let entry = if self.was_checked(block) {
+            self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?
+        } else {
+            let entry = self.entry(block)?;
+            if !mapped.are_block(first, &entry) {
+                set(&self.0.irregular, block);
+            }
+            self.mark_checked(block);
+            entry
+        };
+        let is_irregular = is_set(&self.0.irregular, block);
+        Ok((!is_irregular).then(|| BlockView::in_place(mapped, first, entry)))
+    }
+
+    /// The first row of a block.
+    fn first_row(&self, block: BlockIndex) -> u64 {
+        u64::from(block.0) * u64::from(self.0.manifest.block_rows)
+    }
+
     /// Advises the kernel that a block will be needed. Errors are ignored.
     pub fn will_need(&self, block: BlockIndex) {
-        if let BlockStorage::Map(map) = &self.0.matrix
-            && let Ok(entry) = self.entry(block)
-            && let Ok(place) = self.place(block, &entry)
-            && let Err(error) = map.will_need(place.start, place.len())
-        {
+        let Ok(entry) = self.entry(block) else { return };
+        let asked = match &self.0.matrix {
+            BlockStorage::Map(map) => {
+                self.place(block, &entry).map_or(Ok(()), |place| map.will_need(place.start, place.len()))
+            }
+            BlockStorage::InPlace(rows) => {
+                let first = self.first_row(block);
+                rows.mapped().map_or(Ok(()), |rows| rows.will_need(first..first + u64::from(entry.rows)))
+            }
+            BlockStorage::Empty | BlockStorage::Read(_) => Ok(()),
+        };
+        if let Err(error) = asked {
             tracing::debug!("blocks are not read ahead: {error}");
         }
     }
@@ -210,9 +245,10 @@ impl Atlas {
     /// The error for a packed row that can't be decoded: its block is damaged, or no longer there.
     pub fn bad_row(&self, row: RowIndex) -> Error {
         let (block, row) = place(row, self.0.manifest.block_rows);
-        match self.check_maps() {
-            Err(lost) => lost,
-            Ok(()) => self.bad_block(block, &format!("its row {row} can't be decoded")),
+        match (self.check_maps(), &self.0.matrix) {
+            (Err(lost), _) => lost,
+            (Ok(()), BlockStorage::InPlace(rows)) => rows.changed(),
+            (Ok(()), _) => self.bad_block(block, &format!("its row {row} can't be decoded")),
         }
     }
 
@@ -227,10 +263,18 @@ impl Atlas {
     }
 
     fn was_checked(&self, block: BlockIndex) -> bool {
-        self.0.checked[block.index() / 64].load(Ordering::Relaxed) & (1 << (block.0 % 64)) != 0
+        is_set(&self.0.checked, block)
     }
 
     fn mark_checked(&self, block: BlockIndex) {
-        self.0.checked[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
+        set(&self.0.checked, block);
     }
+}
+
+fn is_set(bits: &[AtomicU64], block: BlockIndex) -> bool {
+    bits[block.index() / 64].load(Ordering::Relaxed) & (1 << (block.0 % 64)) != 0
+}
+
+fn set(bits: &[AtomicU64], block: BlockIndex) {
+    bits[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
 }

@@ -1,0 +1,208 @@
+//! The rows of an uncompressed `.h5ad`, read through a memory map.
+
+use std::{
+    fs::{File, Metadata},
+    ops::Range,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use packed_rows::InvalidRow;
+use schemas::{
+    Error, Result,
+    atlas::{BlockEntry, GeneWidth, InPlaceForm, InPlaceMatrix, StoredArray, StoredChunk, StoredNumber, ValueWidth},
+    numbers::to_usize,
+};
+use storage::mmap::{self, MappedFile};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::row::{InPlaceRow, RowBuffer, StoredRow};
+
+/// The rows of a CSR matrix in another file.
+#[derive(Debug)]
+pub(crate) struct MappedRows {
+    map: MappedFile,
+    file: File,
+    stamp: ChangeStamp,
+    row_pointers: MappedVector,
+    indices: MappedVector,
+    data: MappedVector,
+    genes: u32,
+}
+
+/// A vector in a file, in pieces of equal length.
+#[derive(Debug)]
+struct MappedVector {
+    /// Where each piece starts.
+    starts: Vec<usize>,
+    /// Numbers in a piece.
+    piece: u64,
+    count: u64,
+    number: StoredNumber,
+}
+
+/// Differs once a file was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ChangeStamp {
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl ChangeStamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
+}
+
+impl MappedVector {
+    /// The vector, if its pieces are not compressed and lie in the first `length` bytes of its file.
+    fn of(array: &StoredArray, chunks: &[StoredChunk], length: usize) -> Option<Self> {
+        let first = to_usize(array.first_chunk);
+        let chunks = chunks.get(first..first.checked_add(to_usize(array.chunks()?))?)?;
+        let bytes = array.chunk_rows.min(array.rows).checked_mul(array.number.bytes() as u64)?;
+        let is_inside = |chunk: &StoredChunk| {
+            bytes <= chunk.bytes && chunk.address.checked_add(bytes).is_some_and(|end| end <= length as u64)
+        };
+        let fits = array.is_plain() && array.columns == 1 && array.chunk_rows > 0 && chunks.iter().all(is_inside);
+        let starts = chunks.iter().map(|chunk| to_usize(chunk.address)).collect();
+        fits.then_some(Self { starts, piece: array.chunk_rows, count: array.rows, number: array.number })
+    }
+
+    /// Where some of its numbers are, piece by piece.
+    fn places(&self, numbers: Range<u64>) -> impl Iterator<Item = Range<usize>> {
+        let mut next = numbers.start;
+        std::iter::from_fn(move || {
+            let (piece, before) = (next / self.piece, next % self.piece);
+            let count = (numbers.end.checked_sub(next)?).min(self.piece - before);
+            next += count;
+            let start = self.starts.get(to_usize(piece))? + to_usize(before) * self.number.bytes();
+            (count > 0).then(|| start..start + to_usize(count) * self.number.bytes())
+        })
+    }
+
+    /// Some of its numbers, in two pieces at most.
+    fn two_pieces<'a>(&self, numbers: Range<u64>, map: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        let mut places = self.places(numbers);
+        let mut next = || places.next().map_or(&[][..], |place| &map[place]);
+        let both = [next(), next()];
+        places.next().is_none().then_some(both)
+    }
+}
+
+impl MappedRows {
+    /// Maps the rows that an atlas describes; `None` unless they are sparse and uncompressed, with numbers of 32 or 64
+    /// bits.
+    ///
+    /// # Errors
+    /// A file that can't be mapped.
+    pub(super) fn open(
+        path: &Path,
+        file: File,
+        described: &InPlaceMatrix,
+        chunks: &[StoredChunk],
+        genes: u32,
+    ) -> Result<Option<Self>> {
+        let InPlaceForm::Csr { row_pointers, indices, data } = &described.form else { return Ok(None) };
+        let map = mmap::map_file(&file, path)?;
+        let is_index = |array: &StoredArray| {
+            use StoredNumber::{I32, I64, U32, U64};
+            matches!(array.number, I32 | I64 | U32 | U64)
+        };
+        if !is_index(row_pointers) || !is_index(indices) || !(is_index(data) || is_float(data.number)) {
+            return Ok(None);
+        }
+        let vectors = [row_pointers, indices, data].map(|array| MappedVector::of(array, chunks, map.len()));
+        let [Some(row_pointers), Some(indices), Some(data)] = vectors else { return Ok(None) };
+        let stamp = ChangeStamp::of(&file.metadata().map_err(Error::io("read", path))?);
+        Ok(Some(Self { map, file, stamp, row_pointers, indices, data, genes }))
+    }
+
+    /// Checks that all that was read was there, and that nobody has written to the file.
+    ///
+    /// # Errors
+    /// A file that was cut short, or can't be read.
+    pub(super) fn is_unchanged(&self) -> Result<bool> {
+        self.map.check()?;
+        let metadata = self.file.metadata();
+        Ok(metadata.is_ok_and(|metadata| ChangeStamp::of(&metadata) == self.stamp))
+    }
+
+    /// Advises the kernel that these rows will be read.
+    pub(super) fn will_need(&self, rows: Range<u64>) -> std::io::Result<()> {
+        let bound = |row: u64| self.pointer(row).min(self.indices.count);
+        let entries = bound(rows.start)..bound(rows.end);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for vector in [&self.indices, &self.data] {
+            for place in vector.places(entries.clone()) {
+                self.map.will_need(place.start, place.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that say where a row is.
+    pub(crate) fn position_of(&self, row: u64) -> &[u8] {
+        self.row_pointers.places(row..row + 1).next().map_or(&[], |place| &self.map[place])
+    }
+
+    /// A row, whose values are stored in blocks of this width.
+    pub(crate) fn row(&self, row: u64, value_width: ValueWidth) -> Result<StoredRow<'_>, InvalidRow> {
+        let entries = self.pointer(row)..self.pointer(row + 1);
+        let fits = entries.start <= entries.end
+            && entries.end <= self.indices.count.min(self.data.count)
+            && entries.end - entries.start <= self.genes.into();
+        if !fits {
+            return Err(InvalidRow);
+        }
+        Ok(StoredRow::InPlace(InPlaceRow {
+            indices: self.indices.two_pieces(entries.clone(), &self.map).ok_or(InvalidRow)?,
+            has_wide_indices: self.indices.number.bytes() == 8,
+            data: self.data.two_pieces(entries, &self.map).ok_or(InvalidRow)?,
+            number: self.data.number,
+            genes: self.genes,
+            value_width,
+        }))
+    }
+
+    /// Whether these rows, read one by one, are the raw block that the entry describes. Rows that are not in order, hold zeros or
+    /// are in more than two pieces are not.
+    pub(super) fn are_block(&self, first: u64, entry: &BlockEntry) -> bool {
+        let gene_width = GeneWidth::for_genes(self.genes);
+        let layout = entry.layout(gene_width);
+        let mut words = vec![0_u64; layout.bytes / 8];
+        let block: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        let (mut genes_at, mut values_at, mut entries) = (layout.genes, layout.values, 0_u32);
+        let mut buffer = RowBuffer::default();
+        for row in 0..usize::from(entry.rows) {
+            let stored = self.row(first + row as u64, entry.value_width);
+            let Ok((genes, values)) = stored.and_then(|stored| stored.decoded(&mut buffer)) else { return false };
+            let (ids, numbers) = (genes.bytes(), values.bytes());
+            let Some(ids_out) = block.get_mut(genes_at..genes_at + ids.len()) else { return false };
+            ids_out.copy_from_slice(ids);
+            let Some(numbers_out) = block.get_mut(values_at..values_at + numbers.len()) else { return false };
+            numbers_out.copy_from_slice(numbers);
+            (genes_at, values_at) = (genes_at + ids.len(), values_at + numbers.len());
+            let Some(end) = u32::try_from(genes.count()).ok().and_then(|count| entries.checked_add(count)) else {
+                return false;
+            };
+            entries = end;
+            block[4 * (row + 1)..4 * (row + 2)].copy_from_slice(&entries.to_le_bytes());
+        }
+        xxh3_64(bytemuck::cast_slice(&words)) == entry.checksum
+    }
+
+    /// Where a row starts among the entries.
+    fn pointer(&self, row: u64) -> u64 {
+        match *self.position_of(row) {
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => u64::MAX,
+        }
+    }
+}
+
+fn is_float(number: StoredNumber) -> bool {
+    matches!(number, StoredNumber::F32 | StoredNumber::F64)
+}
