@@ -259,10 +259,9 @@ fn libraries_print_nothing() {
     let lifted =
         sources(&["schemas", "stages", "pipeline"]).into_iter().filter(|file| file.product().contains("print_std"));
     let lifted: Vec<String> = lifted.map(|file| file.path).collect();
-    assert_eq!(
-        lifted,
-        ["pipeline/hdf5_worker.rs"],
-        "what is written to stdout and stderr goes through pipeline/cli/show.rs, where a failure is no panic"
+    assert!(
+        lifted.is_empty(),
+        "{lifted:?}: what is written to stdout and stderr goes through pipeline/cli/show.rs, where a failure is no panic"
     );
 }
 

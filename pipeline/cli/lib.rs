@@ -8,6 +8,8 @@ mod command;
 mod data;
 mod events;
 mod failures;
+#[cfg(feature = "hdf5")]
+mod hdf5_worker;
 mod help;
 pub mod inspect;
 mod judge;
@@ -57,6 +59,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Runs the command line of this process, with commands about models here or in the program with libtorch.
 #[must_use]
 pub fn main(models: Models) -> ExitCode {
+    #[cfg(feature = "hdf5")]
+    if hdf5_worker::is_asked_for() {
+        return hdf5_worker::run();
+    }
     signals::hold_back_signals();
     let mut command = help::command();
     let matches = command.try_get_matches_from_mut(std::env::args_os());

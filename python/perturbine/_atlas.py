@@ -200,10 +200,9 @@ def _hdf5_reader() -> str | None:
     from ._program import program
 
     try:
-        reader = os.path.join(os.path.dirname(os.path.realpath(program())), "perturbine-hdf5")
+        return program()
     except MissingInputError:
         return None
-    return reader if os.access(reader, os.X_OK) else None
 
 
 def _from_environment(name: str, otherwise: int) -> int:

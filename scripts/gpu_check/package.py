@@ -18,7 +18,6 @@ LARGEST = 64 << 20
 TARGETS = {
     ("perturbine", "bin"): "perturbine",
     ("perturbine-torch", "bin"): "perturbine-torch",
-    ("perturbine-hdf5", "bin"): "perturbine-hdf5",
     ("network", "test"): "network-tests",
     ("gpu", "bench"): "gpu-bench",
 }
@@ -46,7 +45,7 @@ def built(root, profile):
     """Has cargo build the programs; returns their paths by carried name."""
     say(f"building the program, the GPU tests and the bench ({profile})")
     command = ["cargo", "build", "--profile", profile, "--locked", "--message-format", "json-render-diagnostics",
-               "--bin", "perturbine", "--bin", "perturbine-torch", "--bin", "perturbine-hdf5",
+               "--bin", "perturbine", "--bin", "perturbine-torch",
                "--test", "network", "--bench", "gpu"]
     ran = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True)
     if ran.returncode:

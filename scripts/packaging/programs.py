@@ -10,7 +10,7 @@ from pathlib import Path
 from elf import Elf
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("perturbine", "perturbine-torch", "perturbine-hdf5")
+PROGRAMS = ("perturbine", "perturbine-torch")
 GLIBC = (2, 34)
 
 

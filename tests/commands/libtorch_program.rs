@@ -17,7 +17,6 @@ fn alone(home: &Home) -> Command {
 fn the_program_that_users_start_needs_no_libtorch() {
     for (program, needs_it) in [
         (env!("CARGO_BIN_EXE_perturbine"), false),
-        (env!("CARGO_BIN_EXE_perturbine-hdf5"), false),
         (env!("CARGO_BIN_EXE_perturbine-torch"), true),
     ] {
         // The loader lists the libraries instead of starting the program.

@@ -33,7 +33,7 @@ fn ground() -> (Home, Ground) {
     let (atlas, scratch) = (home.copy(&kept, "s.atlas"), home.path("scratch"));
     fs::create_dir(&scratch).unwrap();
     let packed_rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kept/format-2/packed.atlas");
-    let ground = Ground { atlas, packed_rows, scratch, worker: Some(env!("CARGO_BIN_EXE_perturbine-hdf5").into()) };
+    let ground = Ground { atlas, packed_rows, scratch, worker: Some(env!("CARGO_BIN_EXE_perturbine").into()) };
     (home, ground)
 }
 

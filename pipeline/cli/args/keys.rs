@@ -56,10 +56,10 @@ impl ChoiceArgs {
         self
     }
 
-    /// How a source is opened, until `stop` is requested. HDF5 files are read by the worker program next to this
-    /// one, if it exists.
+    /// How a source is opened, until `stop` is requested. HDF5 files are read in a process of its own, by the
+    /// program `perturbine` in this program's folder.
     pub fn choice(&self, stop: &Stop) -> Choice {
-        let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
+        let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine"));
         Choice {
             obs_columns: self.obs_columns.as_deref().map(listed),
             genes_table: self.genes_table.clone(),

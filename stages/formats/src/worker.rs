@@ -70,13 +70,17 @@ struct Worker {
 /// Number of bytes at the end of its standard error that are shown.
 const LAST_WORDS: u64 = 2000;
 
+/// The argument of a program that is to read a file for this process.
+pub const ARGUMENT: &str = "read-hdf5-for-another-process";
+
 impl RemoteSource {
-    /// Starts `executable`, which has to call [`serve::serve`], and lets it open a file.
+    /// Starts `executable` with [`ARGUMENT`], upon which it has to call [`serve::serve`], and lets it open a file.
     ///
     /// # Errors
     /// A process that does not start or that dies, and any error about the file.
     pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
         let mut command = Command::new(executable);
+        command.arg(ARGUMENT);
         // The worker gets its own process group, so that Ctrl-C reaches only this process, which ends the worker when
         // it is done.
         let memory = memfd_create("stderr", MemfdFlags::CLOEXEC);

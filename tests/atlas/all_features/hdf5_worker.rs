@@ -17,7 +17,7 @@ use stages::formats::{
 
 use crate::support::{Home, h5ad::h5ad};
 
-const WORKER: &str = env!("CARGO_BIN_EXE_perturbine-hdf5");
+const WORKER: &str = env!("CARGO_BIN_EXE_perturbine");
 
 #[test]
 fn another_process_reads_what_this_one_would_have_read() {
@@ -72,11 +72,11 @@ fn a_file_that_is_not_there_is_missing_and_not_damaged() {
 fn ingest_with_worker(home: &Home, first: &str) -> (Option<i32>, String) {
     let folder = home.path("program");
     std::fs::create_dir(&folder).unwrap();
-    let program = folder.join("perturbine");
+    let program = folder.join("perturbine-itself");
     if std::fs::hard_link(env!("CARGO_BIN_EXE_perturbine"), &program).is_err() {
         std::fs::copy(env!("CARGO_BIN_EXE_perturbine"), &program).unwrap();
     }
-    write_program(&folder.join("perturbine-hdf5"), &format!("#!/bin/sh\n{first}\nexec '{WORKER}' \"$@\"\n"));
+    write_program(&folder.join("perturbine"), &format!("#!/bin/sh\n{first}\nexec '{WORKER}' \"$@\"\n"));
     let mut command = Command::new(&program);
     command.args(["ingest", "s.h5ad", "--out", "s.atlas"]).current_dir(home.path("."));
     let Output { status, stderr, .. } = command.output().unwrap();

@@ -206,3 +206,162 @@ impl MappedRows {
 fn is_float(number: StoredNumber) -> bool {
     matches!(number, StoredNumber::F32 | StoredNumber::F64)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::disallowed_methods,
+        reason = "a test writes files, and fails where it panics"
+    )]
+
+    use proptest::prelude::*;
+    use schemas::atlas::{BlockLayout, Codec};
+    use storage::disk::ScratchFolder;
+
+    use super::*;
+    use crate::row::{GeneSlice, ValueSlice};
+
+    const GENES: u32 = 300;
+
+    /// Appends a vector to a file, in pieces of `piece` numbers with something between them.
+    fn write(
+        file: &mut Vec<u8>,
+        chunks: &mut Vec<StoredChunk>,
+        piece: usize,
+        number: StoredNumber,
+        values: &[u32],
+    ) -> StoredArray {
+        let first_chunk = chunks.len() as u64;
+        for part in values.chunks(piece) {
+            file.extend_from_slice(b"between");
+            let address = file.len() as u64;
+            for value in part {
+                match number {
+                    StoredNumber::F32 => file.extend(f32::to_le_bytes(u16::try_from(*value).unwrap().into())),
+                    StoredNumber::F64 => file.extend(f64::from(*value).to_le_bytes()),
+                    StoredNumber::I32 => file.extend(value.to_le_bytes()),
+                    _ => file.extend(u64::from(*value).to_le_bytes()),
+                }
+            }
+            file.resize(usize::try_from(address).unwrap() + piece * number.bytes(), 0);
+            chunks.push(StoredChunk { address, bytes: file.len() as u64 - address, left_out: 0 });
+        }
+        let (rows, chunk_rows) = (values.len() as u64, piece as u64);
+        StoredArray { rows, columns: 1, number, chunk_rows, chunk_columns: 1, filters: Vec::new(), first_chunk }
+    }
+
+    fn opened(
+        rows: &[Vec<(u32, u32)>],
+        piece: usize,
+        index: StoredNumber,
+        number: StoredNumber,
+    ) -> (ScratchFolder, MappedRows) {
+        let (mut file, mut chunks, mut pointers) = (Vec::new(), Vec::new(), vec![0]);
+        for row in rows {
+            pointers.push(pointers.last().unwrap() + u32::try_from(row.len()).unwrap());
+        }
+        let ids: Vec<u32> = rows.iter().flatten().map(|(gene, _)| *gene).collect();
+        let values: Vec<u32> = rows.iter().flatten().map(|(_, value)| *value).collect();
+        let form = InPlaceForm::Csr {
+            row_pointers: write(&mut file, &mut chunks, piece, index, &pointers),
+            indices: write(&mut file, &mut chunks, piece, index, &ids),
+            data: write(&mut file, &mut chunks, piece, number, &values),
+        };
+        let folder = ScratchFolder::create().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, &file).unwrap();
+        let described = InPlaceMatrix { path: path.clone(), bytes: file.len() as u64, object: "X".into(), form };
+        let mapped = MappedRows::open(&path, File::open(&path).unwrap(), &described, &chunks, GENES).unwrap();
+        (folder, mapped.unwrap())
+    }
+
+    /// The entry of the raw block of these rows.
+    fn entry_of(rows: &[Vec<(u32, u32)>]) -> BlockEntry {
+        let largest = rows.iter().flatten().map(|(_, value)| *value).max().unwrap_or(0);
+        let value_width = if largest <= 255 { ValueWidth::U8 } else { ValueWidth::U16 };
+        let entries = rows.iter().map(Vec::len).sum();
+        let layout = BlockLayout::new(rows.len(), entries, GeneWidth::U16, value_width);
+        let mut block = vec![0_u8; layout.bytes];
+        let mut at = 0;
+        for (row, entries) in rows.iter().enumerate() {
+            for (gene, value) in entries {
+                block[layout.genes + 2 * at..][..2].copy_from_slice(&gene.to_le_bytes()[..2]);
+                let bytes = value_width.bytes();
+                block[layout.values + bytes * at..][..bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+                at += 1;
+            }
+            block[4 * (row + 1)..][..4].copy_from_slice(&u32::try_from(at).unwrap().to_le_bytes());
+        }
+        BlockEntry {
+            offset: 0,
+            bytes: 0,
+            checksum: xxh3_64(&block),
+            entries: u32::try_from(entries).unwrap(),
+            rows: u16::try_from(rows.len()).unwrap(),
+            value_width,
+            codec: Codec::InPlace,
+        }
+    }
+
+    fn number() -> impl Strategy<Value = (StoredNumber, StoredNumber)> {
+        use StoredNumber::{F32, F64, I32, I64};
+        (prop::sample::select(&[I32, I64][..]), prop::sample::select(&[F32, F64, I32, I64][..]))
+    }
+
+    proptest! {
+        #[test]
+        fn rows_read_from_a_map_are_those_of_their_block(
+            rows in prop::collection::vec(prop::collection::btree_map(0..GENES, 1_u32..400, 0..40), 1..20),
+            piece in 40_usize..200,
+            (index, number) in number(),
+        ) {
+            let rows: Vec<Vec<(u32, u32)>> = rows.into_iter().map(|row| row.into_iter().collect()).collect();
+            let (_folder, mapped) = opened(&rows, piece, index, number);
+            let entry = entry_of(&rows);
+            prop_assert!(mapped.are_block(0, &entry));
+            let mut buffer = RowBuffer::default();
+            for (row, expected) in (0..).zip(&rows) {
+                let stored = mapped.row(row, entry.value_width).unwrap();
+                prop_assert_eq!(stored.entries(), expected.len());
+                let (genes, values) = stored.decoded(&mut buffer).unwrap();
+                let GeneSlice::U16(genes) = genes else { panic!("few genes") };
+                prop_assert!(genes.iter().copied().map(u32::from).eq(expected.iter().map(|(gene, _)| *gene)));
+                let values: Vec<u32> = match values {
+                    ValueSlice::U8(values) => values.iter().copied().map(u32::from).collect(),
+                    ValueSlice::U16(values) => values.iter().copied().map(u32::from).collect(),
+                    _ => panic!("small counts"),
+                };
+                prop_assert!(values.iter().eq(expected.iter().map(|(_, value)| value)));
+            }
+            // Other rows than those of the block, and rows that are not in order.
+            let mut others = rows.clone();
+            for row in &mut others {
+                row.reverse();
+            }
+            if others != rows {
+                let (_folder, mapped) = opened(&others, piece, index, number);
+                prop_assert!(!mapped.are_block(0, &entry));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_in_three_pieces_or_of_other_genes_is_refused() {
+        let (_folder, mapped) =
+            opened(&[(0..9).map(|gene| (gene, 1)).collect()], 4, StoredNumber::I32, StoredNumber::F32);
+        assert!(mapped.row(0, ValueWidth::U8).is_err());
+        let (_folder, mapped) = opened(&[vec![(GENES, 1)]], 4, StoredNumber::I64, StoredNumber::F32);
+        assert!(mapped.row(0, ValueWidth::U8).unwrap().decoded(&mut RowBuffer::default()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_has_changed() {
+        let (folder, mapped) = opened(&[vec![(7, 1)]], 4, StoredNumber::I32, StoredNumber::F32);
+        assert!(mapped.is_unchanged().unwrap());
+        let path = folder.path().join("x");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::File::options().append(true).open(&path).unwrap().set_len(bytes.len() as u64 + 1).unwrap();
+        assert!(!mapped.is_unchanged().unwrap());
+    }
+}
