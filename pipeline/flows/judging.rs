@@ -167,7 +167,7 @@ pub fn judge(
             OpenedPrediction::Rows(rows, stated) => {
                 let values = values_of(rows, *stated, &truth)?;
                 notes.push(format!("{}: its numbers are read as {values}; --values says otherwise", path.display()));
-                let converter = converter_of(rows, values, &truth, &real)?;
+                let converter = converter_of(rows, values, &truth, &real)?.with_guessed_scale(stated.is_none());
                 let (groups, genes) = (truth.groups.all().len(), real.compared.chosen().len());
                 let tested = options.scores.need_tests().then(|| PredictedTestCells::choose(&converter, groups, genes));
                 let tested = tested.flatten();

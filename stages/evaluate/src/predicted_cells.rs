@@ -1,6 +1,7 @@
 //! Predictions of any model as cells, or as one mean per condition, in any format that can be ingested: which group each
 //! row belongs to, and sums over the rows of each group.
 
+mod counts;
 mod rows;
 
 use std::{
@@ -14,7 +15,6 @@ use reader::atlas::Atlas;
 use schemas::{
     Error, Result,
     arrow::place_of_column,
-    chunk::CsrRows,
     conditions::{CONTROL, Covariate},
     ids::ConditionId,
     numbers::{bounded, to_usize},
@@ -188,23 +188,6 @@ impl PredictedCells {
             notes.push(format!("{path}: {rows} rows have {labels} {what} that the atlas does not have (condition, dose or covariates): {named}{more}"));
         }
         notes
-    }
-
-    /// Whether all values of the first rows that have any are counts.
-    ///
-    /// # Errors
-    /// A file that can't be read.
-    pub fn begins_with_counts(&self) -> Result<bool> {
-        let mut first = 0;
-        while first < self.source.cells() {
-            let end = self.source.range_end(first)?.clamp(first + 1, self.source.cells());
-            let rows = self.source.expression(first..end, CsrRows::default())?;
-            if !rows.values().is_empty() {
-                return Ok(rows.values().iter().all(|value| *value >= 0.0 && value.fract() == 0.0));
-            }
-            first = end;
-        }
-        Ok(false)
     }
 }
 

@@ -317,6 +317,28 @@ fn a_bad_prediction_is_refused_with_its_place() {
 }
 
 #[test]
+fn one_bad_value_among_counts_is_named_and_makes_them_no_logarithms() {
+    let screen = Screen::new();
+    // Rows beyond the first range are read after the scale is decided.
+    let many = screen.held_out.repeat(1 + 600 / screen.held_out.len());
+    let cases =
+        [("low", &screen.held_out, 7, -1.0), ("late", &many, many.len() - 1, 0.5), ("half", &screen.held_out, 7, 0.5)];
+    for (name, rows, row, value) in cases {
+        let chunk = screen.rows(rows, rows);
+        let (pointers, genes) = (chunk.expression.row_pointers().to_vec(), chunk.expression.genes().to_vec());
+        let (at, mut values) = (pointers[row] as usize, chunk.expression.values().to_vec());
+        values[at] = value;
+        let place = format!("gene `{}` in row {row} is {value}", screen.genes[genes[at] as usize]);
+        let expression = CsrRows::canonical(pointers, genes, values, GENES).unwrap();
+        screen.write(&format!("{name}.h5ad"), &Chunk { expression, ..chunk });
+        let message = screen.home.refused(65, &format!("judge {name}.h5ad --truth a.atlas"));
+        says(&message, &[name, &place, "mostly counts", "--values"]);
+    }
+    let judged = screen.judged("half.h5ad --values counts");
+    assert_eq!(judged["scale"], "log1p_cp10k", "an expected count may be 0.5");
+}
+
+#[test]
 fn a_card_shows_what_scores_were_computed_from() {
     let screen = Screen::new();
     let home = &screen.home;

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::AsArray;
 use schemas::{ByteSize, Error, Result, chunk::CsrRows, ids::CellIndex, numbers::bounded};
 use stage::{BoxError, Sink};
 use statistics::{
@@ -17,7 +16,7 @@ use statistics::{
     scale::{Scale, TARGET_SUM},
 };
 
-use super::PredictedCells;
+use super::{PredictedCells, counts::is_count};
 use crate::{
     evaluator::ModelProfiles,
     sampled::SampledCells,
@@ -75,6 +74,8 @@ pub struct RowConverter {
     compared: Arc<ComparedGenes>,
     /// The rows that become points, and the axes of their space.
     sampled: Option<(Arc<SampledCells>, Arc<Axes>)>,
+    /// Whether numbers other than whole ones show that these are not counts.
+    expects_whole: bool,
 }
 
 impl RowConverter {
@@ -109,7 +110,14 @@ impl RowConverter {
             let hint = "choose the scale of the comparison with --scale, or say which numbers these are with --values";
             return Err(Error::data(path, format!("it can't be evaluated on the scale {target}: {why}"), hint));
         }
-        Ok(Self { predicted, scale, target, compared, sampled })
+        Ok(Self { predicted, scale, target, compared, sampled, expects_whole: false })
+    }
+
+    /// Refuses numbers that are not whole if they are read as counts because the first ones are whole.
+    #[must_use]
+    pub fn with_guessed_scale(self, is_guessed: bool) -> Self {
+        let expects_whole = is_guessed && self.scale == PredictionScale::Counts;
+        Self { expects_whole, ..self }
     }
 
     /// The rows of evaluated groups in this range.
@@ -211,14 +219,17 @@ impl RowConverter {
 
     /// Whether a value can be a prediction on the file's scale.
     fn accepts(&self, value: f32) -> bool {
-        value.is_finite() && (self.scale != PredictionScale::Counts || value >= 0.0)
+        value.is_finite()
+            && (self.scale != PredictionScale::Counts || value >= 0.0)
+            && (!self.expects_whole || is_count(value))
     }
 
     fn bad_value(&self, row: u64, gene: u32, value: f32) -> Error {
-        let source = &self.predicted.source;
-        let name = source.var().column(0).as_string::<i32>().value(gene as usize).to_owned();
-        let (file, row) = source.locate(row);
-        let message = format!("the value of gene `{name}` in row {row} is {value}, which is not a prediction");
+        if self.expects_whole && value.is_finite() {
+            return self.predicted.not_a_count(row, gene, value);
+        }
+        let (file, place) = self.predicted.place_of(row, gene);
+        let message = format!("the value of {place} is {value}, which is not a prediction");
         let hint = match value.is_finite() {
             true => "counts are not negative; if these are logarithms, say --values log1p_cp10k",
             false => "predict a number for every gene",
