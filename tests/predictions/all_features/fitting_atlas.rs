@@ -1,8 +1,13 @@
 //! A model and an atlas must agree on the kind of their values, and on what a gene is called.
 
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::Float32Type,
+};
 use perturbine::flows::ingesting::IngestOptions;
+use schemas::chunk::{Chunk, CsrRows};
 
-use crate::support::{Home, TINY, ingest_chunk, says, simulator};
+use crate::support::{Home, TINY, ingest_chunk, parquet::read, says, simulator};
 
 /// The atlas `s.atlas` of counts with the model `m`, `log.atlas` of continuous values with the model `l`, and a perturbation.
 fn home() -> (Home, String) {
@@ -76,6 +81,37 @@ fn a_gene_of_the_model_that_the_atlas_has_twice_is_refused_with_its_name() {
     ingest_chunk(&chunk, &genes, &home.path("moved.atlas"), &IngestOptions::default());
     for line in ["predict both moved.atlas --to observed --out p.parquet", "embed both moved.atlas --out e.parquet"] {
         says(&home.refused(65, line), &["moved.atlas", "several genes of the same name", &first]);
+    }
+}
+
+#[test]
+fn genes_in_another_order_are_found_by_their_names_and_predicted_alike() {
+    let home = Home::new();
+    let simulator = simulator(600, true);
+    let (chunk, last) = (simulator.chunk(0..600).unwrap(), u32::try_from(simulator.genes().len()).unwrap() - 1);
+    let reversed = |rows: &CsrRows| {
+        let genes = rows.genes().iter().map(|gene| last - gene).collect();
+        CsrRows::canonical(rows.row_pointers().to_vec(), genes, rows.values().to_vec(), last + 1).unwrap()
+    };
+    let names: Vec<String> = simulator.genes().iter().rev().cloned().collect();
+    for (atlas, chunk, genes) in [
+        ("plain", &chunk, simulator.genes()),
+        ("reversed", &Chunk { expression: reversed(&chunk.expression), ..chunk.clone() }, &names[..]),
+    ] {
+        ingest_chunk(chunk, genes, &home.path(&format!("{atlas}.atlas")), &IngestOptions::default());
+        if atlas == "plain" {
+            home.json(&format!("train plain.atlas --out all --epochs 1 {TINY}"));
+        }
+        home.json(&format!("predict all {atlas}.atlas --to observed --layout long --out {atlas}.parquet"));
+    }
+    let [plain, reversed] = ["plain", "reversed"].map(|name| read(&home.path(&format!("{name}.parquet"))));
+    assert_eq!(plain.column_by_name("gene"), reversed.column_by_name("gene"));
+    for column in ["control_mean", "mean"] {
+        let numbers = |rows: &RecordBatch| rows[column].as_primitive::<Float32Type>().values().to_vec();
+        let pairs = numbers(&plain).into_iter().zip(numbers(&reversed));
+        assert!(pairs.clone().count() > 0);
+        pairs
+            .for_each(|(one, other)| assert!((one - other).abs() <= 1e-4 * (1.0 + one), "{column}: {one} and {other}"));
     }
 }
 
