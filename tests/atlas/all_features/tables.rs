@@ -229,6 +229,17 @@ fn flags_among_genes_are_annotations_with_a_warning() {
 }
 
 #[test]
+fn numbers_with_usual_names_of_annotations_are_no_genes_and_are_named() {
+    let home = Home::new();
+    for name in ["nperts", "treatment", "dose"] {
+        with_numbers(&home.path("s.parquet"), name, Arc::new(Int64Array::from(vec![0, 1, 0, 1])));
+        let ran = home.run("ingest s.parquet --out s.atlas --force --perturbation condition");
+        let note = format!("2 columns are read as genes, the others are not: --obs-columns {name}");
+        assert!(ran.code == 0 && ran.stderr.contains(&note), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn numbers_of_64_bits_without_a_sign_stay_apart() {
     let home = Home::new();
     let large = vec![1, u64::MAX, u64::MAX - 1, 1 << 63];

@@ -13,10 +13,10 @@ const CELL_NAMES: [&str; 7] =
     ["cell", "barcode", "obs_name", "cell_id", "obs_id", "__index_level_0__", "BARCODE_SUB_LIB_ID"];
 
 /// Numbers that by convention are not genes: these names, in lower case,
-const ANNOTATIONS: &str = "age batch cluster concentration condition control day dosage dose dose_val dose_value donor \
-    donor_id doublet_score drug_conc g2m_score gem_group guide_count hour hours id index lane leiden library_size louvain \
-    mito_frac n_cells n_guides ncounts ngenes num_guides passage perturbation plate pubchem_cid rep replicate s_score \
-    sample split time timepoint well";
+const ANNOTATIONS: &str = "age batch cluster concentration cond_harm condition control day dosage dose dose_val dose_value \
+    donor donor_id doublet_score drug drug_conc g2m_score gem_group gene_target guide_count hour hours id index lane leiden \
+    library_size louvain mito_frac n_cells n_guides ncounts ngenes nperts num_guides passage perturbation perturbation_name \
+    plate product_name pubchem_cid rep replicate s_score sample split target_gene time timepoint treatment well";
 /// or names that start with one of these.
 const ANNOTATION_STARTS: [&str; 15] = [
     "cell_",
