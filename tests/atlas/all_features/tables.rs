@@ -240,6 +240,28 @@ fn numbers_with_usual_names_of_annotations_are_no_genes_and_are_named() {
 }
 
 #[test]
+fn a_table_with_one_row_for_each_value_is_refused_and_no_atlas_of_one_gene() {
+    let home = Home::new();
+    let text = |values: [&'static str; 3]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let number = |values: [i64; 3]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+    let cells = ("cell", text(["c1", "c1", "c2"]));
+    let labels = ("condition", text(["ctrl", "ctrl", "A"]));
+    let genes = [("gene", text(["G1", "G2", "G1"])), ("gene_id", number([0, 1, 0]))];
+    for (gene, value) in genes.into_iter().zip(["value", "count"]) {
+        let names =
+            ["one row for each value", &format!("`{}`", gene.0), &format!("`{value}`"), "pivot"].map(str::to_owned);
+        let columns = [cells.clone(), labels.clone(), gene, (value, number([3, 1, 2]))];
+        write_parquet(&home.path("s.parquet"), &RecordBatch::try_from_iter(columns).unwrap());
+        for flags in ["", "--obs-columns cell,condition"] {
+            says(
+                &home.refused(65, &format!("ingest s.parquet --out s.atlas {flags}")),
+                &names.each_ref().map(String::as_str),
+            );
+        }
+    }
+}
+
+#[test]
 fn numbers_of_64_bits_without_a_sign_stay_apart() {
     let home = Home::new();
     let large = vec![1, u64::MAX, u64::MAX - 1, 1 << 63];

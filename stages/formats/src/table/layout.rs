@@ -36,6 +36,24 @@ const ANNOTATION_STARTS: [&str; 15] = [
     "total_",
 ];
 
+/// Usual names of the columns with genes and with their values, where they are not the columns' names.
+const GENES: [&str; 12] = [
+    "genes",
+    "gene",
+    "gene_ids",
+    "gene_id",
+    "gene_name",
+    "gene_symbol",
+    "feature",
+    "feature_id",
+    "token_ids",
+    "tokens",
+    "input_ids",
+    "indices",
+];
+const VALUES: [&str; 10] =
+    ["expressions", "expression", "values", "value", "counts", "count", "umi_count", "umis", "data", "expr"];
+
 /// The columns of a table, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TableLayout {
@@ -99,6 +117,7 @@ impl TableLayout {
                 "give one column per gene, or two columns of lists; columns named by --obs-columns are not genes";
             return Err(Error::data(place, message, hint));
         }
+        check_is_not_long(schema, &genes, place)?;
         match obs_columns {
             Some(named) => check_annotations(schema, &obs, named, place)?,
             None => warn_of_guesses(schema, genes.len(), &obs, place),
@@ -121,6 +140,25 @@ impl TableLayout {
         let cell = Field::new("cell", DataType::Utf8, true);
         Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))
     }
+}
+
+/// Refuses a table with one row per value, whose columns are called `gene` and `value`, say: as a wide table, it has a single gene.
+fn check_is_not_long(schema: &Schema, genes: &[usize], place: &str) -> Result<()> {
+    let is_called = |field: &Field, names: &[&str]| names.iter().any(|name| field.name().eq_ignore_ascii_case(name));
+    let gene = schema.fields().iter().find(|field| is_called(field, &GENES));
+    let mut numbers = genes.iter().map(|at| schema.field(*at)).filter(|field| !is_called(field, &GENES));
+    let (Some(gene), Some(value), None) = (gene, numbers.next(), numbers.next()) else { return Ok(()) };
+    if !is_called(value, &VALUES) {
+        return Ok(());
+    }
+    let (gene, value) = (gene.name(), value.name());
+    let message = format!("it has one row for each value: `{gene}` holds genes, and `{value}` their values");
+    let hint = format!(
+        "write one row for each cell, with one column for each gene (pandas: \
+         table.pivot(index='CELL', columns='{gene}', values='{value}').fillna(0)) or with lists of genes and values, \
+         or write Matrix Market files"
+    );
+    Err(Error::data(place, message, hint))
 }
 
 /// Refuses an annotation that was not named, unless its type makes it one: text and times are never genes.
@@ -183,8 +221,6 @@ fn name_column(schema: &Schema) -> Option<usize> {
 /// Which of two columns of lists are genes and which are values, judged by their types, or else by their
 /// names.
 fn choose_lists(schema: &Schema, lists: &[usize], place: &str) -> Result<(usize, usize)> {
-    const GENES: [&str; 8] = ["genes", "gene", "gene_ids", "gene_id", "token_ids", "tokens", "input_ids", "indices"];
-    const VALUES: [&str; 7] = ["expressions", "expression", "values", "counts", "count", "data", "expr"];
     let named = |names: &[&str]| {
         let is_called = |at: &usize, name: &str| schema.field(*at).name().eq_ignore_ascii_case(name);
         names.iter().find_map(|name| lists.iter().copied().find(|at| is_called(at, name)))
