@@ -19,7 +19,7 @@ use super::{
     MANIFEST, Published, PublishedFile,
     encode::{Encoded, EncodedGroup},
     layout::{OutputLayout, PartRows, check_name, is_one_file},
-    shards::{Shard, ShardFolder},
+    shards::{Shard, ShardFolder, refuse_shards},
 };
 
 /// Where files are written before they are complete, and how they become visible.
@@ -61,7 +61,7 @@ impl Publish {
     /// content of the files; a single file does not record it.
     ///
     /// # Errors
-    /// A target that exists or can't be created, or partitions in a single file.
+    /// A target that exists, has unpublished shards or can't be created, or partitions in a single file.
     pub fn create(target: &Path, layout: Arc<OutputLayout>, plan: &str) -> Result<Self> {
         check_name(target)?;
         let place = if is_one_file(target) {
@@ -72,6 +72,7 @@ impl Publish {
             let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Destination::File(StagedFile::create(target)?, name)
         } else {
+            refuse_shards(target)?;
             Destination::Folder(StagedFolder::create(target)?)
         };
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })

@@ -284,6 +284,18 @@ fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Resul
     Ok(())
 }
 
+/// Refuses a folder of which shards are waiting to be published: nothing could publish them later, and they would stay.
+pub(super) fn refuse_shards(target: &Path) -> Result<()> {
+    let shards = shards_of(target)?;
+    if !shards.exists() {
+        return Ok(());
+    }
+    let message = format!("shards of {} are in {}", target.display(), shards.display());
+    let hint = "write the missing ones with --shard and publish them with `predict --commit`, remove that folder if they are not \
+                needed, or choose another name";
+    Err(Error::usage(message, hint))
+}
+
 /// Where the shards of a folder are kept until it is published.
 fn shards_of(target: &Path) -> Result<PathBuf> {
     let name = target.file_name().ok_or_else(|| {

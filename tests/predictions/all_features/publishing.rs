@@ -160,6 +160,19 @@ fn what_is_missing_or_of_another_plan_is_named() {
 }
 
 #[test]
+fn shards_are_not_left_behind_a_folder_that_is_written_whole() {
+    let home = home();
+    home.json("predict m s.atlas --to observed --out p --shard 0/2");
+    let whole = "predict m s.atlas --to observed --out p";
+    says(&home.refused(2, whole), &["shards of p are in .p.shards", "predict --commit"]);
+    home.json(&format!("{whole} --shard 1/2"));
+    home.json("predict --commit p");
+    assert!(!home.path(".p.shards").exists());
+    fs::remove_dir_all(home.path("p")).unwrap();
+    home.json(whole);
+}
+
+#[test]
 fn a_damaged_shard_is_not_published() {
     let home = home();
     home.json(&format!("{MEANS} --out p --shard 0/1"));
