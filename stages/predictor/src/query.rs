@@ -12,10 +12,10 @@ mod resolve;
 mod source_contexts;
 mod target;
 
-use std::{fmt, num::NonZeroU64, path::Path};
+use std::{fmt, fs, num::NonZeroU64, path::Path};
 
 use reader::selector::Selector;
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::to_usize};
 
 pub use self::{
     extrapolation::Extrapolation,
@@ -155,30 +155,35 @@ pub struct Query {
 
 /// Reads a CSV file with columns `condition`, `dose` and covariates.
 fn read_csv(path: &Path) -> Result<Vec<Request>> {
+    requests_in(&fs::read(path).map_err(Error::io("read", path))?, path)
+}
+
+fn requests_in(bytes: &[u8], path: &Path) -> Result<Vec<Request>> {
     let hint = "write columns condition, dose and covariates, separated by commas, the same number in each row";
-    let bad = |error: csv::Error| match error.kind() {
-        csv::ErrorKind::Io(_) => match error.into_kind() {
-            csv::ErrorKind::Io(source) => Error::io("read", path)(source),
-            _ => Error::Bug("an I/O error is no other".into()),
-        },
-        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.as_ref().map_or(0, csv::Position::line);
-            let place = format!("{}, line {line}", path.display());
-            Error::data(place, format!("it has {len} columns, but the header has {expected_len}"), hint)
-        }
-        _ => Error::data(path.display().to_string(), error.to_string(), hint),
+    let line = |position: Option<&csv::Position>| {
+        format!("{}, line {}", path.display(), position.map_or(1, |position| line_at(bytes, position)))
     };
-    let mut reader = csv::Reader::from_path(path).map_err(bad)?;
-    let names: Vec<String> = reader.headers().map_err(bad)?.iter().map(|name| name.trim().to_owned()).collect();
+    let bad = |error: csv::Error| {
+        let what = match error.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("it has {len} columns, but the header has {expected_len}")
+            }
+            csv::ErrorKind::Utf8 { err, .. } => err.to_string(),
+            _ => error.to_string(),
+        };
+        Error::data(line(error.position()), what, hint)
+    };
+    let mut reader = csv::Reader::from_reader(bytes);
+    let header = reader.headers().map_err(bad)?.clone();
+    let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
     if let Some(twice) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
-        let place = format!("{}, line 1", path.display());
-        return Err(Error::data(place, format!("two columns are called `{}`", names[twice]), "leave out one of them"));
+        let message = format!("two columns are called `{}`", names[twice]);
+        return Err(Error::data(line(header.position()), message, "leave out one of them"));
     }
     let mut requests = Vec::new();
     for row in reader.records() {
         let row = row.map_err(bad)?;
-        let line = row.position().map_or(0, csv::Position::line);
-        let place = LineOfFile(format!("{}, line {line}", path.display()));
+        let place = LineOfFile(line(row.position()));
         let filled = names.iter().zip(&row).filter(|(_, value)| !value.trim().is_empty());
         let pairs = filled.map(|(name, value)| (name.clone(), value.trim().to_owned())).collect();
         requests.push(Request::Listed(Selector(pairs), place));
@@ -191,4 +196,41 @@ fn read_csv(path: &Path) -> Result<Vec<Request>> {
         ));
     }
     Ok(requests)
+}
+
+/// The line of a record, from 1. The reader's own number is that of the line on which the record before ended, if blank lines or
+/// the second half of a `\r\n` follow it.
+fn line_at(bytes: &[u8], position: &csv::Position) -> usize {
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let from = to_usize(position.byte()).min(bytes.len());
+    let start = from + bytes[from..].iter().take_while(|byte| is_end(byte)).count();
+    let ends = bytes[..start].iter().filter(|byte| is_end(byte)).count();
+    1 + ends - bytes[..start].windows(2).filter(|two| two == b"\r\n").count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_csv_is_named_as_an_editor_numbers_it() {
+        let read = |text: &[u8]| requests_in(text, Path::new("to.csv"));
+        let lines = ["condition,dose", "A,1", "", "B,\"1\"", "C", "D,1"];
+        for ending in ["\n", "\r\n", "\r"] {
+            let error = read(lines.join(ending).as_bytes()).expect_err("one column").to_string();
+            assert!(error.contains("to.csv, line 5: it has 1 columns"), "{ending:?}: {error}");
+            let requests = read(lines.join(ending).replace(&format!("C{ending}"), "").as_bytes()).expect("three rows");
+            let places = requests.iter().map(|request| match request {
+                Request::Listed(_, LineOfFile(place)) => place.as_str(),
+                _ => "none",
+            });
+            assert_eq!(
+                places.collect::<Vec<_>>(),
+                ["to.csv, line 2", "to.csv, line 4", "to.csv, line 5"],
+                "{ending:?}"
+            );
+        }
+        let error = read(b"condition\r\n\r\nA\xff\r\n").expect_err("not UTF-8").to_string();
+        assert!(error.contains("to.csv, line 3: invalid utf-8"), "{error}");
+    }
 }
