@@ -257,7 +257,7 @@ pub struct InspectArgs {
 /// Arguments of `verify`
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// Atlases, models, prediction sets or cards of scores
+    /// Atlases, models, cross-validations, prediction sets or cards of scores
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
 }

@@ -1,8 +1,11 @@
 //! Commands about data: simulate, ingest, verify.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use evaluate::card::Card;
+use evaluate::{card::Card, crossval_folder::CrossFolder};
 use formats::{
     file_names::{check_different, file_names},
     format::{Choice, flag_for_counts, open, read_every_value},
@@ -222,9 +225,10 @@ impl KeyArgs {
 
 pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {
     if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
-        return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
+        return Err(Error::Missing { path: missing.clone(), kind: "atlas, model, cross-validation or prediction set" });
     }
-    let models = args.paths.iter().any(|path| is_model(path)).then(|| context.models()).transpose()?;
+    let holds_models = |path: &PathBuf| is_model(path) || CrossFolder::is_at(path);
+    let models = args.paths.iter().any(holds_models).then(|| context.models()).transpose()?;
     let mut damages: Vec<serde_json::Value> = Vec::new();
     let (mut lines, mut damaged) = (Vec::new(), Vec::new());
     for path in &args.paths {
@@ -265,6 +269,9 @@ fn verify_one(path: &Path, models: Option<&dyn ModelCommands>, context: &Command
     if let Some(models) = models.filter(|_| is_model(path)) {
         return models.verify(path);
     }
+    if let Some(models) = models.filter(|_| CrossFolder::is_at(path)) {
+        return verify_crossval(path, models);
+    }
     if is_named(path, "parquet") {
         let what = sink::verify_file(path)?;
         return Ok(what.map(|what| whole(path.display().to_string(), what)).into_iter().collect());
@@ -282,4 +289,21 @@ fn verify_one(path: &Path, models: Option<&dyn ModelCommands>, context: &Command
         Err(Error::Damaged { path: file, what }) => Ok(vec![whole(file.display().to_string(), what)]),
         Err(error) => Err(error),
     }
+}
+
+/// Verifies the models of a cross-validation, the evaluation of each, and the tables of all.
+fn verify_crossval(path: &Path, models: &dyn ModelCommands) -> Result<Vec<Damage>> {
+    let folder = CrossFolder::at(path)?;
+    let within = |file: &Path| file.strip_prefix(path).unwrap_or(file).display().to_string();
+    let whole = |(file, what): (PathBuf, String)| Damage { file: within(&file), block: None, what };
+    let mut found: Vec<Damage> = folder.damages()?.into_iter().map(whole).collect();
+    for model in folder.models()? {
+        if is_model(&model) {
+            let damages = models.verify(&model)?.into_iter();
+            found.extend(damages.map(|damage| Damage { file: within(&model.join(&damage.file)), ..damage }));
+        } else if CrossFolder::evaluation_of(&model).exists() {
+            found.push(whole((model, "it is missing".to_owned())));
+        }
+    }
+    Ok(found)
 }

@@ -191,3 +191,31 @@ fn weights_without_their_card_are_no_whole_model() {
     assert_eq!(verified(&home, "m"), (0, Vec::new()));
     home.json("inspect m");
 }
+
+#[test]
+fn a_cross_validation_is_verified_with_its_models_evaluations_and_tables() {
+    let home = Home::with_atlas();
+    home.json(&format!("crossval s.atlas --scheme leave-out:cell_type --seeds 1 --out cv --epochs 1 {TINY}"));
+    assert_eq!(verified(&home, "cv"), (0, Vec::new()));
+    for file in ["fold-type_0/seed-1.json", "crossval.parquet", "fold-type_0/seed-1/model.safetensors"] {
+        let path = home.path("cv").join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    fs::remove_dir_all(home.path("cv/fold-type_1/seed-1")).unwrap();
+    let files = |(code, damages): (i32, Vec<Value>)| -> Vec<String> {
+        assert_eq!(code, 65, "{damages:?}");
+        damages.iter().map(|damage| damage["file"].as_str().unwrap().to_owned()).collect()
+    };
+    let found = files(verified(&home, "cv"));
+    let expected =
+        ["fold-type_0/seed-1.json", "crossval.parquet", "fold-type_0/seed-1/model.json", "fold-type_1/seed-1"];
+    assert_eq!(found, expected);
+    fs::remove_file(home.path("cv/fold-type_1/seed-1.json")).unwrap();
+    assert!(files(verified(&home, "cv")).contains(&"fold-type_1/seed-1.json".to_owned()));
+    // Until it is complete, a cross-validation has neither tables nor all models.
+    for file in ["crossval.json", "crossval.parquet", "fold-type_0"] {
+        let _ = fs::remove_file(home.path("cv").join(file)).or_else(|_| fs::remove_dir_all(home.path("cv").join(file)));
+    }
+    assert_eq!(verified(&home, "cv"), (0, Vec::new()));
+}

@@ -9,6 +9,7 @@
 //! ```
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -63,12 +64,73 @@ impl CrossFolder {
         if path.is_file() {
             return Err(Error::usage(format!("{} is a file", path.display()), "give --out the name of a folder"));
         }
-        let is_ours = path.join(files::PLAN).exists();
-        if !is_ours && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
+        if !Self::is_at(path) && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
             let message = format!("{} already exists and is not a cross-validation", path.display());
             return Err(Error::usage(message, "remove the folder first, or choose another name"));
         }
         Ok(Self(path.to_path_buf()))
+    }
+
+    /// Whether a folder holds a cross-validation.
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        path.join(files::PLAN).exists()
+    }
+
+    /// The folders of models, also of those that are lost, but whose evaluations are there.
+    ///
+    /// # Errors
+    /// A plan or folder that can't be read.
+    pub fn models(&self) -> Result<BTreeSet<PathBuf>> {
+        let folds = self.plan()?.map(|plan| plan.folds).unwrap_or_default();
+        let mut models = BTreeSet::new();
+        for fold in folds.iter().map(|fold| self.fold(fold)).filter(|fold| fold.exists()) {
+            for entry in fs::read_dir(&fold).map_err(Error::io("read", &fold))? {
+                let path = entry.map_err(Error::io("read", &fold))?.path();
+                let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+                models.extend((!is_hidden).then(|| path.with_extension("")));
+            }
+        }
+        Ok(models)
+    }
+
+    /// The evaluation that completes a model of [`CrossFolder::models`].
+    #[must_use]
+    pub fn evaluation_of(model: &Path) -> PathBuf {
+        model.with_extension("json")
+    }
+
+    /// The evaluations and tables that can't be read or are lost, with the reasons; they have no checksums.
+    ///
+    /// # Errors
+    /// A plan or folder that can't be read.
+    pub fn damages(&self) -> Result<Vec<(PathBuf, String)>> {
+        let [result, table] = [files::RESULT, files::TABLE].map(|name| self.0.join(name));
+        let crossed = read::<CrossEvaluation>(&result);
+        // Before a cross-validation is complete, it lacks evaluations and tables, which are no damage.
+        let evaluations = self.models()?.into_iter().map(|model| Self::evaluation_of(&model));
+        let mut evaluations: BTreeSet<PathBuf> = evaluations.filter(|path| path.exists()).collect();
+        if let Ok(Some(crossed)) = &crossed {
+            evaluations.extend(crossed.folds.iter().map(|fold| self.evaluation_path(&fold.name, fold.seed)));
+        }
+        let evaluation = |path: PathBuf| (read::<FoldEvaluation>(&path).map(|read| read.is_some()), path);
+        let mut all: Vec<(Result<bool>, PathBuf)> = evaluations.into_iter().map(evaluation).collect();
+        if !matches!(crossed, Ok(None)) {
+            let whole = match table.exists() {
+                true => sink::verify_file(&table).and_then(|damage| match damage {
+                    Some(what) => Err(Error::damaged(&table, what)),
+                    None => Ok(true),
+                }),
+                false => Ok(false),
+            };
+            all.extend([(crossed.map(|_| true), result), (whole, table)]);
+        }
+        let damage = |(read, path): (Result<bool>, PathBuf)| match read {
+            Ok(true) => None,
+            Ok(false) => Some((path, "it is missing".to_owned())),
+            Err(error) => Some((path, error.to_string())),
+        };
+        Ok(all.into_iter().filter_map(damage).collect())
     }
 
     /// The stored plan; `None` if there is none yet.
@@ -163,8 +225,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text).map(Some).map_err(|error| Error::damaged(path, error.to_string()))
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::damaged(path, error.to_string()))
 }
 
 fn write(folder: &Path, path: &Path, value: &impl Serialize) -> Result<()> {
