@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
     fs,
     io::Read,
     path::{Path, PathBuf},
@@ -15,7 +14,7 @@ use schemas::{atlas::files, model_files};
 use sink::{Published, written::is_written};
 use storage::{
     disk::{FolderLock, refuse_existing, remove_all, rename, replace_folder, write_new},
-    output_name::{check_name, is_named},
+    output_name::{check_name, is_named, replacement_of},
     parquet_read::parquet,
     sealed::read_sealed,
 };
@@ -152,11 +151,7 @@ impl OutputPlace {
             return Err(Error::usage(message, "remove it first, or choose another name"));
         }
         kind.refuse_to_lose(target)?;
-        let name = target.file_name().unwrap_or_default();
-        let mut hidden = OsString::from(".new-");
-        hidden.push(name);
-        let staged = target.with_file_name(hidden);
-        Ok(Self { target: target.to_path_buf(), staged: Some(staged) })
+        Ok(Self { target: target.to_path_buf(), staged: Some(replacement_of(target)) })
     }
 
     /// The same, for a run that does not go on from what an interrupted one left under the hidden name.

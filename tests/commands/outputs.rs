@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use stages::storage::disk::FolderLock;
+
 use crate::support::{Home, TINY, says};
 
 const HOLD_OUT: &str = "cell_type=type_1,dose=0.5";
@@ -101,6 +103,20 @@ fn an_output_stays_if_the_one_that_should_replace_it_fails() {
     home.json("predict m s.atlas --out p");
     let _ = home.refused(65, "predict m s.atlas --to condition=none --out p --force");
     assert_eq!(home.json("verify p")["damaged"], serde_json::json!([]));
+}
+
+#[test]
+fn an_output_that_another_process_replaces_is_called_by_its_name() {
+    let home = Home::with_model(HOLD_OUT);
+    home.json("predict m s.atlas --out p");
+    for (name, line) in [("p", "predict m s.atlas --out p --force"), ("s.atlas", "ingest s.h5ad --out s.atlas --force")]
+    {
+        let replacement = home.path(&format!(".new-{name}"));
+        fs::create_dir(&replacement).unwrap();
+        let _lock = FolderLock::take(&replacement).unwrap();
+        let message = home.refused(75, line);
+        says(&message, &[&format!("another process is writing {name}\n"), "try again later"]);
+    }
 }
 
 #[test]

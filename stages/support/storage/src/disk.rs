@@ -41,6 +41,7 @@ use self::{
     folders::{create_folder, parent_of, unique},
     lock::{Lock, hidden_sibling},
 };
+use crate::output_name::output_of;
 
 /// A folder being written; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl StagedFolder {
         let lock = Lock::take(&staged)?;
         let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
         if lock::clear_leftovers(target, &folder.staged)? {
-            return Err(Error::Busy { path: target.to_path_buf() });
+            return Err(Error::Busy { path: output_of(target) });
         }
         Ok(folder)
     }
@@ -172,7 +173,7 @@ impl StagedFile {
     pub fn create(target: &Path) -> Result<Self> {
         refuse_existing(target)?;
         match Self::begin(target, false)? {
-            (_, true) => Err(Error::Busy { path: target.to_path_buf() }),
+            (_, true) => Err(Error::Busy { path: output_of(target) }),
             (file, false) => Ok(file),
         }
     }

@@ -1,6 +1,9 @@
 //! Names of outputs: an ending that promises a format is kept, or refused.
 
-use std::path::Path;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use schemas::{Error, Result};
 
@@ -37,9 +40,35 @@ pub fn check_name(flag: &str, target: &Path, formats: &[&str], may_be_folder: bo
     Err(Error::usage(message, instead))
 }
 
+/// The beginning of the hidden name beside an output under which its replacement is written.
+const REPLACEMENT: &str = ".new-";
+
+/// The hidden name beside an output under which its replacement is written.
+#[must_use]
+pub fn replacement_of(target: &Path) -> PathBuf {
+    let mut hidden = OsString::from(REPLACEMENT);
+    hidden.push(target.file_name().unwrap_or_default());
+    target.with_file_name(hidden)
+}
+
+/// The output that is written under a name, as its user calls it.
+#[must_use]
+pub fn output_of(path: &Path) -> PathBuf {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix(REPLACEMENT))
+        .map_or_else(|| path.to_path_buf(), |name| path.with_file_name(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replacement_is_called_like_its_output() {
+        let target = Path::new("folder/a.atlas");
+        assert_eq!(output_of(&replacement_of(target)), target);
+        assert_eq!(output_of(target), target);
+    }
 
     #[test]
     fn an_ending_is_kept_or_refused_with_what_to_write() {

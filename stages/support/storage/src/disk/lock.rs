@@ -18,6 +18,7 @@ use super::{
     faults,
     folders::{create_folders, parent_of, remove_all, unique},
 };
+use crate::output_name::output_of;
 
 /// Separates the target's name from the writer's number in a hidden name.
 pub(super) const MARK: &str = ".tmp-";
@@ -59,7 +60,7 @@ impl FolderLock {
     /// Another process that holds the lock.
     pub fn take(folder: &Path) -> Result<Self> {
         match Lock::take(folder)? {
-            Lock::Anothers => Err(Error::Busy { path: folder.to_path_buf() }),
+            Lock::Anothers => Err(Error::Busy { path: output_of(folder) }),
             lock => Ok(Self { _lock: lock }),
         }
     }

@@ -16,6 +16,7 @@ use super::{
     folders::{parent_of, remove_all, sync_folder},
     lock::{self, hidden_sibling},
 };
+use crate::output_name::output_of;
 
 /// Renames a file or folder.
 ///
@@ -47,6 +48,11 @@ pub fn refuse_existing(target: &Path) -> Result<()> {
 }
 
 fn already_exists(target: &Path) -> Error {
+    // A replacement is there only while another process writes it.
+    let output = output_of(target);
+    if output != target {
+        return Error::Busy { path: output };
+    }
     Error::usage(
         format!("{} already exists", target.display()),
         format!("remove {} first, or choose another name", target.display()),
