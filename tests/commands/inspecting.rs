@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::Home;
+use crate::support::{Home, says};
 
 const HOLD_OUT: &str = "cell_type=type_1,dose=0.5";
 
@@ -63,6 +63,16 @@ fn a_model_is_shown_with_its_network_and_its_evaluation() {
     let text = home.run("inspect m").stdout;
     for part in ["preset cpa", "best epoch:", "perturbations (", "evaluated: ", "trained parameters", "60 → 16"] {
         assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn a_flag_that_chooses_a_matrix_is_refused_for_what_has_none_to_choose() {
+    let home = Home::with_model(HOLD_OUT);
+    home.json("predict m s.atlas --out p");
+    for (path, flag) in [("s.atlas", "--raw"), ("s.atlas", "--layer counts"), ("m", "--raw"), ("p", "--genome hg38")] {
+        let name = flag.split(' ').next().unwrap();
+        says(&home.refused(2, &format!("inspect {path} {flag}")), &[name, &format!("{path} is a"), "data file"]);
     }
 }
 

@@ -49,6 +49,17 @@ impl ChoiceArgs {
         self.obs_columns.is_some() || self.genes_table.is_some() || !matches!(self.list_start, ListStartArg::Auto)
     }
 
+    /// The first flag that is given, if any is.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--layer", self.layer.is_some()),
+            ("--raw", self.raw),
+            ("--genome", self.genome.is_some()),
+            ("--obs-columns, --genes-table or --list-start", self.is_of_tables()),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+    }
+
     /// The same with the whole path of every file, which does not depend on the working directory.
     pub(crate) fn with_whole_paths(mut self) -> Self {
         let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);

@@ -45,12 +45,25 @@ fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<Inspected> 
         return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas"));
     }
     if is_trained(path) {
+        refuse_choice(args, "a model")?;
         return context.models()?.inspect(path, context);
     }
     if is_an_atlas {
+        refuse_choice(args, "an atlas, which holds one matrix")?;
         return atlas::inspected(args, context);
     }
-    if is_written(path) { predictions::inspected(path, context) } else { file::inspected(args, context) }
+    if is_written(path) {
+        refuse_choice(args, "a prediction")?;
+        return predictions::inspected(path, context);
+    }
+    file::inspected(args, context)
+}
+
+/// Refuses flags that choose what is read of a data file.
+fn refuse_choice(args: &InspectArgs, kind: &str) -> Result<()> {
+    let Some(flag) = args.choice.given() else { return Ok(()) };
+    let message = format!("{flag} chooses what to read of a data file, but {} is {kind}", args.path.display());
+    Err(Error::usage(message, format!("leave out {flag}, or inspect the data file")))
 }
 
 /// Whether a folder is an atlas (even one that has lost its manifest) rather than a folder of data.
