@@ -17,7 +17,7 @@ use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 use self::{
     delimiter::{guess_delimiter, likely_combinations},
     labels::PerturbationLabels,
-    notes::notes,
+    notes::{notes, unread_tuples},
     unread_doses::unread_doses,
 };
 use super::label::LabelColumns;
@@ -145,6 +145,7 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
             decided.extend(likely_combinations(labels.all(), &rules));
         }
         decided.extend(notes(labels.all(), &rules));
+        decided.extend(unread_tuples(labels.all()));
     }
     Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
 }

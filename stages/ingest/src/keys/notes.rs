@@ -1,9 +1,12 @@
-//! Notes about labels that are interpreted as another name. Ingest prints them, so that labels are never
-//! merged silently.
+//! Notes about labels that are interpreted as another name, or as a name though they may be more. Ingest prints them, so that labels
+//! are never merged silently.
 
 use std::collections::BTreeSet;
 
-use schemas::conditions::{LabelRules, parse};
+use schemas::{
+    conditions::{LabelRules, holds_doses, parse},
+    counting::counted,
+};
 
 /// Maximum number of labels that a note lists.
 const MOST_EXAMPLES: usize = 4;
@@ -34,6 +37,23 @@ pub(super) fn notes<'a>(labels: impl Iterator<Item = &'a str>, rules: &LabelRule
         format!("{reason} {count} label{plural}: {}{more}", examples[..count.min(MOST_EXAMPLES)].join(", "))
     };
     found.map(|(reason, examples)| sentence(reason, examples)).collect()
+}
+
+/// A sentence about labels that look like tuples or lists of Python, but are read as names: only [some](holds_doses) are known.
+pub(super) fn unread_tuples<'a>(labels: impl Iterator<Item = &'a str>) -> Option<String> {
+    let is_unread = |label: &&str| {
+        let is_within = |open, close| label.starts_with(open) && label.ends_with(close);
+        (is_within('(', ')') || is_within('[', ']'))
+            && label.contains(',')
+            && label.contains(['\'', '"'])
+            && !holds_doses(label)
+    };
+    let mut unread = labels.map(str::trim).filter(is_unread);
+    let first = unread.next()?;
+    Some(format!(
+        "{} look like tuples or lists of Python, but are read as names, such as `{first}`; write combinations as `A+B`",
+        counted(1 + unread.count() as u64, "label")
+    ))
 }
 
 /// Whether a label is changed for a certain reason.
@@ -88,6 +108,14 @@ mod tests {
     #[test]
     fn labels_that_are_read_as_they_are_have_no_note() {
         assert_eq!(notes_of(&["A", "A b", "A+B", "ctrl", "ctrl+ctrl", "A++B"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn tuples_in_an_unknown_layout_are_named_as_unread() {
+        let labels = ["ctrl", "('A', 'B')", "[\"A\", \"B\"]", "[('A', 0.5, 'uM')]", "(5'-A)", "(+)-A"];
+        let note = unread_tuples(labels.into_iter()).expect("a note");
+        assert!(note.starts_with("2 labels look like tuples") && note.contains("`('A', 'B')`"), "{note}");
+        assert_eq!(unread_tuples(labels[..1].iter().copied()), None);
     }
 
     #[test]
