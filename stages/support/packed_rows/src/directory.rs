@@ -44,7 +44,6 @@ impl RowHeader {
     pub(crate) fn from_bytes(bytes: [u8; HEADER_BYTES]) -> Self {
         let [offset, description]: [u32; 2] = bytemuck::cast(bytes);
         let description = u32::from_le(description);
-        #[expect(clippy::cast_possible_truncation, reason = "four bits and three bits")]
         Self {
             offset: u32::from_le(offset),
             entries: description & 0xff_ffff,
@@ -111,7 +110,7 @@ impl<'a> PackedRows<'a> {
     pub fn is_in_order(&self) -> bool {
         let offsets = || (0..=self.rows).map(|row| self.header(row).offset as usize);
         offsets().next() == Some(HEADER_BYTES * (self.rows + 1))
-            && offsets().last() == Some(self.length)
+            && offsets().next_back() == Some(self.length)
             && offsets().is_sorted()
     }
 

@@ -112,7 +112,6 @@ impl<'a> PackedRowsWriter<'a> {
         let escape = (1_u32 << bits) - 1;
         pack_bits(codes.iter().map(|code| (*code).min(escape)), bits, out);
         let escaped = || codes.iter().zip(counts).filter(|(code, _)| escape <= **code).map(|(_, count)| *count);
-        #[expect(clippy::cast_possible_truncation, reason = "no more than 255")]
         out.extend(escaped().map(|count| count.min(WIDE) as u8));
         let before = out.len();
         out.extend(escaped().filter(|count| WIDE <= *count).flat_map(u32::to_le_bytes));

@@ -88,7 +88,7 @@ impl Instructions for Avx2 {
     }
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits are meant")]
+    #[expect(clippy::cast_possible_wrap, reason = "bits are meant")]
     unsafe fn select<const LOW: bool>(bitmap: &Bitmap, low: *const u8, out: *mut u16) -> bool {
         let Bitmap { bytes, bits, is_of_all_genes, entries, low_bits } = *bitmap;
         // SAFETY: the bitmap is read for less than 8 bytes beyond its bits. As many bits are set as there are entries, so eight

@@ -63,9 +63,15 @@ mod x86 {
 
     const fn zeros() -> [u16; 256] {
         let mut table = [0; 256];
-        let mut byte: u16 = 0;
+        let mut byte = 0;
         while byte < 256 {
-            table[byte as usize] = 8 - byte.count_ones() as u16;
+            let mut bit = 0;
+            while bit < 8 {
+                if byte >> bit & 1 == 0 {
+                    table[byte] += 1;
+                }
+                bit += 1;
+            }
             byte += 1;
         }
         table
