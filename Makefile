@@ -4,9 +4,10 @@ SHELL := /bin/bash
 CUDA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo 1 || echo 0)
 CARGO ?= cargo
 DEMO ?= demo
+SHIPPED := $(abspath $(or $(CARGO_TARGET_DIR),target)/dist)
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test test-features test-long test-wheel test-python wheel dist wheel-check python-built lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory bench-judge bench-dev-loop gpu-check clean
+.PHONY: help setup build demo test test-features test-long test-wheel test-python wheel dist shipped wheel-check python-built lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory bench-judge bench-dev-loop gpu-check clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -16,7 +17,7 @@ help:
 	@echo "make test-wheel   the Python package as a wheel of the dev build, against numpy, pyarrow and anndata"
 	@echo "make test-python  the same against torch and all other packages that it works with; 6 GB once"
 	@echo "make wheel   the Python package, in target/wheels/"
-	@echo "make dist    a tarball of the programs with libtorch, in target/dist/"
+	@echo "make dist    a tarball of the programs with libtorch, in target/tarballs/"
 	@echo "make wheel-check  tries both without cargo, a compiler or a network"
 	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 also fetches the CUDA libraries)"
 	@echo "make lint    rustfmt, clippy and rustdoc, warnings denied"
@@ -70,15 +71,17 @@ test-wheel: python-built
 test-python: python-built
 	@python3 scripts/test_python.py --all $(DEV)
 
-wheel: setup
-	$(CARGO) build --release --workspace --locked
-	@python3 scripts/packaging/wheel.py $(RELEASE) target/wheels
+wheel: shipped
+	@python3 scripts/packaging/wheel.py $(SHIPPED) target/wheels
 
-dist: build
-	@python3 scripts/packaging/dist.py $(RELEASE) target/dist
+dist: shipped
+	@python3 scripts/packaging/dist.py $(SHIPPED) target/tarballs
+
+shipped: setup
+	$(CARGO) build --profile dist --workspace --locked
 
 wheel-check: wheel dist
-	@python3 scripts/packaging/check.py target/wheels target/dist
+	@python3 scripts/packaging/check.py target/wheels target/tarballs
 
 test-long: build
 	PERTURBINE_LONG_TESTS=1 $(CARGO) test --locked --test reliability

@@ -38,6 +38,7 @@ use perturbine::{
     memory::PeakMemory,
 };
 use schemas::{
+    atlas::Codec,
     batch::BatchPlan,
     config::Compat,
     ids::{CellIndex, ConditionId},
@@ -72,7 +73,7 @@ fn main() -> Result<()> {
     let scratch = ScratchFolder::create()?;
     let path = match arguments.get(1) {
         Some(path) => PathBuf::from(path),
-        None => simulated(scratch.path())?,
+        None => simulated(scratch.path(), if mode == "bare" { Codec::Raw } else { Codec::Packed })?,
     };
     if mode == "cold" {
         fs::write("/proc/sys/vm/drop_caches", "3")
@@ -99,11 +100,12 @@ fn main() -> Result<()> {
 }
 
 /// An atlas of simulated cells.
-fn simulated(folder: &Path) -> Result<PathBuf> {
+fn simulated(folder: &Path, codec: Codec) -> Result<PathBuf> {
     let (file, atlas) = (folder.join("bench.h5ad"), folder.join("bench.atlas"));
     let settings = SimulateSettings { cells: 100_000, genes: 5000, ..SimulateSettings::default() };
     simulate(&Simulator::new(settings)?, &file, None, &Resources::default())?;
-    ingest(open(&file, &Choice::default())?, &atlas, &IngestOptions::default(), &Resources::default())?;
+    let options = IngestOptions { codec, ..IngestOptions::default() };
+    ingest(open(&file, &Choice::default())?, &atlas, &options, &Resources::default())?;
     Ok(atlas)
 }
 

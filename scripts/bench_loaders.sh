@@ -25,8 +25,9 @@ export PYTHONPATH=. PYTHONWARNINGS=ignore SECS=$seconds QUIET_WAIT=${QUIET_WAIT:
 # The doses of this file stand in a column of one number a cell, so that combinations are taken as names.
 ingest() { [ -d "$1" ] || "$perturbine" ingest "$home/data/a200k.h5ad" --out "$1" --perturbation perturbation --control control --delimiter '|' "${@:2}" >&2; }
 ingest "$home/data/shuffled.atlas"
+ingest "$home/data/raw.atlas" --storage raw
 ingest "$home/data/sorted.atlas" --no-shuffle
-ingest "$home/data/packed.atlas" --compress
+ingest "$home/data/zstd.atlas" --compress
 ingest "$home/data/in-place.atlas" --in-place
 
 # Ours and the best known peer's conversion of the same file, by turns.
@@ -52,10 +53,14 @@ done
 out=$home/loaders.jsonl
 : > "$out"
 for _ in $(seq "$rounds"); do
-  for mode in bare csr dense cold; do "$bench" "$mode" "$home/data/shuffled.atlas" "$seconds" >> "$out" || echo "SKIPPED: $mode" >&2; done
+  "$bench" bare "$home/data/raw.atlas" "$seconds" >> "$out"
+  for mode in csr dense cold; do
+    "$bench" "$mode" "$home/data/shuffled.atlas" "$seconds" >> "$out" || echo "SKIPPED: $mode" >&2
+    "$bench" "$mode" "$home/data/raw.atlas" "$seconds" | sed "s/\"settings\":\"$mode\"/\"settings\":\"$mode, raw\"/" >> "$out" || echo "SKIPPED: $mode, raw" >&2
+  done
   "$bench" csr "$home/data/sorted.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, sorted file"/' >> "$out"
-  "$bench" csr "$home/data/packed.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, zstd"/' >> "$out"
-  "$bench" cold "$home/data/packed.atlas" "$seconds" | sed 's/"settings":"cold"/"settings":"cold, zstd"/' >> "$out" || echo "SKIPPED: cold" >&2
+  "$bench" csr "$home/data/zstd.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, zstd"/' >> "$out"
+  "$bench" cold "$home/data/zstd.atlas" "$seconds" | sed 's/"settings":"cold"/"settings":"cold, zstd"/' >> "$out" || echo "SKIPPED: cold" >&2
   "$bench" csr "$home/data/in-place.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, .h5ad in place"/' >> "$out"
   for peer in "p_annbatch.py --dense sparse --chunk 512 --pre 128" "p_annbatch.py --dense scipy --chunk 512 --pre 128" \
     "p_annbatch.py --dense scipy --chunk 512 --pre 128 --cold" "p_mem.py --mode scipy"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tries the wheel and the tarball as a user would, without cargo, a compiler or a network.
 
-    python3 scripts/packaging/check.py target/wheels target/dist
+    python3 scripts/packaging/check.py target/wheels target/tarballs
 
 The wheel goes into a new environment, and has to import, simulate, ingest, inspect, open and load. The tarball runs with an empty
 environment, and has to train. Programs that need libtorch find the wheel's in .libtorch/.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a tarball that runs by itself: the programs with libtorch's libraries for CPUs.
 
-    python3 scripts/packaging/dist.py target/release target/dist
+    python3 scripts/packaging/dist.py target/dist target/tarballs
 
 For machines with glibc 2.34 or newer and nothing else, such as the nodes of a cluster.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the wheel: the Python package with its extension and the programs.
 
-    python3 scripts/packaging/wheel.py target/release target/wheels
+    python3 scripts/packaging/wheel.py target/dist target/wheels
 
 The first folder has the built programs and the extension (`lib_native.so`), the second gets the wheel and its checksum. One wheel serves
 all Pythons from 3.10 on. It is put together here, as the binary distribution format says, since it has more in it than an extension.

@@ -15,10 +15,9 @@ fn alone(home: &Home) -> Command {
 
 #[test]
 fn the_program_that_users_start_needs_no_libtorch() {
-    for (program, needs_it) in [
-        (env!("CARGO_BIN_EXE_perturbine"), false),
-        (env!("CARGO_BIN_EXE_perturbine-torch"), true),
-    ] {
+    for (program, needs_it) in
+        [(env!("CARGO_BIN_EXE_perturbine"), false), (env!("CARGO_BIN_EXE_perturbine-torch"), true)]
+    {
         // The loader lists the libraries instead of starting the program.
         let listed = Command::new(program).env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
         let libraries = String::from_utf8(listed.stdout).unwrap();
