@@ -44,7 +44,7 @@ impl ModelCommands for WithLibtorch {
             ModelCommand::Explain(args) => explain::explain(args, context),
             ModelCommand::Train(args) => train::train(*args, context),
             ModelCommand::Predict(PredictCommand::Run(args)) => predict::predict(&args, context),
-            ModelCommand::Predict(PredictCommand::Commit(path)) => commit::commit(&path, context),
+            ModelCommand::Predict(PredictCommand::Commit { out, portable }) => commit::commit(&out, &portable, context),
             ModelCommand::Embed(args) => embed::embed(&args, context),
             ModelCommand::Response(args) => response::response(&args, context),
             ModelCommand::Evaluate(args) => evaluate::evaluate(args, context),

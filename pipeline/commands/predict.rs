@@ -7,10 +7,15 @@ use stages::{
         selector::Selector,
         split::{Split, SplitPart},
     },
+    sink::portable::complete_shard,
 };
 use tch::Device;
 
-use crate::{arrow_stream, commit::show_published, device::device};
+use crate::{
+    arrow_stream,
+    commit::{show_plan, show_published},
+    device::device,
+};
 use cli::model_args::{
     LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
     PredictArgs, TermsArgs,
@@ -34,7 +39,7 @@ use perturbine::{
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
-    if args.out.as_deref().is_some_and(is_standard_output) && !args.dry_run {
+    if args.out.as_deref().is_some_and(is_standard_output) && !args.dry_run && !args.plan_only {
         return stream(args, output, context);
     }
     let place = |out| OutputPlace::new("--out", out, OutputKind::Predictions, args.force)?.afresh();
@@ -48,6 +53,9 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         context.show.note(&skipped.to_string());
     }
     let size = prediction.size(output, &options)?;
+    if args.plan_only {
+        return show_plan(&prediction.plan(output, &options), size.files(args.out.as_deref()), context);
+    }
     if args.dry_run {
         let targets = prediction.jobs().targets();
         let minutes = prediction.expected_time(output)?.as_secs_f64() / 60.0;
@@ -74,9 +82,23 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         });
     }
     let out = args
-        .out
+        .writing
+        .shard_out
         .as_ref()
+        .or(args.out.as_ref())
         .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
+    let missing_genes = prediction.missing_genes().to_vec();
+    if let Some(shard) = options.shard.filter(|_| options.portable)
+        && let Some(published) = complete_shard(out, &prediction.plan(output, &options), shard)?
+    {
+        let summary = json!({
+            "cells_per_second": null,
+            "peak_memory_bytes": null,
+            "skipped": skipped,
+            "missing_genes": missing_genes,
+        });
+        return show_published(&published, out, summary, ", complete already", context);
+    }
     let predicted = prediction.predicted_cells(output, &options)?;
     let waiting = to_usize(size.waiting_bytes);
     let (edges, network) = (context.resources.memory, prediction.network_bytes());
@@ -89,16 +111,13 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         bytes(network as u64),
         bytes(floor as u64)
     ));
-    let missing_genes = prediction.missing_genes().to_vec();
     let peak = PeakMemory::watch();
     let started = std::time::Instant::now();
     let steps = context.show.steps(predicted, "cells");
     let drawn = steps.clone();
     let progress = ProgressCounter::to(move |cells| drawn.reached(cells));
-    let published = prediction
-        .telling(progress)
-        .publish(output, place.as_ref().map_or(out, OutputPlace::path), &options)?
-        .published;
+    let target = place.as_ref().filter(|_| !options.portable).map_or(out.as_path(), OutputPlace::path);
+    let published = prediction.telling(progress).publish(output, target, &options)?.published;
     place.iter().try_for_each(OutputPlace::take_place)?;
     steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]

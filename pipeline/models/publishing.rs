@@ -18,7 +18,7 @@ use stages::{
     predictor::query::parts::FilePart,
     sink::{
         Encoded, FileOptions, GatherRowGroups, OutputLayout, OutputPrecision, PartRows, Publish, Published,
-        RowGroupEncoder,
+        RowGroupEncoder, ShardPlan,
         layout::{is_one_file, row_bytes},
     },
     stage::phase::Phase,
@@ -69,15 +69,15 @@ impl Prediction {
             Some(_) => "run the same command again: other shards that are complete stay",
             None => "run the same command again: nothing was written",
         };
-        let (plan, about) = self.plan(output, options);
+        let plan = self.plan(output, options);
         let schema = self.schema(output);
         if let PredictionFormat::H5ad { with_controls } = options.format {
             return self.publish_h5ad(output, out, options, with_controls, again);
         }
         let (selected, layout) = self.layout(output, options, is_one_file(out), &schema)?;
         let sink = match options.shard {
-            Some(shard) => Publish::create_shard(out, Arc::clone(&layout), &plan, &about, shard)?,
-            None => Publish::create(out, Arc::clone(&layout), &plan)?,
+            Some(shard) => Publish::create_shard(out, Arc::clone(&layout), &plan, shard, options.portable)?,
+            None => Publish::create(out, Arc::clone(&layout), &plan.plan)?,
         };
         let run = selected.encoded(output, layout)?.run("write", sink);
         let (published, report) = completed(run, again)?;
@@ -147,8 +147,9 @@ impl Prediction {
         self.jobs.jobs.iter().flat_map(|job| job.contexts.iter().cloned()).collect()
     }
 
-    /// The plan's checksum, and a description for people.
-    fn plan(&self, output: PredictionForm, options: &WriteOptions) -> (String, String) {
+    /// The plan, which is the same for all shards.
+    #[must_use]
+    pub fn plan(&self, output: PredictionForm, options: &WriteOptions) -> ShardPlan {
         let schema = self.schema(output);
         let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
         let FileOptions { precision, partition_by } = &options.files;
@@ -156,25 +157,29 @@ impl Prediction {
             [] => String::new(),
             columns => format!(" partitioned by {}", columns.join(", ")),
         };
-        let about = format!(
-            "{} of the model {} and the atlas {}, as {}, in files of {} bytes{partitions}",
+        let (model, atlas, version) = (metadata_value(MODEL_KEY), metadata_value(ATLAS_KEY), env!("CARGO_PKG_VERSION"));
+        let (form, files) = (
             output.description(),
-            metadata_value(MODEL_KEY),
-            metadata_value(ATLAS_KEY),
-            precision.name(),
-            options.file_bytes
+            format!("as {}, in files of {} bytes{partitions}", precision.name(), options.file_bytes),
         );
+        let about = format!("{form} of the model {model} and the atlas {atlas}, {files}");
         let metadata: Vec<(&str, &str)> =
             schema.metadata().iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         let text = format!(
-            "{} {about} {} {:?} {:?} {:?} {metadata:?}",
-            env!("CARGO_PKG_VERSION"),
+            "{version} {about} {} {:?} {:?} {:?} {metadata:?}",
             self.request,
             self.terms,
             self.jobs,
             schema.fields()
         );
-        (checksum_of_text(&text), about)
+        let made_from = [
+            ("program version", version.to_owned()),
+            ("model", model),
+            ("atlas", atlas),
+            ("output", format!("{form}, {files}")),
+        ];
+        let made_from = made_from.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        ShardPlan { plan: checksum_of_text(&text), about, made_from }
     }
 }
 

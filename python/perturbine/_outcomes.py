@@ -95,9 +95,9 @@ def prediction(request: Request) -> Prediction:
     """Predicts into files, or as a stream where there is no `out`."""
     if request.given.get("out") == STREAM:
         del request.given["out"]
-    written = request.path("out") or request.path("commit")
+    written = request.path("shard_out") or request.path("out") or request.path("commit")
     with request:
-        if written is not None or request.given.get("dry_run"):
+        if written is not None or request.given.get("dry_run") or request.given.get("plan_only"):
             return Prediction(None, written, request.run())
         request.given["out"] = STREAM
         return started(request.start())

@@ -40,8 +40,9 @@ class Job(Generic[Result]):
             raise error_of(2, "shards are written to a folder", "name it with `out`")
         if shards < 1:
             raise error_of(2, f"there are {shards} shards; one is the least", "leave `shards` out to run here")
-        if request.given.get("progress") is not None or request.given.get("shard") is not None:
-            raise error_of(2, "shards run elsewhere: neither `progress` nor `shard` goes with `shards`", "leave them out")
+        if any(request.given.get(name) for name in ("progress", "shard", "shard_out", "plan_only")):
+            message = "shards run elsewhere: neither `progress`, `shard`, `shard_out` nor `plan_only` goes with `shards`"
+            raise error_of(2, message, "leave them out")
         if request.has_lists():
             raise error_of(2, "a list of names is a file here, which workers do not see", "write them to a file in a shared folder")
         self.shards = shards

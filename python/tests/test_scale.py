@@ -64,6 +64,16 @@ def test_commands_run_in_any_shell(screen: SimpleNamespace, tmp_path: Path, sing
     assert files(tmp_path / "p") == single
 
 
+def test_shards_without_a_common_folder(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
+    shards = [tmp_path / f"task-{shard}" / "shard" for shard in range(SHARDS)]
+    for shard, folder in enumerate(shards):
+        pb.predict(screen.model, screen.atlas, to="all", output="cells", shard=f"{shard}/{SHARDS}", shard_out=folder)
+    written = pb.predict(commit=tmp_path / "p", from_=shards)
+    assert files(tmp_path / "p") == single and written.to_arrow().num_rows == written.summary["rows"]
+    plan = pb.predict(screen.model, screen.atlas, to="all", output="cells", plan_only=True)
+    assert plan.summary["plan"] in single["_manifest.json"].decode()
+
+
 def test_a_shard_that_was_killed_is_tried_again(
     screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,8 +108,9 @@ def test_what_cannot_be_divided_is_refused(screen: SimpleNamespace, tmp_path: Pa
         pb.predict(screen.model, screen.atlas, shards=2)
     with pytest.raises(pb.UsageError, match="0 shards"):
         pb.predict(screen.model, screen.atlas, out=tmp_path / "p", shards=0)
-    with pytest.raises(pb.UsageError, match="neither `progress`"):
-        job(screen, tmp_path / "p", progress=True)
+    for given in ({"progress": True}, {"shard_out": tmp_path / "shard"}, {"plan_only": True}):
+        with pytest.raises(pb.UsageError, match="neither `progress`"):
+            job(screen, tmp_path / "p", **given)
     with pytest.raises(pb.UsageError, match="of the type str has no `submit`"):
         job(screen, tmp_path / "p").run("executor")
     with pytest.raises(pb.UsageError, match="a list of names"):

@@ -22,7 +22,11 @@ use schemas::{atlas::Codec, config::Preset, error::ExitCode};
 use stages::{
     formats::memory::CellsInMemory,
     reader::split::{Scheme, Split, SplitShares},
-    sink::{self, Shard},
+    sink::{
+        self, Shard,
+        portable::{commit_portable, complete_shard},
+    },
+    stage::interrupt::Interrupt,
     storage::disk::faults::inject,
 };
 use tch::Device;
@@ -100,6 +104,32 @@ impl Job {
             }
         };
         Self { name: "shards", out: "p", work: Box::new(work), resumes: true }
+    }
+
+    /// Two portable shards and their commit, after which the shards go.
+    fn portable_shards() -> Self {
+        let work = |home: &Home, _: bool| {
+            let (out, place) = (home.path("p"), home.path(".p.shards"));
+            let mut folders = Vec::new();
+            for index in 0..if out.exists() { 0 } else { 2 } {
+                let (shard, folder) = (Shard::new(index, 2)?, place.join(index.to_string()));
+                let options = WriteOptions { shard: Some(shard), portable: true, ..small_files() };
+                let prediction = prediction(home)?;
+                let plan = prediction.plan(PredictionForm::Cells, &options);
+                if complete_shard(&folder, &plan, shard)?.is_none() {
+                    prediction.publish(PredictionForm::Cells, &folder, &options)?;
+                }
+                folders.push(folder);
+            }
+            if !out.exists() {
+                commit_portable(&out, &folders, &Interrupt::default())?;
+            }
+            if place.exists() {
+                std::fs::remove_dir_all(place).unwrap();
+            }
+            Ok(())
+        };
+        Self { name: "portable shards", out: "p", work: Box::new(work), resumes: true }
     }
 
     /// Its output if nothing happens, and the number of calls for it.
@@ -263,6 +293,16 @@ fn shards_and_their_commit_to_which_something_happens_at_any_call() {
 }
 
 #[test]
+fn portable_shards_and_their_commit_to_which_something_happens_at_any_call() {
+    let _alone = alone();
+    let home = home();
+    let whole = Job::predict("predict", "p", small_files()).undisturbed(&home).0;
+    same(&Job::portable_shards().undisturbed(&home).0, &whole, "portable shards");
+    Job::portable_shards().survives(&home, &["dead"], usize::MAX);
+    Job::portable_shards().survives(&home, &["full", "broken", "short", "interrupted"], 24);
+}
+
+#[test]
 fn a_process_that_is_killed_leaves_what_the_next_one_mends() {
     let _alone = alone();
     let home = home();
@@ -347,6 +387,8 @@ fn bytes_are_on_the_disk_before_names_and_names_before_the_end() {
         "predict t s.atlas --to observed --out p.h5ad".to_owned(),
         "predict t s.atlas --to observed --out r --shard 0/1".to_owned(),
         "predict --commit r".to_owned(),
+        "predict t s.atlas --to observed --partition-by condition --shard 0/1 --shard-out shard".to_owned(),
+        "predict --commit s --from shard".to_owned(),
     ] {
         let calls = home.disk_calls(&line);
         assert!(calls.iter().any(|call| call.starts_with("rename ")), "{line} gives nothing its name");

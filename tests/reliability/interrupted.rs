@@ -122,6 +122,21 @@ fn a_slow_disk_holds_up_neither_the_end_nor_the_memory() {
 }
 
 #[test]
+fn a_commit_of_portable_shards_on_a_slow_disk_stops_soon() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    let cells = "predict m s.atlas --to observed --output cells --file-size 32KiB";
+    home.json(&format!("{cells} --out whole"));
+    home.json(&format!("{cells} --shard 0/1 --shard-out shard"));
+    let line = "predict --commit p --from shard";
+    let mut run = slow(&home, line, 300);
+    waits_for(&mut run, "a folder in the making", || hidden(&home, ".p.tmp-"));
+    stopped(run, "-TERM", line);
+    assert!(in_the_making(&home).is_empty() && !home.path("p").exists());
+    home.json(line);
+    same(&tree(&home.path("p")), &tree(&home.path("whole")), "after a stop");
+}
+
+#[test]
 fn an_ingest_on_a_slow_disk_and_a_training_stop_soon() {
     let home = Home::with_atlas();
     let mut run = slow(&home, "ingest s.h5ad --out a.atlas", 300);

@@ -155,6 +155,9 @@ pub struct PredictArgs {
     /// Show what would be predicted, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Show the checksum of the plan and its number of units, which shards divide among them, and write nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub plan_only: bool,
     #[command(flatten)]
     pub writing: WriteArgs,
     /// Device to compute on: auto, cpu or cuda:0

@@ -39,7 +39,7 @@ impl Prediction {
             true => Some(RealControls::new(atlas.clone(), schema.clone())?),
             false => None,
         };
-        let plan = self.plan(output, options).0;
+        let plan = self.plan(output, options).plan;
         let uns_texts = [("version", env!("CARGO_PKG_VERSION")), ("output", output.name())];
         let sink = PredictedH5ad::create(out, &schema, options.files.precision, &uns_texts)?;
         let predicted = Self { jobs, ..self }.rounded(output, options.files.precision)?;

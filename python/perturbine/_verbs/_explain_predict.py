@@ -21,6 +21,7 @@ def explain_predict(
     out: StrPath | None = None,
     force: bool = False,
     dry_run: bool = False,
+    plan_only: bool = False,
     format: Literal["parquet", "h5ad"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
@@ -28,6 +29,7 @@ def explain_predict(
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
     shard: str | None = None,
+    shard_out: StrPath | None = None,
     to: Many[Selector] | None = None,
     unseen: Literal["error", "skip", "embedding"] | None = None,
     unseen_covariate: Literal["error", "nearest", "mean"] | None = None,
@@ -63,6 +65,8 @@ def explain_predict(
             stream
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
         dry_run: Show what would be predicted, and write nothing
+        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
+            nothing
         format: Parquet files, or one file that scanpy opens [default: h5ad if --out ends in .h5ad, else parquet].
             `parquet`: A folder of Parquet files, or one file; `h5ad`: One AnnData file
         precision: Precision of numbers: bf16 keeps three decimal digits and makes files less than half as large. `f32`:
@@ -76,6 +80,8 @@ def explain_predict(
             256MiB]
         shard: Write one shard of the predictions, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are
             written
+        shard_out: Write the shard to a folder of its own, which may be moved to another machine; `predict --commit OUT
+            --from FOLDER...` publishes them. A shard that is complete there already is not written again
         to: Conditions to predict: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all;
             repeatable [default: ood if the model's split holds cells out, else observed]
         unseen: What to do with perturbations the model was not trained on. `error`: Refuse; `skip`: Skip, and report

@@ -22,6 +22,7 @@ def predict(
     out: StrPath | None = None,
     force: bool = False,
     dry_run: bool = False,
+    plan_only: bool = False,
     format: Literal["parquet", "h5ad"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
@@ -29,6 +30,7 @@ def predict(
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
     shard: str | None = None,
+    shard_out: StrPath | None = None,
     commit: StrPath | None = None,
     to: Many[Selector] | None = None,
     unseen: Literal["error", "skip", "embedding"] | None = None,
@@ -36,7 +38,7 @@ def predict(
     batch: str | None = None,
     samples: int | None = None,
     seed: int | None = None,
-    from_: Selector | None = None,
+    from_: Many[Selector] | None = None,
     match: Many[str] | None = None,
     no_control: Literal["error", "skip", "borrow"] | None = None,
     cells_per_condition: int | None = None,
@@ -67,6 +69,7 @@ def predict(
     out: StrPath | None = None,
     force: bool = False,
     dry_run: bool = False,
+    plan_only: bool = False,
     format: Literal["parquet", "h5ad"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
@@ -74,6 +77,7 @@ def predict(
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
     shard: str | None = None,
+    shard_out: StrPath | None = None,
     commit: StrPath | None = None,
     to: Many[Selector] | None = None,
     unseen: Literal["error", "skip", "embedding"] | None = None,
@@ -81,7 +85,7 @@ def predict(
     batch: str | None = None,
     samples: int | None = None,
     seed: int | None = None,
-    from_: Selector | None = None,
+    from_: Many[Selector] | None = None,
     match: Many[str] | None = None,
     no_control: Literal["error", "skip", "borrow"] | None = None,
     cells_per_condition: int | None = None,
@@ -112,6 +116,7 @@ def predict(
     out: StrPath | None = None,
     force: bool = False,
     dry_run: bool = False,
+    plan_only: bool = False,
     format: Literal["parquet", "h5ad"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
@@ -119,6 +124,7 @@ def predict(
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
     shard: str | None = None,
+    shard_out: StrPath | None = None,
     commit: StrPath | None = None,
     to: Many[Selector] | None = None,
     unseen: Literal["error", "skip", "embedding"] | None = None,
@@ -126,7 +132,7 @@ def predict(
     batch: str | None = None,
     samples: int | None = None,
     seed: int | None = None,
-    from_: Selector | None = None,
+    from_: Many[Selector] | None = None,
     match: Many[str] | None = None,
     no_control: Literal["error", "skip", "borrow"] | None = None,
     cells_per_condition: int | None = None,
@@ -156,6 +162,8 @@ def predict(
             stream
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
         dry_run: Show what would be predicted, and write nothing
+        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
+            nothing
         format: Parquet files, or one file that scanpy opens [default: h5ad if --out ends in .h5ad, else parquet].
             `parquet`: A folder of Parquet files, or one file; `h5ad`: One AnnData file
         precision: Precision of numbers: bf16 keeps three decimal digits and makes files less than half as large. `f32`:
@@ -169,7 +177,10 @@ def predict(
             256MiB]
         shard: Write one shard of the predictions, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are
             written
-        commit: Check and publish PATH once all of its shards are written; takes no model or atlas
+        shard_out: Write the shard to a folder of its own, which may be moved to another machine; `predict --commit OUT
+            --from FOLDER...` publishes them. A shard that is complete there already is not written again
+        commit: Check and publish PATH once all of its shards are written; takes no model or atlas. --from names shards
+            that --shard-out wrote
         to: Conditions to predict: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all;
             repeatable [default: ood if the model's split holds cells out, else observed]
         unseen: What to do with perturbations the model was not trained on. `error`: Refuse; `skip`: Skip, and report
@@ -181,7 +192,7 @@ def predict(
         samples: For variational models, number of draws of each cell's latent to average [default: use its mean]
         seed: Seed of the draws [default: 0]
         from_: Cells to start from, as in 'condition=ctrl,cell_type=B' [default: the controls of each covariate
-            combination]
+            combination]. With --commit, folders that --shard-out wrote; repeatable
         match: Covariates that source cells must share with what is predicted, as in plate,donor [default: all]
         no_control: What to do with covariates that no source cell has. `error`: Refuse; `skip`: Skip, and report it;
             `borrow`: Start from the cells that share the most covariates [default: error]

@@ -19,7 +19,8 @@ use super::{
     MANIFEST, Published, PublishedFile,
     encode::{Encoded, EncodedGroup},
     layout::{OutputLayout, PartRows, check_name, is_one_file},
-    shards::{Shard, ShardFolder, refuse_shards},
+    portable::PortableShard,
+    shards::{Shard, ShardFolder, ShardPlan, refuse_shards},
 };
 
 /// Where files are written before they are complete, and how they become visible.
@@ -31,6 +32,8 @@ enum Destination {
     File(StagedFile, String),
     /// One of the shards of a folder.
     Shard(ShardFolder),
+    /// One of the shards of a folder that is elsewhere.
+    Portable(PortableShard),
 }
 
 /// Appends row groups to files. The files become visible when all are complete.
@@ -78,19 +81,22 @@ impl Publish {
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
     }
 
-    /// Starts writing a shard of the folder `target`; `about` describes the `plan` for people.
+    /// Starts writing a shard of the folder `target`, or, if it is `portable`, to a folder `target` of its own.
     ///
     /// # Errors
-    /// A target that exists or is a single file, or a folder next to it that can't be created.
+    /// A target that exists or is a single file, or a folder that can't be created.
     pub fn create_shard(
         target: &Path,
         layout: Arc<OutputLayout>,
-        plan: &str,
-        about: &str,
+        plan: &ShardPlan,
         shard: Shard,
+        portable: bool,
     ) -> Result<Self> {
-        let place = Destination::Shard(ShardFolder::create(target, plan, about, shard)?);
-        Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
+        let place = match portable {
+            true => Destination::Portable(PortableShard::create(target, plan, shard)?),
+            false => Destination::Shard(ShardFolder::create(target, plan, shard)?),
+        };
+        Ok(Self { place, layout, plan: plan.plan.clone(), open: BTreeMap::new(), files: Vec::new() })
     }
 
     fn append(&mut self, EncodedGroup { part, folder, rows, columns }: EncodedGroup) -> Result<()> {
@@ -116,6 +122,7 @@ impl Publish {
         let (name, path) = match &self.place {
             Destination::Folder(staged) => (name.clone(), staged.file(&name)),
             Destination::Shard(shard) => (name.clone(), shard.unfinished(&name)),
+            Destination::Portable(shard) => (name.clone(), shard.file(&name)),
             Destination::File(staged, name) => (name.clone(), staged.path().to_path_buf()),
         };
         if !folder.is_empty() {
@@ -154,14 +161,14 @@ impl Publish {
     fn commit(self) -> Result<Published> {
         let published = Published::new(&self.plan, self.files);
         match self.place {
-            Destination::Folder(folder) => {
-                sync_folders_of(&published, |name| folder.file(name))?;
-                write_atomically(&folder.file(MANIFEST), &published.to_json()?)?;
-                folder.commit()?;
-            }
+            Destination::Folder(folder) => publish_folder(folder, &published)?,
             Destination::File(staged, _) => staged.commit()?,
             Destination::Shard(shard) => {
                 sync_folders_of(&published, |name| shard.whole(name))?;
+                shard.finish(&published)?;
+            }
+            Destination::Portable(shard) => {
+                sync_folders_of(&published, |name| shard.file(name))?;
                 shard.finish(&published)?;
             }
         }
@@ -186,6 +193,13 @@ impl Sink for Publish {
     }
 }
 
+/// Makes a folder of complete files visible, with its manifest.
+pub(super) fn publish_folder(folder: StagedFolder, published: &Published) -> Result<()> {
+    sync_folders_of(published, |name| folder.file(name))?;
+    write_atomically(&folder.file(MANIFEST), &published.to_json()?)?;
+    folder.commit()
+}
+
 /// Syncs the names of files, and of the folders that contain them, to the disk.
 fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Result<()> {
     let names = published.files.iter().map(|file| Path::new(&file.name));
@@ -193,6 +207,6 @@ fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Re
     folders.into_iter().rev().try_for_each(|folder| sync_folder(&place(&folder.to_string_lossy())))
 }
 
-fn create_parent(path: &Path) -> Result<()> {
+pub(super) fn create_parent(path: &Path) -> Result<()> {
     create_folders(path.parent().unwrap_or(Path::new(".")))
 }

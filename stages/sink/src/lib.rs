@@ -3,7 +3,7 @@
 //!
 //! [`gather`] makes row groups, [`encode`] turns them into bytes on many threads (`lists` handles the columns
 //! with nearly all of the data), and [`files`] appends the bytes in order. [`layout`] holds everything that
-//! determines the bytes. In [`shards`], several processes write one folder together.
+//! determines the bytes. In [`shards`], several processes write one folder together; [`portable`] shards need no common folder.
 //!
 //! ```no_run
 //! let damaged = sink::verify("predictions".as_ref())?;
@@ -22,6 +22,7 @@ pub mod hive;
 pub mod latent_h5ad;
 pub mod layout;
 mod lists;
+pub mod portable;
 pub mod precision;
 pub mod shards;
 pub mod write_options;
@@ -33,7 +34,7 @@ use std::{
 };
 
 pub use schemas::arrow::PREDICTIONS_MANIFEST as MANIFEST;
-use schemas::{Error, Result};
+use schemas::{Error, Result, atlas::FileEntry};
 use serde::{Deserialize, Serialize};
 use storage::{
     disk::checksum_of,
@@ -47,7 +48,7 @@ pub use self::{
     gather::{GatherRowGroups, RowGroupEvent},
     layout::{FileOptions, OutputLayout, PartRows},
     precision::OutputPrecision,
-    shards::{Shard, commit},
+    shards::{Shard, ShardPlan, commit},
 };
 
 /// A published folder.
@@ -99,6 +100,10 @@ impl PublishedFile {
         let mut parts = Path::new(&self.name).components().peekable();
         parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
     }
+
+    fn has(&self, found: &FileEntry) -> bool {
+        found.bytes == self.bytes && found.checksum == self.checksum
+    }
 }
 
 /// Checks a folder of predictions against its manifest; returns each damaged file and a description of the
@@ -121,7 +126,7 @@ fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
             continue;
         }
         let what = match checksum_of(&folder.join(&file.name)) {
-            Ok(found) if found.bytes == file.bytes && found.checksum == file.checksum => continue,
+            Ok(found) if file.has(&found) => continue,
             Ok(_) => "its checksum does not match the manifest".to_owned(),
             Err(error) => error.to_string(),
         };

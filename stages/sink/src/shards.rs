@@ -1,4 +1,5 @@
 //! One folder of predictions written by several processes, in any order and with any retries, and published by [`commit`].
+//! Where these share no folder, shards are [portable](super::portable).
 //!
 //! Next to the future `NAME` is `.NAME.shards/PLAN/`, one folder for each plan (model, atlas, query and
 //! output) for which shards were written:
@@ -64,6 +65,12 @@ impl Shard {
         Self::new(number(index)?, of)
     }
 
+    /// The shard's number, from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index
+    }
+
     /// Number of shards.
     #[must_use]
     pub fn count(self) -> usize {
@@ -83,13 +90,38 @@ impl std::fmt::Display for Shard {
     }
 }
 
+/// The plan to which shards belong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPlan {
+    /// Its checksum: equal plans make equal files.
+    pub plan: String,
+    /// A description for people.
+    pub about: String,
+    /// Where machines may differ, by name: model, atlas, program version, output.
+    pub made_from: BTreeMap<String, String>,
+}
+
+impl ShardPlan {
+    /// How another plan differs from this one.
+    pub(super) fn differences(&self, other: &Self) -> String {
+        let differing = self.made_from.iter().filter_map(|(name, ours)| {
+            let theirs = other.made_from.get(name).map_or("nothing", String::as_str);
+            (theirs != ours).then(|| format!("the {name} is {theirs}, not {ours}"))
+        });
+        match differing.collect::<Vec<_>>()[..] {
+            [] => "flags that choose what is predicted differ, or the split".to_owned(),
+            ref differing => differing.join(", "),
+        }
+    }
+}
+
 /// The record of a complete shard.
 #[derive(Debug, Serialize, Deserialize)]
-struct ShardRecord {
-    shard: Shard,
-    /// A description of the plan, for people.
-    about: String,
-    files: Vec<PublishedFile>,
+pub(super) struct ShardRecord {
+    pub(super) shard: Shard,
+    #[serde(flatten)]
+    pub(super) plan: ShardPlan,
+    pub(super) files: Vec<PublishedFile>,
 }
 
 /// A shard being written; if dropped without [`ShardFolder::finish`], its complete files remain.
@@ -98,7 +130,7 @@ pub(super) struct ShardFolder {
     folder: PlanFolder,
     writing: PathBuf,
     shard: Shard,
-    about: String,
+    plan: ShardPlan,
 }
 
 #[derive(Debug)]
@@ -124,21 +156,18 @@ impl PlanFolder {
 }
 
 impl ShardFolder {
-    pub(super) fn create(target: &Path, plan: &str, about: &str, shard: Shard) -> Result<Self> {
+    pub(super) fn create(target: &Path, plan: &ShardPlan, shard: Shard) -> Result<Self> {
         refuse_existing(target)?;
         check_name(target)?;
-        if is_one_file(target) {
-            let message = format!("{} is one file, but shards write a folder", target.display());
-            return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
-        }
-        let folder = PlanFolder(shards_of(target)?.join(plan));
+        refuse_one_file(target)?;
+        let folder = PlanFolder(shards_of(target)?.join(&plan.plan));
         // Several processes, on several machines, may try the same shard at the same time.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let writing = folder.0.join("writing").join(format!("{now}-{}", std::process::id()));
         for path in [&folder.data(), &folder.records(), &writing] {
             create_folders(path)?;
         }
-        Ok(Self { folder, writing, shard, about: about.to_owned() })
+        Ok(Self { folder, writing, shard, plan: plan.clone() })
     }
 
     /// Where to write a file.
@@ -153,7 +182,7 @@ impl ShardFolder {
 
     /// Records that the shard is complete.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
-        let record = ShardRecord { shard: self.shard, about: self.about.clone(), files: published.files.clone() };
+        let record = ShardRecord { shard: self.shard, plan: self.plan.clone(), files: published.files.clone() };
         let name = format!("{}-of-{}.json", self.shard.index, self.shard.of);
         write_atomically(&self.folder.records().join(name), &sealed(&record)?)
     }
@@ -165,6 +194,18 @@ impl Drop for ShardFolder {
             tracing::warn!("could not remove {}: {error}", self.writing.display());
         }
     }
+}
+
+/// Refuses to write a single file in shards.
+///
+/// # Errors
+/// A name that ends in `.parquet`.
+pub fn refuse_one_file(target: &Path) -> Result<()> {
+    if !is_one_file(target) {
+        return Ok(());
+    }
+    let message = format!("{} is one file, but shards write a folder", target.display());
+    Err(Error::usage(message, "give --out a name that does not end in .parquet"))
 }
 
 /// Publishes a folder if all of its shards are complete: for one plan and one count, with every file
@@ -199,7 +240,7 @@ pub fn commit(target: &Path) -> Result<Published> {
     let (path, records) = plans.pop_first().ok_or_else(|| Error::damaged(&shards, "it has no plan"))?;
     let plan = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = PlanFolder(path);
-    complete(target, &records)?;
+    complete(target, records.iter().map(|record| record.shard))?;
     let files: Vec<PublishedFile> = records.into_iter().flat_map(|record| record.files).collect();
     if let Some((name, what)) = damaged(&folder.data(), &files).into_iter().next() {
         return Err(Error::damaged(folder.data().join(name), what));
@@ -231,8 +272,9 @@ fn clear(shards: &Path) {
 }
 
 /// Checks that shards `0/n` to `n-1/n` are all complete.
-fn complete(target: &Path, records: &[ShardRecord]) -> Result<()> {
-    let counts: BTreeSet<usize> = records.iter().map(|record| record.shard.of).collect();
+pub(super) fn complete(target: &Path, shards: impl Iterator<Item = Shard>) -> Result<()> {
+    let shards: Vec<Shard> = shards.collect();
+    let counts: BTreeSet<usize> = shards.iter().map(|shard| shard.of).collect();
     let place = target.display().to_string();
     let of = match counts.iter().copied().collect::<Vec<_>>()[..] {
         [of] => of,
@@ -244,13 +286,13 @@ fn complete(target: &Path, records: &[ShardRecord]) -> Result<()> {
             ));
         }
         _ => {
-            let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
+            let shards: Vec<String> = shards.iter().map(Shard::to_string).collect();
             let message = format!("its shards belong to different counts: {}", shards.join(", "));
             let hint = format!("remove {} and write all shards with one count", shards_of(target)?.display());
             return Err(Error::data(place, message, hint));
         }
     };
-    let missing = (0..of).filter(|index| !records.iter().any(|record| record.shard.index == *index));
+    let missing = (0..of).filter(|index| !shards.iter().any(|shard| shard.index == *index));
     let missing: Vec<String> = missing.map(|index| format!("{index}/{of}")).collect();
     if missing.is_empty() {
         return Ok(());
@@ -262,7 +304,7 @@ fn complete(target: &Path, records: &[ShardRecord]) -> Result<()> {
 fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<ShardRecord>>) -> Error {
     let described = plans.iter().map(|(path, records)| {
         let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
-        let about = records.first().map_or("no shard is complete", |record| record.about.as_str());
+        let about = records.first().map_or("no shard is complete", |record| record.plan.about.as_str());
         format!("{} of {} ({about})", shards.join(", "), path.display())
     });
     let message = format!("its shards belong to {} plans: {}", plans.len(), described.collect::<Vec<_>>().join("; "));

@@ -27,6 +27,9 @@ pub struct WriteOptions {
     pub files: FileOptions,
     /// The shard to write, until [`commit`](crate::commit) publishes them all.
     pub shard: Option<Shard>,
+    /// Whether the shard is a folder of its own, which can be moved, until
+    /// [`commit_portable`](crate::portable::commit_portable) publishes them all.
+    pub portable: bool,
     /// Maximum size of the output in bytes, checked before work begins.
     pub max_bytes: Option<u64>,
     /// Approximate bytes of values per file, and per part of the work.
@@ -39,6 +42,7 @@ impl Default for WriteOptions {
             format: PredictionFormat::default(),
             files: FileOptions::default(),
             shard: None,
+            portable: false,
             max_bytes: None,
             file_bytes: FILE_BYTES,
         }

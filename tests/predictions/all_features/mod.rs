@@ -5,6 +5,7 @@ mod evaluation;
 mod fitting_atlas;
 mod honest;
 mod judge;
+mod portable;
 mod publishing;
 mod pytorch;
 mod readers;
