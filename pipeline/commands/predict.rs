@@ -97,7 +97,7 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
             "skipped": skipped,
             "missing_genes": missing_genes,
         });
-        return show_published(&published, out, summary, ", complete already", context);
+        return show_published(&published, out, summary, " earlier: it is complete", context);
     }
     let predicted = prediction.predicted_cells(output, &options)?;
     let waiting = to_usize(size.waiting_bytes);

@@ -177,16 +177,16 @@ impl FromArgMatches for PredictCommand {
         let Some(out) = matches.get_one::<PathBuf>(COMMIT) else {
             return match (more.into_iter().next(), &from[..]) {
                 (Some(more), _) => {
-                    refused(format!("unexpected argument '{}': a model and an atlas are enough\n", more.display()))
+                    refused(format!("unexpected argument '{}': a model and an atlas are enough", more.display()))
                 }
-                (None, [_, _, ..]) => refused("--from is given twice; only --commit takes several\n".to_owned()),
+                (None, [_, _, ..]) => refused("--from is given twice; only --commit takes several".to_owned()),
                 _ => Ok(Self::Run(Box::new(PredictArgs::from_arg_matches(matches)?))),
             };
         };
         let places = ["model", "atlas"].into_iter().filter_map(|name| matches.get_one::<PathBuf>(name)).chain(more);
         let portable: Vec<PathBuf> = from.iter().map(PathBuf::from).chain(places.cloned()).collect();
         if from.is_empty() && !portable.is_empty() {
-            return refused("--commit takes no model or atlas; name shards after --from\n".to_owned());
+            return refused("--commit takes no model or atlas; name shards after --from".to_owned());
         }
         Ok(Self::Commit { out: out.clone(), portable })
     }

@@ -72,7 +72,7 @@ fn a_shard_that_is_complete_is_not_written_again() {
     assert_eq!((&first["rows"], &first["bytes"]), (&again["rows"], &again["bytes"]));
     assert!(first["cells_per_second"].is_number() && again["cells_per_second"].is_null());
     assert_eq!(fs::metadata(home.path("0/_shard.json")).unwrap().modified().unwrap(), written);
-    assert!(home.run(&line).stdout.contains("complete already"));
+    assert!(home.run(&line).stdout.contains("earlier: it is complete"));
 
     says(
         &home.refused(65, &format!("{MEANS} --shard 1/3 --shard-out 0")),
