@@ -236,7 +236,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
         let found = match verify_one(path, models, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
-            Err(error) if error.exit_code() != ExitCode::Bug => {
+            Err(error) if error.exit_code() != ExitCode::Bug && (args.paths.len() > 1 || !is_missing(&error)) => {
                 vec![Damage { file: place.clone(), block: None, what: error.to_string() }]
             }
             Err(error) => return Err(error),
@@ -259,6 +259,10 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
         return Ok(());
     }
     Err(Error::damaged(damaged.join(", "), format!("{} part(s), listed above", damages.len())))
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.exit_code() == ExitCode::MissingInput
 }
 
 fn verify_one(path: &Path, models: Option<&dyn ModelCommands>, context: &CommandContext) -> Result<Vec<Damage>> {

@@ -148,11 +148,11 @@ pub struct KeyArgs {
 /// The storage of a matrix
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum StorageArg {
-    /// A few bits for each number, about a third of raw; rows are decoded from the memory map
+    /// A few bits for each number, for counts about a third of raw; rows are decoded from the memory map
     Packed,
     /// Arrays as they are in memory
     Raw,
-    /// Compressed blocks: the smallest, and the slowest to read
+    /// Compressed blocks: slow to read, and small where values are not counts
     Zstd,
 }
 

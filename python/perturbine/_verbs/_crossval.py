@@ -116,9 +116,9 @@ def crossval(
             `nan` missing labels
         min_cells: Leave out conditions with fewer cells; A+B and B+A count as one, and control is always kept [default:
             0]
-        storage: How the matrix is stored [default: packed]. `packed`: A few bits for each number, about a third of raw;
-            rows are decoded from the memory map; `raw`: Arrays as they are in memory; `zstd`: Compressed blocks: the
-            smallest, and the slowest to read
+        storage: How the matrix is stored [default: packed]. `packed`: A few bits for each number, for counts about a
+            third of raw; rows are decoded from the memory map; `raw`: Arrays as they are in memory; `zstd`: Compressed
+            blocks: slow to read, and small where values are not counts
         compress: The same as --storage zstd
         no_shuffle: Keep rows in the order of the source
         shuffle_seed: Seed of the row order [default: 0]

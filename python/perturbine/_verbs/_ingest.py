@@ -94,9 +94,9 @@ def ingest(
         batch: Column of the batch, which is also a covariate
         delimiter: Delimiter between the perturbations of a label [default: +]
         in_place: Leave the matrix in its file, an uncompressed .h5ad, and read it from there
-        storage: How the matrix is stored [default: packed]. `packed`: A few bits for each number, about a third of raw;
-            rows are decoded from the memory map; `raw`: Arrays as they are in memory; `zstd`: Compressed blocks: the
-            smallest, and the slowest to read
+        storage: How the matrix is stored [default: packed]. `packed`: A few bits for each number, for counts about a
+            third of raw; rows are decoded from the memory map; `raw`: Arrays as they are in memory; `zstd`: Compressed
+            blocks: slow to read, and small where values are not counts
         compress: The same as --storage zstd
         no_shuffle: Keep rows in the order of the source
         shuffle_seed: Seed of the row order [default: 0]

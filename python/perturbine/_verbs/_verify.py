@@ -25,7 +25,7 @@ def verify(
     """Check every checksum.
 
     Args:
-        paths: Atlases, models, prediction sets or cards of scores
+        paths: Atlases, models, cross-validations, prediction sets or cards of scores
         threads: Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits
             of a training depend [default: all cores]
         memory: Memory for data waiting between stages, as in 512MiB or 2GiB [default: 256MiB]

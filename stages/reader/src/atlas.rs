@@ -184,12 +184,12 @@ impl Atlas {
     /// Checks that all memory-mapped data read so far were valid; call this before using what was copied.
     ///
     /// # Errors
-    /// A file that another program has truncated, or that the disk could not read.
+    /// A file that another program has truncated or, for a matrix in place, changed; a disk that can't be read.
     pub fn check_maps(&self) -> Result<()> {
         self.0.blocks.check()?;
         self.0.labels.check()?;
         self.0.shuffled.as_ref().map_or(Ok(()), Shuffled::check_maps)?;
-        self.0.matrix.check_map()
+        self.check_matrix()
     }
 
     /// Reads the annotations of the cells, batch by batch; only the given columns, in file order.

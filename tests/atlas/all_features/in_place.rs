@@ -1,6 +1,6 @@
 //! An atlas whose matrix stays in its `.h5ad`: the same batches without a copy, and no other file's numbers.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use perturbine::{Atlas, Resources, flows};
 use schemas::batch::{BatchPlan, Expression};
@@ -90,4 +90,40 @@ fn a_file_that_has_changed_is_refused_before_a_number_of_it_is_used() {
     says(&home.refused(65, "inspect s.atlas"), &["s.h5ad", "has changed since it was ingested"]);
     fs::remove_file(home.path("s.h5ad")).unwrap();
     says(&home.refused(66, "inspect s.atlas"), &["s.h5ad", "no such file", "ingest without --in-place"]);
+}
+
+#[test]
+fn a_file_that_is_touched_or_rewritten_while_it_is_open_is_compared_again() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    home.json("ingest s.h5ad --out s.atlas --in-place");
+    let path = home.path("s.h5ad");
+    let opened = Atlas::open(home.path("s.atlas")).unwrap();
+    let rows = |opened: &Atlas| {
+        let order = Order::sampled(
+            opened,
+            Split::make(opened, "random", &Scheme::Random(0.1), SplitShares { valid: 0.2, reference: 0.0 }, 3)
+                .unwrap()
+                .into(),
+            OrderSettings::new(7, 20, 100),
+            &Sampling::Uniform,
+        );
+        let plans = std::sync::Arc::new(order.unwrap()).epoch(0, 0);
+        flows::rows(opened, plans, &Resources::default()).stream().map(|rows| rows.map(drop)).collect::<Result<(), _>>()
+    };
+    rows(&opened).unwrap();
+    // The same bytes are written again.
+    let bytes = fs::read(&path).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+    rows(&opened).unwrap();
+    // Other numbers of the same length, and the time is put back.
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    h5ad(&home, "other.h5ad", |chunk| _ = set_value(chunk, 40, 1, 123.0));
+    let other = fs::read(home.path("other.h5ad")).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&other, 0).unwrap();
+    file.set_modified(modified).unwrap();
+    let error = rows(&opened).unwrap_err();
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("s.h5ad") && reason.contains("has changed since it was ingested"), "{reason}");
 }

@@ -102,14 +102,6 @@ impl RowsInPlace {
         self.mapped.as_ref()
     }
 
-    /// Checks that what was read from the map was there, and that the file is still the same.
-    pub(super) fn check_map(&self) -> Result<()> {
-        match &self.mapped {
-            Some(rows) if !rows.is_unchanged()? => Err(self.changed()),
-            _ => Ok(()),
-        }
-    }
-
     /// The error for a file that has changed.
     pub(super) fn changed(&self) -> Error {
         has_changed(&self.place)

@@ -155,7 +155,7 @@ impl Atlas {
                 words
             }
         };
-        self.0.matrix.check_map()?;
+        self.check_matrix()?;
         self.0.blocks.check()?;
         let read = Block::new(words, entry, self.0.manifest.genes).ok_or_else(|| self.bad_block(block, TOO_SHORT))?;
         if first_time {
@@ -168,7 +168,10 @@ impl Atlas {
     /// A block assembled from the rows of another file, which may have changed since it was last read.
     fn block_in_place(&self, rows: &RowsInPlace, block: BlockIndex, entry: BlockEntry) -> Result<Block> {
         let first = self.first_row(block);
-        let words = rows.block(first..first + u64::from(entry.rows), &entry)?;
+        // It was readable when the atlas was made.
+        let is_of_file = |error: &Error| matches!(error, Error::Data { .. });
+        let read = rows.block(first..first + u64::from(entry.rows), &entry);
+        let words = read.map_err(|error| if is_of_file(&error) { rows.changed() } else { error })?;
         match xxh3_64(bytemuck::cast_slice(&words)) == entry.checksum {
             true => Block::new(words, entry, self.0.manifest.genes).ok_or_else(|| self.bad_block(block, TOO_SHORT)),
             false => Err(rows.changed()),
@@ -191,6 +194,19 @@ impl Atlas {
         };
         let is_irregular = is_set(&self.0.irregular, block);
         Ok((!is_irregular).then(|| BlockView::in_place(mapped, first, entry)))
+    }
+
+    /// Checks that what was read of the matrix was there. If the file of a matrix in place may have been written to, the blocks
+    /// that were read of it are compared with their checksums again.
+    pub(super) fn check_matrix(&self) -> Result<()> {
+        let BlockStorage::InPlace(rows) = &self.0.matrix else { return self.0.matrix.check_map() };
+        let Some(mapped) = rows.mapped() else { return Ok(()) };
+        let are_as_ever = || {
+            let blocks = (0..self.0.manifest.blocks()).map(|block| BlockIndex(bounded(block)));
+            let mut read = blocks.filter(|block| self.was_checked(*block) && !is_set(&self.0.irregular, *block));
+            read.all(|block| self.entry_of(block).is_some_and(|entry| mapped.are_block(self.first_row(block), &entry)))
+        };
+        if mapped.are_unchanged(are_as_ever)? { Ok(()) } else { Err(rows.changed()) }
     }
 
     /// The first row of a block.
@@ -272,9 +288,9 @@ impl Atlas {
 }
 
 fn is_set(bits: &[AtomicU64], block: BlockIndex) -> bool {
-    bits[block.index() / 64].load(Ordering::Relaxed) & (1 << (block.0 % 64)) != 0
+    bits[block.index() / 64].load(Ordering::Acquire) & (1 << (block.0 % 64)) != 0
 }
 
 fn set(bits: &[AtomicU64], block: BlockIndex) {
-    bits[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
+    bits[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Release);
 }

@@ -5,6 +5,7 @@ use std::{
     ops::Range,
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use packed_rows::InvalidRow;
@@ -23,7 +24,8 @@ use crate::row::{InPlaceRow, RowBuffer, StoredRow};
 pub(crate) struct MappedRows {
     map: MappedFile,
     file: File,
-    stamp: ChangeStamp,
+    /// The state of the file for which its blocks were checked.
+    stamp: Mutex<ChangeStamp>,
     row_pointers: MappedVector,
     indices: MappedVector,
     data: MappedVector,
@@ -41,16 +43,21 @@ struct MappedVector {
     number: StoredNumber,
 }
 
-/// Differs once a file was written to.
+/// Differs once a file was written to. Its second time moves with every change, and can't be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ChangeStamp {
     bytes: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl ChangeStamp {
     fn of(metadata: &Metadata) -> Self {
-        Self { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+        Self {
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
     }
 }
 
@@ -113,18 +120,28 @@ impl MappedRows {
         }
         let vectors = [row_pointers, indices, data].map(|array| MappedVector::of(array, chunks, map.len()));
         let [Some(row_pointers), Some(indices), Some(data)] = vectors else { return Ok(None) };
-        let stamp = ChangeStamp::of(&file.metadata().map_err(Error::io("read", path))?);
+        let stamp = Mutex::new(ChangeStamp::of(&file.metadata().map_err(Error::io("read", path))?));
         Ok(Some(Self { map, file, stamp, row_pointers, indices, data, genes }))
     }
 
-    /// Checks that all that was read was there, and that nobody has written to the file.
+    /// Checks that all that was read was there. If somebody may have written to the file since it was last checked,
+    /// `are_as_ever` looks at what was checked before.
     ///
     /// # Errors
     /// A file that was cut short, or can't be read.
-    pub(super) fn is_unchanged(&self) -> Result<bool> {
+    pub(super) fn are_unchanged(&self, are_as_ever: impl FnOnce() -> bool) -> Result<bool> {
         self.map.check()?;
-        let metadata = self.file.metadata();
-        Ok(metadata.is_ok_and(|metadata| ChangeStamp::of(&metadata) == self.stamp))
+        let Ok(metadata) = self.file.metadata() else { return Ok(false) };
+        let found = ChangeStamp::of(&metadata);
+        let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        if found == *stamp {
+            return Ok(true);
+        }
+        let is_the_same = are_as_ever();
+        if is_the_same {
+            *stamp = found;
+        }
+        Ok(is_the_same)
     }
 
     /// Advises the kernel that these rows will be read.
@@ -356,12 +373,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_written_to_has_changed() {
+    fn a_file_that_was_written_to_is_looked_at_again() {
         let (folder, mapped) = opened(&[vec![(7, 1)]], 4, StoredNumber::I32, StoredNumber::F32);
-        assert!(mapped.is_unchanged().unwrap());
+        assert!(mapped.are_unchanged(|| panic!("nothing has happened")).unwrap());
         let path = folder.path().join("x");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::File::options().append(true).open(&path).unwrap().set_len(bytes.len() as u64 + 1).unwrap();
-        assert!(!mapped.is_unchanged().unwrap());
+        assert!(!mapped.are_unchanged(|| false).unwrap());
+        assert!(mapped.are_unchanged(|| true).unwrap());
+        assert!(mapped.are_unchanged(|| panic!("it was just looked at")).unwrap());
     }
 }
