@@ -68,8 +68,9 @@ next(iterator)
 if when == "again":
     faulthandler.disable()
     faulthandler.enable()
-    # A thread notices the new handler when it begins its next batch: these batches had begun before.
-    for _ in range(40):
+    # A thread notices the new handler when it begins its next batch: the first of these batches had begun before. Without a
+    # map, there is nothing to notice, and the blocks of so many batches are all of the atlas.
+    for _ in range(40 if access == "map" else 0):
         next(iterator)
 os.truncate(matrix, 4096)
 try:
