@@ -261,7 +261,7 @@ fn libraries_print_nothing() {
     let lifted: Vec<String> = lifted.map(|file| file.path).collect();
     assert!(
         lifted.is_empty(),
-        "{lifted:?}: what is written to stdout and stderr goes through pipeline/cli/show.rs, where a failure is no panic"
+        "{lifted:?}: what is written to stdout and stderr goes through pipeline/cli/show.rs, where a failure is not a panic"
     );
 }
 

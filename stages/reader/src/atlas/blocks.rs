@@ -22,7 +22,7 @@ use crate::{
     compressed::decompress,
 };
 
-/// What is wrong with a block whose bytes are too few; entries are checked before.
+/// The damage of a block whose bytes are too few; entries are checked before.
 const TOO_SHORT: &str = "it is too short";
 
 impl Atlas {
