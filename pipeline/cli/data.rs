@@ -235,8 +235,11 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
         let place = path.display().to_string();
         let found = match verify_one(path, models, context) {
             Ok(found) => found,
-            // One path that can't be checked does not prevent checking the others.
-            Err(error) if error.exit_code() != ExitCode::Bug && (args.paths.len() > 1 || !is_missing(&error)) => {
+            // One path that can't be checked does not prevent checking the others. An atlas whose matrix in place is gone may be
+            // whole.
+            Err(error)
+                if error.exit_code() != ExitCode::Bug && (args.paths.len() > 1 || !is_matrix_gone(&error, path)) =>
+            {
                 vec![Damage { file: place.clone(), block: None, what: error.to_string() }]
             }
             Err(error) => return Err(error),
@@ -261,8 +264,8 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     Err(Error::damaged(damaged.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-fn is_missing(error: &Error) -> bool {
-    error.exit_code() == ExitCode::MissingInput
+fn is_matrix_gone(error: &Error, path: &Path) -> bool {
+    error.exit_code() == ExitCode::MissingInput && path.join(files::MANIFEST).is_file()
 }
 
 fn verify_one(path: &Path, models: Option<&dyn ModelCommands>, context: &CommandContext) -> Result<Vec<Damage>> {

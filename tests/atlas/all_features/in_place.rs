@@ -89,7 +89,10 @@ fn a_file_that_has_changed_is_refused_before_a_number_of_it_is_used() {
     fs::File::options().write(true).open(home.path("s.h5ad")).unwrap().set_len(bytes - 1).unwrap();
     says(&home.refused(65, "inspect s.atlas"), &["s.h5ad", "has changed since it was ingested"]);
     fs::remove_file(home.path("s.h5ad")).unwrap();
-    says(&home.refused(66, "inspect s.atlas"), &["s.h5ad", "no such file", "ingest without --in-place"]);
+    for command in ["inspect", "verify"] {
+        let message = home.refused(66, &format!("{command} s.atlas"));
+        says(&message, &["s.h5ad", "no such file", "ingest without --in-place"]);
+    }
 }
 
 #[test]
