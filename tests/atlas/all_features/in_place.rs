@@ -112,7 +112,7 @@ fn a_file_that_is_touched_or_rewritten_while_it_is_open_is_compared_again() {
             &Sampling::Uniform,
         );
         let plans = std::sync::Arc::new(order.unwrap()).epoch(0, 0);
-        flows::rows(opened, plans, &Resources::default()).stream().map(|rows| rows.map(drop)).collect::<Result<(), _>>()
+        flows::rows(opened, plans, &Resources::default()).stream().try_for_each(|rows| rows.map(drop))
     };
     rows(&opened).unwrap();
     // The same bytes are written again.
