@@ -4,7 +4,7 @@
 #     array=$(sbatch --parsable --array=0-63 examples/scale/array.sh)
 #     sbatch --dependency="afterok:$array" --wrap "perturbine predict --commit pairs"
 #
-# A shard that is stopped or killed may run again; one that is complete ends at once.
+# A shard that is stopped or killed may run again; one that is complete is written again, with the same bytes.
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=4G
 #SBATCH --time=2:00:00
