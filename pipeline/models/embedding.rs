@@ -74,7 +74,7 @@ pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resourc
     resources.phases.enter(Phase::Predicting);
     let (schema, pipeline) = embed_cells(atlas, model, &before_files(resources))?;
     match is_named(out, "h5ad") {
-        true => h5ad::write_h5ad(&schema, pipeline, out),
+        true => h5ad::write_h5ad(&schema, pipeline, &atlas.manifest().conditions, out),
         false => write_tables(pipeline, &schema, atlas.cells(), out, resources),
     }
 }

@@ -1,5 +1,5 @@
-//! Writes predictions to an `.h5ad` file: the table's text columns become `obs`, one list of numbers `X`,
-//! other lists layers.
+//! Writes predictions to an `.h5ad` file: the table's text columns become `obs`, doses also or only as numbers, one list of numbers
+//! `X`, other lists layers.
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
@@ -14,7 +14,11 @@ use schemas::{
 };
 use stage::{BoxError, Sink};
 
-use super::{OutputPrecision, layout::PRECISION_KEY};
+use super::{
+    OutputPrecision,
+    h5ad_doses::{DoseReading, NumericDoses},
+    layout::PRECISION_KEY,
+};
 
 /// Lists that can be the matrix `X`: the first of these that exists is used.
 const MATRICES: [&str; 2] = ["expression", "mean"];
@@ -26,12 +30,13 @@ pub struct PredictedH5ad {
     /// Indices of the lists: `X`, then the layers.
     lists: Vec<usize>,
     obs: Vec<usize>,
+    doses: NumericDoses,
     /// The column by which rows are named.
     named_after: usize,
 }
 
 impl PredictedH5ad {
-    /// Starts a file for tables of `schema`, whose numbers already have this `precision`; `provenance` is added
+    /// Starts a file for tables of `schema`, whose numbers already have this `precision`, with `doses` as numbers; `provenance` is added
     /// to the schema's metadata.
     ///
     /// # Errors
@@ -39,6 +44,7 @@ impl PredictedH5ad {
     pub fn create(
         path: &Path,
         schema: &Schema,
+        doses: DoseReading,
         precision: OutputPrecision,
         provenance: &[(&str, &str)],
     ) -> Result<Self> {
@@ -77,15 +83,19 @@ impl PredictedH5ad {
         texts.push((PRECISION_KEY.to_owned(), precision.name().to_owned()));
         texts.extend(provenance.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
         texts.sort();
+        let doses = NumericDoses::new(doses, schema);
+        let mut columns: Vec<H5adColumn> =
+            obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect();
+        doses.describe(&mut columns);
         let frame = DenseFrame {
             genes,
-            columns: obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect(),
+            columns,
             layers: lists[1..].iter().map(name).collect(),
             obsm: Vec::new(),
             uns_texts: Some((PROVENANCE_KEY.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
-        Ok(Self { writer, lists, obs, named_after })
+        Ok(Self { writer, lists, obs, doses, named_after })
     }
 
     fn append(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -98,6 +108,7 @@ impl PredictedH5ad {
         let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
         let columns =
             self.obs.iter().map(|at| (batch.schema_ref().field(*at).name().as_str(), Arc::clone(batch.column(*at))));
+        let columns = columns.filter(|(name, _)| !self.doses.replace(name)).chain(self.doses.of(batch)?);
         let obs = RecordBatch::try_from_iter([("", names)].into_iter().chain(columns)).map_err(bug)?;
         let matrices: Vec<&[f32]> = self
             .lists

@@ -10,6 +10,8 @@ use hdf5::h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWr
 use schemas::{Error, Result, arrow::PROVENANCE_KEY};
 use stage::{BoxError, Sink};
 
+use super::h5ad_doses::{DoseReading, NumericDoses};
+
 /// Columns of latents, and their names in `obsm`; the first is also the matrix.
 const LATENTS: [(&str, &str); 3] = [("basal", "X_cpa"), ("corrected", "X_cpa_corrected"), ("after", "X_cpa_after")];
 /// The column with the names of cells.
@@ -22,14 +24,15 @@ pub struct LatentH5ad {
     latents: Vec<usize>,
     names: usize,
     labels: Vec<usize>,
+    doses: NumericDoses,
 }
 
 impl LatentH5ad {
-    /// Starts a file for tables of `schema`; `provenance` is added to the schema's metadata.
+    /// Starts a file for tables of `schema`, with `doses` as numbers; `provenance` is added to the schema's metadata.
     ///
     /// # Errors
     /// A target that exists or can't be created, or tables that are not of latents.
-    pub fn create(path: &Path, schema: &Schema, provenance: &[(&str, &str)]) -> Result<Self> {
+    pub fn create(path: &Path, schema: &Schema, doses: DoseReading, provenance: &[(&str, &str)]) -> Result<Self> {
         let no_latents = || Error::Bug("a table of latents lacks a column".into());
         let place = |name: &str| schema.index_of(name).map_err(|_| no_latents());
         let latents = LATENTS.iter().map(|(name, _)| place(name)).collect::<Result<Vec<usize>>>()?;
@@ -42,21 +45,25 @@ impl LatentH5ad {
         texts.extend(provenance.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
         texts.sort();
         let column = |at: &usize| H5adColumn { name: schema.field(*at).name().clone(), kind: H5adKind::Category };
+        let doses = NumericDoses::new(doses, schema);
+        let mut columns: Vec<H5adColumn> = labels.iter().map(column).collect();
+        doses.describe(&mut columns);
         let frame = DenseFrame {
             genes: (0..*width).map(|at| format!("latent_{at}")).collect(),
-            columns: labels.iter().map(column).collect(),
+            columns,
             layers: Vec::new(),
             obsm: LATENTS.iter().map(|(_, name)| (*name).to_owned()).collect(),
             uns_texts: Some((PROVENANCE_KEY.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
-        Ok(Self { writer, latents, names, labels })
+        Ok(Self { writer, latents, names, labels, doses })
     }
 
     fn append(&mut self, batch: &RecordBatch) -> Result<()> {
         let column = |at: &usize| (batch.schema_ref().field(*at).name().as_str(), Arc::clone(batch.column(*at)));
         let names: (&str, ArrayRef) = ("", Arc::clone(batch.column(self.names)));
-        let obs = RecordBatch::try_from_iter([names].into_iter().chain(self.labels.iter().map(column)))
+        let labels = self.labels.iter().map(column).filter(|(name, _)| !self.doses.replace(name));
+        let obs = RecordBatch::try_from_iter([names].into_iter().chain(labels).chain(self.doses.of(batch)?))
             .map_err(|error| Error::Bug(error.to_string()))?;
         let latents: Vec<Vec<f32>> = self.latents.iter().map(|at| numbers(batch.column(*at))).collect();
         let matrices: Vec<&[f32]> = latents.first().into_iter().chain(&latents).map(Vec::as_slice).collect();
