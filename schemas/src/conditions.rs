@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::label::{BadLabel, LabelRules, dose_label, holds_doses, parse};
+pub use self::label::{BadLabel, LabelRules, dose_label, holds_doses, parse, repeated};
 use crate::{
     ids::{CombinationId, ConditionId, PerturbationId},
     notation::{Meaning, meaning},

@@ -68,6 +68,24 @@ fn the_layouts_of_published_screens_are_read_as_their_authors_mean_them() {
     table(&home, "eccite.parquet", &[("gene_target", &["NT", "STAT1", "IRF1"])]);
     let atlas = home.json("ingest eccite.parquet --out eccite.atlas");
     assert_eq!(conditions(&atlas), named(&[("NT", "[]"), ("IRF1", "[1.0]"), ("STAT1", "[1.0]")]));
+
+    let norman: &[&str] = &[
+        "NegCtrl0_NegCtrl10__NegCtrl0_NegCtrl10",
+        "KLF1_NegCtrl0__KLF1_NegCtrl0",
+        "NegCtrl10_KLF1__NegCtrl10_KLF1",
+        "CEBPA_KLF1__CEBPA_KLF1",
+        "KLF1_CEBPA__KLF1_CEBPA",
+    ];
+    table(&home, "norman.parquet", &[("guide_identity", norman)]);
+    let ran = home.run("--json ingest norman.parquet --out norman.atlas");
+    let guessed = r#"guessed: --perturbation guide_identity --delimiter "_" --control NegCtrl0 --control NegCtrl10"#;
+    says(&ran.stderr, &[guessed, "`CEBPA_KLF1__CEBPA_KLF1` becomes `CEBPA_KLF1`"]);
+    let atlas: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let expected = [("NegCtrl0", "[]", 1), ("CEBPA_KLF1", "[1.0,1.0]", 2), ("KLF1", "[1.0]", 2)];
+    assert_eq!(conditions(&atlas), named(&expected.map(|(name, doses, _)| (name, doses))));
+    let cells: Vec<u64> =
+        atlas["conditions"].as_array().unwrap().iter().map(|one| one["cells"].as_u64().unwrap()).collect();
+    assert_eq!(cells, expected.map(|(.., cells)| cells));
 }
 
 #[test]

@@ -18,9 +18,11 @@ pub struct LabelRules {
 }
 
 impl LabelRules {
-    /// The parts of a label, separated by delimiters, or the names in a list of tuples; a control's name is never divided.
+    /// The parts of a label, separated by delimiters, or the names in a list of tuples; a control's name is never divided. Of a
+    /// [repeated](repeated) identity of guides, the parts of one half.
     #[must_use]
     pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
+        let label = self.one_half(label);
         if let Some(tuples) = tuples(label) {
             return tuples.into_iter().map(|one| one.name).collect();
         }
@@ -49,10 +51,16 @@ impl LabelRules {
 
     /// Every run of this many consecutive pieces of a label, without surrounding blanks.
     pub fn runs<'a>(&self, label: &'a str, count: usize) -> impl Iterator<Item = &'a str> {
+        let label = self.one_half(label);
         let pieces = self.pieces(label);
         let delimiter = self.delimiter.clone();
         (0..(pieces.len() + 1).saturating_sub(count))
             .filter_map(move |at| run(label, &pieces, at..at + count, &delimiter).map(str::trim))
+    }
+
+    /// One half of a repeated label, if `_` divides perturbations: otherwise the label is a name.
+    fn one_half<'a>(&self, label: &'a str) -> &'a str {
+        repeated(label).filter(|_| self.delimiter == "_").unwrap_or(label)
     }
 
     /// The pieces between delimiters, whatever they mean.
@@ -93,6 +101,14 @@ impl LabelRules {
         one == other
             || !self.means_control(one) && !self.means_control(other) && perturbations(one) == perturbations(other)
     }
+}
+
+/// The half of a label that is written twice, as identities of guides are: `A_B` of `A_B__A_B`.
+#[must_use]
+pub fn repeated(label: &str) -> Option<&str> {
+    let half = label.len().checked_sub(2)? / 2;
+    let (first, rest) = label.split_at_checked(half)?;
+    (!first.is_empty() && rest.strip_prefix("__") == Some(first)).then_some(first)
 }
 
 /// The text of a label from the first to the last of some consecutive pieces.

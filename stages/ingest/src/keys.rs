@@ -23,11 +23,12 @@ use self::{
 use super::label::LabelColumns;
 
 /// Names of perturbation columns; the first group of which there is one counts. After the field's habits come columns of published
-/// screens: Tahoe (with doses), then scPerturb and Norman, sci-Plex, Tahoe (without doses), Replogle, ECCITE.
-const PERTURBATION_HABITS: [&[&str]; 3] = [
+/// screens: Tahoe (with doses), then scPerturb and Norman, sci-Plex, Tahoe (without doses), Replogle, ECCITE; Norman (pairs of guides).
+const PERTURBATION_HABITS: [&[&str]; 4] = [
     &["condition", "perturbation", "cond_harm"],
     &["drugname_drugconc"],
     &["perturbation_name", "product_name", "drug", "treatment", "gene", "target_gene", "gene_target"],
+    &["guide_identity"],
 ];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];

@@ -4,15 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::AsArray;
 use formats::source::{Source, obs_column};
-use schemas::{Result, conditions::LabelRules};
+use schemas::{
+    Result,
+    conditions::{LabelRules, repeated},
+};
 
 /// The column in which scPerturb counts the perturbations of a cell.
 const COUNTS: &str = "nperts";
 /// Delimiters that are tried.
 const DELIMITERS: [&str; 6] = ["+", "_", ";", "|", ",", "&"];
 
-/// The delimiter that divides every label into as many perturbations as the column `nperts` counts; `None` without such a
-/// column, without combinations, or if there is no such delimiter, which `decided` then mentions.
+/// The delimiter `_` if labels are identities of guides, written twice (`A_B__A_B`); otherwise the one that divides every label
+/// into as many perturbations as the column `nperts` counts; `None` without such a column, without combinations, or if there is
+/// no such delimiter, which `decided` then mentions.
 ///
 /// # Errors
 /// A column that can't be read.
@@ -22,6 +26,10 @@ pub(super) fn guess_delimiter(
     guessed: &mut Vec<String>,
     decided: &mut Vec<String>,
 ) -> Result<Option<String>> {
+    if are_guide_identities(source, labels)? {
+        guessed.push("--delimiter \"_\"".to_owned());
+        return Ok(Some("_".to_owned()));
+    }
     if !source.obs_schema().fields().iter().any(|field| field.name() == COUNTS) {
         return Ok(None);
     }
@@ -49,6 +57,20 @@ pub(super) fn guess_delimiter(
     }
     guessed.extend(found.map(|delimiter| format!("--delimiter \"{delimiter}\"")));
     Ok(found.map(str::to_owned))
+}
+
+/// Whether there are labels that are written twice, and no others contain `_`.
+fn are_guide_identities(source: &dyn Source, labels: &str) -> Result<bool> {
+    let mut any = false;
+    for values in obs_column(source, labels)? {
+        for label in values?.as_string::<i32>().iter().flatten().filter(|label| label.contains('_')) {
+            if repeated(label).is_none() {
+                return Ok(false);
+            }
+            any = true;
+        }
+    }
+    Ok(any)
 }
 
 /// A count in a column that may hold floats.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use schemas::{
-    conditions::{LabelRules, holds_doses, parse},
+    conditions::{LabelRules, holds_doses, parse, repeated},
     counting::counted,
 };
 
@@ -15,7 +15,10 @@ const MOST_EXAMPLES: usize = 4;
 /// perturbation that occurs twice, or control as a part. Invalid labels are left to the error that refuses
 /// them.
 pub(super) fn notes<'a>(labels: impl Iterator<Item = &'a str>, rules: &LabelRules) -> Vec<String> {
-    let reasons: [(&str, Applies); 3] = [
+    let reasons: [(&str, Applies); 4] = [
+        ("the half of a label that is written twice counts in", |label, rules| {
+            rules.delimiter == "_" && repeated(label).is_some()
+        }),
         ("blanks around names are removed from", has_blanks),
         ("a perturbation that is named twice counts once in", names_one_twice),
         ("control is dropped as a part of", has_control_part),

@@ -103,6 +103,27 @@ fn numbered_controls_are_guessed_and_perturbations_beside_a_control_are_not() {
 }
 
 #[test]
+fn identities_of_guides_are_pairs_that_are_written_twice() {
+    let resolved = |labels: &[&'static str]| {
+        resolve(&CellsInMemory::without_genes(&[("guide_identity", labels.to_vec())]), &RequestedKeys::default())
+    };
+    let keys =
+        resolved(&["NegCtrl0_NegCtrl0__NegCtrl0_NegCtrl0", "A_NegCtrl0__A_NegCtrl0", "A_B__A_B"]).expect("pairs");
+    assert_eq!(
+        keys.guessed,
+        ["--perturbation guide_identity", "--delimiter \"_\"", "--control NegCtrl0"],
+        "{:?}",
+        keys.decided
+    );
+    assert_eq!(keys.rules.parts("A_B__A_B"), ["A", "B"]);
+    assert!(keys.rules.means_control("NegCtrl0_NegCtrl0__NegCtrl0_NegCtrl0"));
+    // One that is not written twice shows that `_` may be a part of names.
+    let keys = resolved(&["ctrl", "A_B__A_B", "A_C"]).expect("names");
+    assert_eq!(keys.rules.delimiter, "+");
+    assert_eq!(keys.rules.parts("A_B__A_B"), ["A_B__A_B"]);
+}
+
+#[test]
 fn a_column_that_counts_perturbations_shows_the_delimiter() {
     let labels = vec!["control", "A_1", "A_1;B"];
     let with = |counts: Vec<&'static str>| {
@@ -235,7 +256,7 @@ fn without_a_column_of_perturbations_those_that_could_be_it_are_listed() {
     let error =
         resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default()).expect_err("no such column");
     assert_eq!(error.exit_code(), schemas::error::ExitCode::Data);
-    let expected = "a.h5ad, obs: no column is named condition, perturbation, cond_harm, drugname_drugconc, perturbation_name, product_name, drug, treatment, gene, target_gene, gene_target; the columns of text, with their most frequent values, are donor (d1); guide (ctrl)";
+    let expected = "a.h5ad, obs: no column is named condition, perturbation, cond_harm, drugname_drugconc, perturbation_name, product_name, drug, treatment, gene, target_gene, gene_target, guide_identity; the columns of text, with their most frequent values, are donor (d1); guide (ctrl)";
     assert_eq!(error.to_string(), expected);
     assert!(
         error.hint().is_some_and(|hint| hint.contains("--perturbation COLUMN") && hint.contains("--no-perturbation"))
