@@ -20,13 +20,7 @@ use schemas::atlas::{Codec, FileStamp, Manifest, Origin, files};
 use serde::{Deserialize, Serialize};
 use storage::disk::{discard, remove_leftovers_of, rename, replace_folder, write_atomically};
 
-use crate::{
-    CommandContext,
-    args::KeyArgs,
-    data::{ingest_source, note_counts_elsewhere},
-    inspect::is_atlas,
-    models::is_model,
-};
+use crate::{CommandContext, args::KeyArgs, data::ingest_source, inspect::is_atlas, models::is_model};
 use flows::ingesting::IngestOptions;
 use reader::atlas::Atlas;
 use schemas::{Error, Result};
@@ -199,9 +193,9 @@ impl CommandContext {
             discard(&staged)?;
         }
         remove_leftovers_of(cache)?;
-        let options = IngestOptions { codec, files: vec![path.to_path_buf()], ..flags.options() };
-        let manifest = ingest_source(source, &staged, options, self)?;
-        note_counts_elsewhere(&manifest, path, &choice, self);
+        let options =
+            IngestOptions { codec, files: vec![path.to_path_buf()], choice: choice.clone(), ..flags.options() };
+        ingest_source(source, &staged, options, self)?;
         if cache.exists() {
             if record(cache).is_none() {
                 discard(&staged)?;

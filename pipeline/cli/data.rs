@@ -8,7 +8,7 @@ use std::{
 use evaluate::{card::Card, crossval_folder::CrossFolder};
 use formats::{
     file_names::{check_different, file_names},
-    format::{Choice, flag_for_counts, open, read_every_value},
+    format::{open, read_every_value},
     join::{FileColumn, GeneJoin, JoinOptions, Joined, gene_id_place},
     source::Source,
 };
@@ -18,7 +18,7 @@ use ingest::{
 };
 use reader::atlas::Damage;
 use schemas::{
-    atlas::{Codec, Manifest, Selection, ValueKind, files},
+    atlas::{Codec, Manifest, Selection, files},
     counting::{counted, grouped},
     error::ExitCode,
     quoting::listed,
@@ -106,15 +106,13 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
         }
     };
     let choice = args.keys.choice.choice(&context.resources.stop);
-    let inputs = args.inputs.clone();
     let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
     let keys = args.keys.options();
     let keys =
         IngestOptions { keys: RequestedKeys { no_perturbation: args.no_perturbation, ..keys.keys.clone() }, ..keys };
-    let options = IngestOptions { codec, split: args.split, files: args.inputs, ..keys };
+    let options = IngestOptions { codec, split: args.split, files: args.inputs, choice, ..keys };
     let manifest = ingest_source(source, place.path(), options, context)?;
     place.take_place()?;
-    note_counts_elsewhere(&manifest, &inputs[0], &choice, context);
     let result = super::inspect::atlas::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
@@ -164,16 +162,10 @@ pub(super) fn ingest_source(
         context.show.note(decided);
     }
     context.show.note(&format!("the values are {}", ingested.manifest.values));
-    Ok(ingested.manifest)
-}
-
-/// Says which flag reads counts, if the matrix holds other values and another one of the same file holds counts.
-pub(super) fn note_counts_elsewhere(manifest: &Manifest, file: &Path, choice: &Choice, context: &CommandContext) {
-    if manifest.values == ValueKind::Continuous
-        && let Some(flag) = flag_for_counts(file, choice)
-    {
-        context.show.note(&format!("{} also holds counts: {flag} reads them instead", file.display()));
+    if let Some((file, flag)) = ingested.manifest.sources.iter().find_map(|file| Some((file, file.counts.as_ref()?))) {
+        context.show.note(&format!("{} also holds counts: {flag} reads them instead", file.path));
     }
+    Ok(ingested.manifest)
 }
 
 impl KeyArgs {
@@ -200,10 +192,8 @@ impl KeyArgs {
                 OnBadValuesArg::Drop => OnBadValues::Drop,
                 OnBadValuesArg::Clip => OnBadValues::Clip,
             },
-            on_cells: None,
             shuffle: (!self.no_shuffle).then_some(self.shuffle_seed),
-            split: None,
-            files: Vec::new(),
+            ..IngestOptions::default()
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use formats::{
+    format::Choice,
     source::{RowRanges, Source, column_index},
     version::stamp_of,
 };
@@ -70,6 +71,8 @@ pub struct IngestOptions {
     pub split: Option<String>,
     /// The files or folders from which the source was opened, in order: the atlas records their versions.
     pub files: Vec<PathBuf>,
+    /// The choices with which they were opened.
+    pub choice: Choice,
 }
 
 impl Default for IngestOptions {
@@ -84,6 +87,7 @@ impl Default for IngestOptions {
             shuffle: Some(0),
             split: None,
             files: Vec::new(),
+            choice: Choice::default(),
         }
     }
 }
@@ -184,6 +188,7 @@ fn ingest_as(
     let facts = AtlasFacts {
         source: Arc::clone(&source),
         files: options.files.iter().map(|path| Ok((path.clone(), stamp_of(path)?))).collect::<Result<_>>()?,
+        choice: options.choice.clone(),
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),

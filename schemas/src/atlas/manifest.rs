@@ -25,6 +25,10 @@ pub struct Origin {
     pub bytes: u64,
     /// The matrix in it, if the format can hold several: `X`, `raw/X` or `layers/NAME`.
     pub matrix: String,
+    /// The flag that reads counts from another matrix of the file, if this one holds other values and there is one. Not part of the
+    /// atlas's checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<String>,
     /// The version of a file or folder, if it was determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<SourceVersion>,
@@ -168,12 +172,13 @@ impl Manifest {
     /// If serde can't write it.
     pub fn checked_text(&self) -> serde_json::Result<String> {
         let mut checked = Self { checksum: String::new(), ..self.clone() };
-        // The version of a file is excluded, because a copy of it has the same data.
-        checked
-            .sources
-            .iter_mut()
-            .filter_map(|source| source.version.as_mut())
-            .for_each(|version| (version.stamp.modified, version.stamp.listing) = (0, None));
+        for source in &mut checked.sources {
+            source.counts = None;
+            // The time of a file is excluded, because a copy of it has the same data.
+            if let Some(version) = &mut source.version {
+                (version.stamp.modified, version.stamp.listing) = (0, None);
+            }
+        }
         serde_json::to_string(&checked)
     }
 }

@@ -73,7 +73,7 @@ impl AnnData {
         }
         let var = var.read_all(0..to_usize(genes))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let origin = Origin { path: name, bytes, matrix: choice.matrix(), version: None };
+        let origin = Origin { path: name, bytes, matrix: choice.matrix(), ..Origin::default() };
         let members = if choice.lists_members { members::members(root) } else { Vec::new() };
         Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var, members })
     }

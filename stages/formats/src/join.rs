@@ -127,7 +127,7 @@ impl Joined {
             path: format!("{}{more}", first.origin().path),
             bytes: sources.iter().map(|source| source.origin().bytes).sum(),
             matrix: first.origin().matrix.clone(),
-            version: None,
+            ..Origin::default()
         };
         let mut parts = Vec::new();
         let mut begin = 0;

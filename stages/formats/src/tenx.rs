@@ -84,7 +84,7 @@ impl TenXReader {
         }
         let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
         let path = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let origin = Origin { path, bytes, matrix: choice.genome.clone().unwrap_or(name), version: None };
+        let origin = Origin { path, bytes, matrix: choice.genome.clone().unwrap_or(name), ..Origin::default() };
         Ok(Self { origin, matrix, features, obs_schema: Arc::new(Schema::new(fields)), obs, cells })
     }
 }

@@ -9,7 +9,11 @@ use std::{
 };
 
 use arrow::array::{AsArray, RecordBatch};
-use formats::{source::Source, version::version_since};
+use formats::{
+    format::{Choice, flag_for_counts},
+    source::Source,
+    version::version_since,
+};
 use packed_rows::SLACK;
 use reader::members;
 use schemas::{
@@ -178,6 +182,8 @@ pub struct AtlasFacts {
     /// The files or folders of the source, in the order of its origins, each with its length and time before it
     /// was read; empty if there are none.
     pub files: Vec<(PathBuf, FileStamp)>,
+    /// The choices with which they were opened.
+    pub choice: Choice,
     /// The columns that are labels.
     pub keys: Keys,
     /// The selected cells.
@@ -221,7 +227,7 @@ pub fn describe(
         file.write(&table)?;
         file.finish()?;
     }
-    let sources = facts.origins()?;
+    let sources = facts.origins(values)?;
     let in_place = match facts.in_place {
         None => None,
         Some(InPlace { matrix, chunks }) => {
@@ -265,11 +271,13 @@ pub fn describe(
 }
 
 impl AtlasFacts {
-    fn origins(&self) -> Result<Vec<Origin>> {
+    fn origins(&self, values: ValueKind) -> Result<Vec<Origin>> {
         let mut origins = self.source.origins();
         if origins.len() == self.files.len() {
             for (origin, (path, before)) in origins.iter_mut().zip(&self.files) {
                 origin.version = Some(version_since(path, before)?);
+                let flag = (values == ValueKind::Continuous).then(|| flag_for_counts(path, &self.choice));
+                origin.counts = flag.flatten().map(str::to_owned);
             }
         }
         Ok(origins)

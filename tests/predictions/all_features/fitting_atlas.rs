@@ -6,6 +6,7 @@ use arrow::{
 };
 use perturbine::flows::ingesting::IngestOptions;
 use schemas::chunk::{Chunk, CsrRows};
+use stages::hdf5::h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions};
 
 use crate::support::{Home, TINY, ingest_chunk, parquet::read, says, simulator};
 
@@ -40,6 +41,43 @@ fn values_of_another_kind_than_the_model_s_are_refused_by_every_command() {
             says(&message, &parts);
         }
     }
+}
+
+#[test]
+fn the_matrix_that_would_do_is_named() {
+    let home = Home::new();
+    let simulator = simulator(200, true);
+    let chunk = simulator.chunk(0..200).unwrap();
+    let genes = simulator.genes();
+    let mut counts = vec![0.0; 200 * genes.len()];
+    for (row, range) in chunk.expression.row_pointers().windows(2).enumerate() {
+        for entry in range[0] as usize..range[1] as usize {
+            counts[row * genes.len() + chunk.expression.genes()[entry] as usize] = chunk.expression.values()[entry];
+        }
+    }
+    let logarithms: Vec<f32> = counts.iter().map(|count: &f32| count.ln_1p()).collect();
+    let columns = chunk.obs.schema().fields().iter().skip(1).map(|field| field.name().clone()).collect::<Vec<_>>();
+    let frame = DenseFrame {
+        genes: genes.to_vec(),
+        columns: columns.into_iter().map(|name| H5adColumn { name, kind: H5adKind::Category }).collect(),
+        layers: vec!["counts".into()],
+        ..DenseFrame::default()
+    };
+    let mut writer = DenseH5adWriter::create(&home.path("both.h5ad"), &frame, H5adWriteOptions::default()).unwrap();
+    writer.append(&chunk.obs, &[&logarithms, &counts]).unwrap();
+    writer.finish().unwrap();
+    home.json("ingest both.h5ad --out log.atlas");
+    home.json("ingest both.h5ad --layer counts --out counts.atlas");
+    for atlas in ["log", "counts"] {
+        home.json(&format!("train {atlas}.atlas --out {atlas} --epochs 1 {TINY}"));
+    }
+    let refused =
+        |model: &str, atlas: &str| home.refused(65, &format!("predict {model} {atlas} --to observed --out p.parquet"));
+    says(&refused("counts", "log.atlas"), &["both.h5ad also holds counts: ingest it again with --layer counts"]);
+    says(
+        &refused("log", "counts.atlas"),
+        &["ingest both.h5ad again without --layer and --raw, as the data of the model"],
+    );
 }
 
 #[test]

@@ -11,7 +11,6 @@ use reader::{
 };
 use schemas::{
     Error, Result,
-    atlas::ValueKind,
     conditions::CONTROL,
     ids::{CellIndex, ConditionId},
     numbers::to_usize,
@@ -20,6 +19,7 @@ use schemas::{
 
 use super::{
     OnNoControl, OnUnseen, Query,
+    fitting_values::check_values,
     resolve::{EvaluatedGroup, Resolver},
     target::{IsSource, Job, targets_per_job},
 };
@@ -237,24 +237,6 @@ fn check_genes(card: &ModelCard, atlas: &Atlas) -> Result<()> {
         some_of(ambiguous)
     );
     let hint = "which of them is which can't be told: give each gene its own name in the files (scanpy: adata.var_names_make_unique()), or leave the others out, then ingest them again, and train again if the model has several";
-    Err(Error::data(atlas.path().display().to_string(), message, hint))
-}
-
-/// A network that was trained on counts finds no counts in logarithms, nor the reverse.
-fn check_values(card: &ModelCard, atlas: &Atlas) -> Result<()> {
-    let (model, here) = (card.values, atlas.manifest().values);
-    if model == here {
-        return Ok(());
-    }
-    let message = format!("its values are {here}, but the model was trained on values that are {model}");
-    let hint = match model {
-        ValueKind::Counts => {
-            "ingest the file again with its counts: name their matrix with --layer or --raw, or say --values counts"
-        }
-        ValueKind::Continuous => {
-            "ingest the file again with values as in training: name their matrix with --layer or --raw; --values log1p takes whole numbers as continuous"
-        }
-    };
     Err(Error::data(atlas.path().display().to_string(), message, hint))
 }
 
