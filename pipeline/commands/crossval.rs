@@ -1,6 +1,9 @@
 //! `crossval`.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
 
 use stages::{
     evaluate::{Evaluation, frame},
@@ -8,7 +11,10 @@ use stages::{
     statistics::scale::{Anchor, Scale},
 };
 
-use crate::{device::device, train::settings};
+use crate::{
+    device::device,
+    train::{epoch_line, settings, within_epoch},
+};
 use cli::model_args::crossval::CrossvalArgs;
 use cli::{
     CommandContext,
@@ -40,7 +46,14 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<
     let folds = crossing.folds().names();
     let (fold_count, seed_count) = (counted(folds.len() as u64, "fold"), counted(args.seeds.get().into(), "seed"));
     context.show.note(&format!("{fold_count} × {seed_count}: {}", folds.join(", ")));
-    let progress = FoldProgress { show: context.show, steps: RefCell::default() };
+    let progress = FoldProgress { show: context.show, drawn: Arc::default() };
+    let drawn = Arc::clone(&progress.drawn);
+    let crossing = crossing.telling(Arc::new(move |done| {
+        let drawn = drawn.lock().ok().and_then(|drawn| drawn.clone());
+        if let Some(ModelProgress { steps, cells, epochs }) = drawn {
+            steps.reached_with(done, |rate| within_epoch(done, cells, epochs, &rate));
+        }
+    }));
     let crossed = crossing.run(&(Rc::new(move |event: CrossvalidationEvent<'_>| progress.show_event(event)) as _))?;
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let folds = frame::crossval::folds(&crossed).map_err(not_a_table)?;
@@ -50,29 +63,45 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<
     })
 }
 
-/// Shows the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
+/// Shows the current fold and seed, with the progress of its model within and between epochs, and the results of each.
 struct FoldProgress {
     show: OutputStyle,
-    steps: RefCell<Option<Steps>>,
+    /// The progress of the model that is trained.
+    drawn: Arc<Mutex<Option<ModelProgress>>>,
+}
+
+/// The progress of one model.
+#[derive(Clone)]
+struct ModelProgress {
+    steps: Steps,
+    /// Number of training cells.
+    cells: u64,
+    /// Maximum number of epochs.
+    epochs: u32,
 }
 
 impl FoldProgress {
     fn show_event(&self, event: CrossvalidationEvent<'_>) {
         match event {
             CrossvalidationEvent::Training { run, cells, epochs } => {
-                let (cells, most) = (counted(cells, "cell"), counted(epochs.into(), "epoch"));
-                self.show.note(&format!("{}: training on {cells} for at most {most}", description(run)));
-                *self.steps.borrow_mut() = Some(self.show.steps(u64::from(epochs), "epochs"));
+                let (on, most) = (counted(cells, "cell"), counted(epochs.into(), "epoch"));
+                self.show.note(&format!("{}: training on {on} for at most {most}", description(run)));
+                self.draw(Some(ModelProgress {
+                    steps: self.show.steps(u64::from(epochs) * cells, "cells"),
+                    cells,
+                    epochs,
+                }));
             }
             CrossvalidationEvent::Epoch(report) => {
-                if let Some(steps) = &*self.steps.borrow() {
-                    steps.reached(u64::from(report.epoch) + 1);
+                if let Some(ModelProgress { steps, cells, epochs }) = self.drawn() {
+                    steps.reached_with((u64::from(report.epoch) + 1) * cells, |_| epoch_line(report, epochs));
                 }
             }
             CrossvalidationEvent::Trained => {
-                if let Some(steps) = self.steps.borrow_mut().take() {
-                    steps.end();
+                if let Some(model) = self.drawn() {
+                    model.steps.end();
                 }
+                self.draw(None);
             }
             CrossvalidationEvent::Skipped(skipped) => self.show.note(&skipped.to_string()),
             CrossvalidationEvent::Judged { run, evaluation } => {
@@ -81,6 +110,18 @@ impl FoldProgress {
             CrossvalidationEvent::Kept { run, evaluation } => {
                 self.show.note(&format!("{}: {}; already done", description(run), result(evaluation)));
             }
+        }
+    }
+}
+
+impl FoldProgress {
+    fn drawn(&self) -> Option<ModelProgress> {
+        self.drawn.lock().ok().and_then(|drawn| drawn.clone())
+    }
+
+    fn draw(&self, model: Option<ModelProgress>) {
+        if let Ok(mut drawn) = self.drawn.lock() {
+            *drawn = model;
         }
     }
 }

@@ -57,8 +57,7 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
     let steps = context.show.steps(u64::from(epochs) * cells, "cells");
     let drawn = steps.clone();
     let training = training.telling(ProgressCounter::to(move |done| {
-        let epoch = done.saturating_sub(1) / cells.max(1);
-        drawn.reached_with(done, |rate| format!("epoch {epoch} ({} of {epochs}), {rate}", epoch + 1));
+        drawn.reached_with(done, |rate| within_epoch(done, cells, epochs, &rate));
     }));
     let on_epoch = on_epoch(steps.clone(), epochs, cells);
     let (trained, report) = match args.profile.as_deref().zip(context.trace.as_ref()) {
@@ -186,18 +185,29 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Comm
     }
 }
 
+/// The scores of an epoch in one line.
+pub(super) fn epoch_line(report: &EpochReport, epochs: u32) -> String {
+    let value = |name: &str, shown: &str| report.values.get(name).map(|value| format!("{shown} {value:.3}"));
+    let scores = [
+        ("train.recon", "loss"),
+        ("valid.recon", "valid"),
+        ("valid.r2_mean", "r2_mean"),
+        ("valid.pearson_delta", "pearson_delta"),
+    ];
+    let scores: Vec<String> = scores.iter().filter_map(|(name, shown)| value(name, shown)).collect();
+    format!("epoch {} ({} of {epochs})  {}", report.epoch, report.epoch + 1, scores.join("  "))
+}
+
+/// The message about progress within an epoch.
+pub(super) fn within_epoch(done: u64, cells: u64, epochs: u32, rate: &str) -> String {
+    let epoch = done.saturating_sub(1) / cells.max(1);
+    format!("epoch {epoch} ({} of {epochs}), {rate}", epoch + 1)
+}
+
 /// Progress within and between epochs; where there is no terminal, one line per validated epoch.
 fn on_epoch(steps: Steps, epochs: u32, cells: u64) -> OnEpoch {
     Box::new(move |report: &EpochReport| {
-        let value = |name: &str, shown: &str| report.values.get(name).map(|value| format!("{shown} {value:.3}"));
-        let scores = [
-            ("train.recon", "loss"),
-            ("valid.recon", "valid"),
-            ("valid.r2_mean", "r2_mean"),
-            ("valid.pearson_delta", "pearson_delta"),
-        ];
-        let scores: Vec<String> = scores.iter().filter_map(|(name, shown)| value(name, shown)).collect();
-        let line = format!("epoch {} ({} of {epochs})  {}", report.epoch, report.epoch + 1, scores.join("  "));
+        let line = epoch_line(report, epochs);
         steps.reached_with((u64::from(report.epoch) + 1) * cells, |_| line.clone());
         if report.values.contains_key("valid.recon") {
             steps.line(&line);

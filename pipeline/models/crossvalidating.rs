@@ -1,6 +1,6 @@
 //! For every fold and seed: `train`, then `evaluate` on the cells that the fold held out.
 
-use std::{ops::Range, path::PathBuf, rc::Rc};
+use std::{ops::Range, path::PathBuf, rc::Rc, sync::Arc};
 
 use schemas::skipped::Skipped;
 use schemas::{Error, Result, config::Settings};
@@ -24,7 +24,7 @@ use super::{
     evaluation::{EvaluationOptions, evaluate, scale_for},
     training::{Training, split_shares},
 };
-use crate::flows::Resources;
+use crate::flows::{ProgressCounter, Resources};
 
 /// Settings of a cross-validation.
 #[derive(Clone, Debug)]
@@ -93,8 +93,11 @@ pub enum CrossvalidationEvent<'a> {
 /// A callback for every event.
 pub type OnEvent = Rc<dyn Fn(CrossvalidationEvent<'_>)>;
 
+/// A callback for the number of cells that the current model was trained on so far, those of every epoch added up; it is called
+/// from threads of the run.
+pub type OnTrainedCells = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// A cross-validation that is ready to start.
-#[derive(Debug)]
 pub struct CrossValidation {
     atlas: Atlas,
     folds: Folds,
@@ -105,6 +108,13 @@ pub struct CrossValidation {
     scale: Scale,
     device: Device,
     resources: Resources,
+    on_cells: Option<OnTrainedCells>,
+}
+
+impl std::fmt::Debug for CrossValidation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CrossValidation").field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 impl CrossValidation {
@@ -149,7 +159,15 @@ impl CrossValidation {
             folder.check(&plan)?;
         }
         let (seeds, device) = (options.seeds, options.device);
-        Ok(Self { atlas: atlas.clone(), folds, plan, folder, seeds, evaluation_options, scale, device, resources })
+        let atlas = atlas.clone();
+        Ok(Self { atlas, folds, plan, folder, seeds, evaluation_options, scale, device, resources, on_cells: None })
+    }
+
+    /// Reports progress within epochs.
+    #[must_use]
+    pub fn telling(mut self, on_cells: OnTrainedCells) -> Self {
+        self.on_cells = Some(on_cells);
+        self
     }
 
     /// The folds.
@@ -228,6 +246,13 @@ impl CrossValidation {
             folder.begin(&self.plan)?;
         }
         on_event(CrossvalidationEvent::Training { run, cells: training.cells(), epochs: training.epochs() });
+        let training = match &self.on_cells {
+            Some(on_cells) => {
+                let on_cells = Arc::clone(on_cells);
+                training.telling(ProgressCounter::to(move |done| on_cells(done)))
+            }
+            None => training,
+        };
         let on_epoch = Rc::clone(on_event);
         let trained =
             training.run(path.exists(), Box::new(move |report| on_epoch(CrossvalidationEvent::Epoch(report))));

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -163,6 +164,26 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
     says(&other, &["cv were trained with different settings", "--out"]);
     let other = home.refused(2, &line.replace("leave-out:cell_type", "random:0.5"));
     says(&other, &["a different --scheme"]);
+}
+
+#[test]
+fn progress_is_reported_within_epochs_too() {
+    let home = Home::with_atlas();
+    let line = format!("--progress json crossval s.atlas --scheme combos:0.5 --epochs 5000 {TINY}");
+    let never = "--set train.early_stopping_patience=0";
+    let mut run = home.command(&format!("{line} {never}")).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let within = |event: &Value| {
+        let (done, all) = (event["done"].as_u64().unwrap(), event["of"].as_u64().unwrap());
+        assert_eq!(event["unit"], "cells");
+        assert!(event["message"].as_str().unwrap().contains(" of 5000)"), "{event}");
+        done % (all / 5000) != 0
+    };
+    let found = events.filter(|event| event["event"] == "progress").take(60).any(|event| within(&event));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(found, "every event is about the end of an epoch");
 }
 
 #[test]
