@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stages::{
     evaluate::{Evaluation, GeneChanges},
     model::saved::{self, files},
-    report::{self, CommandRun, DataOverview, HistoryRow, NamedText, ReportInput, TextTable, page},
+    report::{self, ChartPainter, CommandRun, DataOverview, HistoryRow, NamedText, ReportInput, TextTable, page},
     storage::disk::{StagedFolder, refuse_existing, write_atomically},
     trainer::train::EpochReport,
 };
@@ -28,12 +28,10 @@ pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> 
     }
     let input = input(&args.model, context)?;
     // The folders are complete before anything is visible.
-    let folders =
-        [(&args.figures, report::figures as fn(&ReportInput) -> Vec<NamedText>), (&args.tables, report::tables)];
-    let folders = folders.into_iter().filter_map(|(path, texts)| Some(staged(path.as_deref()?, &texts(&input))));
-    let folders = folders.collect::<Result<Vec<_>>>()?;
+    let figures = args.figures.as_deref().map(|path| staged(path, &figures(&input)?)).transpose()?;
+    let tables = args.tables.as_deref().map(|path| staged(path, &in_bytes(report::tables(&input)))).transpose()?;
     write_at(&place, marked(&page(&input)).as_bytes())?;
-    folders.into_iter().try_for_each(StagedFolder::commit)?;
+    figures.into_iter().chain(tables).try_for_each(StagedFolder::commit)?;
     let shown = |path: &PathBuf| path.display().to_string();
     let mut value = json!({ "file": shown(&args.out) });
     let mut lines = vec![format!("report in {}", shown(&args.out))];
@@ -46,10 +44,32 @@ pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> 
     context.show.result(&value, || lines.join("\n"))
 }
 
+/// A file: its name, and its bytes.
+type NamedBytes = (String, Vec<u8>);
+
+/// Every chart as SVG, and as PNG if there are fonts.
+fn figures(input: &ReportInput) -> Result<Vec<NamedBytes>> {
+    let charts = report::figures(input);
+    let pictures = match ChartPainter::with_system_fonts() {
+        Some(painter) => painter.draw(&charts)?,
+        None => {
+            tracing::warn!(
+                "this system has no fonts, so charts are written as SVG only; install one (apt install fonts-dejavu-core) for PNG"
+            );
+            Vec::new()
+        }
+    };
+    Ok(in_bytes(charts).into_iter().chain(pictures).collect())
+}
+
+fn in_bytes(texts: Vec<NamedText>) -> Vec<NamedBytes> {
+    texts.into_iter().map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
 /// A folder of files that is not visible yet.
-fn staged(path: &Path, texts: &[NamedText]) -> Result<StagedFolder> {
+fn staged(path: &Path, files: &[NamedBytes]) -> Result<StagedFolder> {
     let folder = StagedFolder::create(path)?;
-    texts.iter().try_for_each(|(name, text)| write_atomically(&folder.file(name), text.as_bytes()))?;
+    files.iter().try_for_each(|(name, bytes)| write_atomically(&folder.file(name), bytes))?;
     Ok(folder)
 }
 

@@ -1,7 +1,7 @@
 //! One HTML page about a model: how it compares with baselines, its data, the genes that change, and how it trained.
 //!
 //! The page is self-contained: pictures are inline SVG, a few lines of script sort tables, and it follows the reader's
-//! light or dark colour scheme. [`page()`] turns plain structs into text, [`figures`] and [`tables`] into files of charts and tables;
+//! light or dark colour scheme. [`page()`] turns plain structs into text, [`figures`] and [`tables`] into files of charts and tables, a [`ChartPainter`] charts into pictures;
 //! the caller reads files and computes numbers.
 //!
 //! ```
@@ -23,6 +23,7 @@ mod latents;
 mod names;
 mod page;
 mod pipeline;
+mod png;
 mod responses;
 mod score_dots;
 mod score_tables;
@@ -39,3 +40,4 @@ pub use data::{
 pub use export::{NamedText, figures, tables};
 pub use judged::{PredictionOnPage, judged_page};
 pub use page::page;
+pub use png::ChartPainter;
