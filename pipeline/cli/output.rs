@@ -29,6 +29,8 @@ use schemas::{Error, Result};
 
 /// The mark of a page of this program.
 const PAGE_MARK: &str = "<meta name=\"generator\" content=\"perturbine";
+/// The first columns of a `.csv` file of predictions.
+const CSV_BEGIN: &str = "condition,dose,";
 /// Number of bytes at the beginning of a page in which the program is named.
 const PAGE_BEGIN: u64 = 64 << 10;
 
@@ -49,6 +51,8 @@ pub enum OutputKind {
     Model,
     /// A folder of Parquet files or one file, `.h5ad` included.
     Predictions,
+    /// The same of long tables, `.csv` included.
+    LongPredictions,
     /// A `.parquet` file of curves.
     Curves,
     /// An `.html` file.
@@ -65,6 +69,7 @@ impl OutputKind {
         match self {
             Self::Atlas | Self::Model => (&[], true),
             Self::Predictions => (&["parquet", "h5ad"], true),
+            Self::LongPredictions => (&["parquet", "csv"], true),
             Self::Curves => (&["parquet"], false),
             Self::Page => (&["html"], false),
             Self::Card => (&["json"], false),
@@ -89,7 +94,8 @@ impl OutputKind {
             Self::Atlas => path.join(files::MANIFEST).exists(),
             Self::Model => is_model(path),
             Self::Predictions if is_named(path, "h5ad") => is_predicted_h5ad(path),
-            Self::Predictions => is_written(path),
+            Self::LongPredictions if is_named(path, "csv") => begins_with(CSV_BEGIN.len() as u64) == CSV_BEGIN,
+            Self::Predictions | Self::LongPredictions => is_written(path),
             Self::Curves => has_curves(path),
             Self::Page => begins_with(PAGE_BEGIN).contains(PAGE_MARK),
             Self::Card => Card::read(path).is_ok(),
@@ -102,7 +108,7 @@ impl OutputKind {
         let foreign = match self {
             Self::Atlas => return refuse_to_lose_entries(target),
             Self::Model => foreign_file(target, &|name| model_files::ALL.contains(&name) || is_of_checkpoint(name))?,
-            Self::Predictions if target.is_dir() => {
+            Self::Predictions | Self::LongPredictions if target.is_dir() => {
                 let written: Published = read_sealed(&target.join(sink::MANIFEST))?;
                 let files: HashSet<&str> = written.files.iter().map(|file| file.name.as_str()).collect();
                 foreign_file(target, &|name| name == sink::MANIFEST || files.contains(name))?

@@ -42,7 +42,11 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     if args.out.as_deref().is_some_and(is_standard_output) && !args.dry_run && !args.plan_only {
         return stream(args, output, context);
     }
-    let place = |out| OutputPlace::new("--out", out, OutputKind::Predictions, args.force)?.afresh();
+    let kind = match output {
+        PredictionForm::LongMeans | PredictionForm::Changes => OutputKind::LongPredictions,
+        PredictionForm::WideMeans | PredictionForm::Cells | PredictionForm::Latent => OutputKind::Predictions,
+    };
+    let place = |out| OutputPlace::new("--out", out, kind, args.force)?.afresh();
     let place = args.out.as_deref().map(place).transpose()?;
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
@@ -156,6 +160,7 @@ pub(super) fn output_of(args: &PredictArgs) -> PredictionForm {
     match (args.output, args.layout) {
         (OutputArg::Cells, _) => PredictionForm::Cells,
         (OutputArg::Latent, _) => PredictionForm::Latent,
+        (OutputArg::Changes, _) => PredictionForm::Changes,
         (OutputArg::Means, LayoutArg::Wide) => PredictionForm::WideMeans,
         (OutputArg::Means, LayoutArg::Long) => PredictionForm::LongMeans,
     }
@@ -210,6 +215,10 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
         let hint = "leave out --genes, --top, --library, --output-scale and --samples";
         return Err(Error::usage(message, hint));
     }
+    if let (PredictionForm::Changes, Some(_)) = (output, terms_asked.scale) {
+        let message = "changes are of log(1 + counts per ten thousand), or of continuous values as they are";
+        return Err(Error::usage(message, "leave out --output-scale, or use --layout long"));
+    }
     let wide = matches!(output, PredictionForm::WideMeans | PredictionForm::Cells);
     if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
         let hint = "add --layout long, or --genes deg";
@@ -220,7 +229,8 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     }
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
     note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
-    prediction.with_terms(&terms_asked)
+    let prediction = prediction.with_terms(&terms_asked)?;
+    Ok(if output == PredictionForm::Changes { prediction.of_changes() } else { prediction })
 }
 
 /// Says if cells to start from are not controls, unless a condition was named.

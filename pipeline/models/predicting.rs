@@ -11,7 +11,8 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Error, Result,
     arrow::{
-        ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, latents_schema, long_means_schema, means_schema,
+        ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, changes_schema, latents_schema, long_means_schema,
+        means_schema,
     },
     batch::BatchPlan,
     numbers::bounded,
@@ -20,7 +21,8 @@ use stages::{
     model::saved::Model,
     predictor::{
         predict::{
-            CellOutput, EncodeCells, PredictCells, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows,
+            CellOutput, ChangeRows, ChangedGenes, EncodeCells, PredictCells, PredictMeans, TargetMeans, batch_size,
+            long_means_rows, means_rows,
         },
         query::{Job, Jobs, Query, Request},
     },
@@ -44,6 +46,8 @@ pub enum PredictionForm {
     WideMeans,
     /// One row per condition and gene.
     LongMeans,
+    /// One row per condition and gene, with its change from control; for [`Prediction::of_changes`] alone.
+    Changes,
     /// One row per source cell and condition.
     Cells,
     /// The same for latents.
@@ -114,6 +118,15 @@ impl Prediction {
         Ok(self)
     }
 
+    /// The same predictions, of changes on the scale of logarithms if the model's values are counts: control is predicted too, from the
+    /// same cells.
+    #[must_use]
+    pub fn of_changes(mut self) -> Self {
+        self.jobs = self.jobs.against_control(&self.model.card);
+        self.terms = self.terms.of_changes();
+        self
+    }
+
     /// The predictions to make, and the skipped requests.
     #[must_use]
     pub fn jobs(&self) -> &Jobs {
@@ -144,6 +157,7 @@ impl Prediction {
         match output {
             PredictionForm::WideMeans => means_schema(&covariates, genes, metadata),
             PredictionForm::LongMeans => long_means_schema(&covariates, metadata),
+            PredictionForm::Changes => changes_schema(&covariates, metadata),
             PredictionForm::Cells => cells_schema(&covariates, genes, metadata),
             PredictionForm::Latent => latents_schema(&covariates, bounded(card.config.model.n_latent), metadata),
         }
@@ -179,6 +193,12 @@ impl Prediction {
                     _ => means_rows(&schema, target, &means),
                 }
             }));
+        }
+        if output == PredictionForm::Changes {
+            let genes = ChangedGenes { names: self.terms.genes.clone(), most: self.terms.most_rows };
+            let (model, reading) = (self.model.again()?, self.terms.reading.clone());
+            let (jobs, means) = self.means();
+            return Ok(means.then("rows", ChangeRows::new(model, jobs, schema, genes, &reading)));
         }
         let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
         let jobs = Arc::clone(&resolved.jobs);

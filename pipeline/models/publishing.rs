@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
-    Result,
+    Error, Result,
     arrow::{ATLAS_KEY, MODEL_KEY},
     numbers::to_usize,
 };
@@ -18,7 +18,8 @@ use stages::{
     predictor::query::parts::FilePart,
     sink::{
         Encoded, FileOptions, GatherRowGroups, OutputLayout, OutputPrecision, PartRows, Publish, Published,
-        RowGroupEncoder, ShardPlan,
+        PublishedFile, RowGroupEncoder, ShardPlan,
+        csv_table::CsvTable,
         layout::{is_one_file, row_bytes},
     },
     stage::phase::Phase,
@@ -74,6 +75,11 @@ impl Prediction {
         if let PredictionFormat::H5ad { with_controls } = options.format {
             return self.publish_h5ad(output, out, options, with_controls, again);
         }
+        if options.format == PredictionFormat::Csv {
+            let sink = CsvTable::create(out, &schema)?;
+            let (rows, report) = completed(self.rounded(output, options.files.precision)?.run("write", sink), again)?;
+            return Ok(Written { published: one_file(plan.plan, out, rows)?, report });
+        }
         let (selected, layout) = self.layout(output, options, is_one_file(out), &schema)?;
         let sink = match options.shard {
             Some(shard) => Publish::create_shard(out, Arc::clone(&layout), &plan, shard, options.portable)?,
@@ -98,7 +104,7 @@ impl Prediction {
     /// Options that contradict each other or the output.
     pub fn graph(self, output: PredictionForm, options: &WriteOptions) -> Result<(PipelinePlan, usize)> {
         let schema = self.schema(output);
-        if let PredictionFormat::H5ad { .. } = options.format {
+        if options.format != PredictionFormat::Parquet {
             let held = self.held_bytes();
             return Ok((self.rounded(output, options.files.precision)?.plan("write"), held));
         }
@@ -183,6 +189,13 @@ impl Prediction {
     }
 }
 
+/// A single file without a manifest that was written.
+fn one_file(plan: String, out: &Path, rows: u64) -> Result<Published> {
+    let bytes = std::fs::metadata(out).map_err(Error::io("read", out))?.len();
+    let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Published { plan, rows, files: vec![PublishedFile { name, rows, bytes, checksum: None }] })
+}
+
 /// The resources, with the memory that remains after that of row groups.
 pub(super) fn before_files(resources: &Resources) -> Resources {
     Resources { memory: resources.memory / SHARES * SHARES_BEFORE, ..resources.clone() }
@@ -234,6 +247,7 @@ impl PredictionForm {
         match self {
             Self::WideMeans => "means in a wide table",
             Self::LongMeans => "means in a long table",
+            Self::Changes => "changes",
             Self::Cells => "cells",
             Self::Latent => "latents",
         }
@@ -244,6 +258,7 @@ impl PredictionForm {
     fn name(self) -> &'static str {
         match self {
             Self::WideMeans | Self::LongMeans => "means",
+            Self::Changes => "changes",
             Self::Cells => "cells",
             Self::Latent => "latent",
         }

@@ -26,7 +26,7 @@ pub const NAME_IN_FILE: &str = "perturbine.name_in_file";
 pub const PREDICTIONS_MANIFEST: &str = "_manifest.json";
 
 /// Column names of output tables that no covariate may have.
-pub const RESERVED_COLUMNS: [&str; 28] = [
+pub const RESERVED_COLUMNS: [&str; 31] = [
     "after",
     "basal",
     "cell",
@@ -50,10 +50,13 @@ pub const RESERVED_COLUMNS: [&str; 28] = [
     "library_mean",
     "library_min",
     "library_sd",
+    "log2_fold_change",
     "mean",
     "mean_count",
+    "p",
     "source_cells",
     "source_condition",
+    "standard_error",
     "variance",
 ];
 
@@ -190,6 +193,19 @@ pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String
     fields.push(Field::new("distance", DataType::Float32, true));
     fields.push(Field::new("gene", DataType::Utf8, false));
     fields.extend(["mean", "variance", "control_mean", "delta"].map(|name| Field::new(name, DataType::Float32, false)));
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// Predicted changes, long: one row per condition and gene. Numbers that are not defined, or not known of a model, are null.
+#[must_use]
+pub fn changes_schema(covariates: &[String], metadata: HashMap<String, String>) -> SchemaRef {
+    let mut fields = labels(covariates);
+    fields.push(Field::new("source_cells", DataType::UInt64, false));
+    fields.push(Field::new("distance", DataType::Float32, true));
+    fields.push(Field::new("gene", DataType::Utf8, false));
+    fields.extend(["control_mean", "mean", "delta"].map(|name| Field::new(name, DataType::Float32, false)));
+    fields.extend(["log2_fold_change", "standard_error"].map(|name| Field::new(name, DataType::Float32, true)));
+    fields.push(Field::new("p", DataType::Float64, true));
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 

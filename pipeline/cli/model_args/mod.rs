@@ -172,6 +172,8 @@ pub struct PredictArgs {
 pub enum OutputArg {
     /// Mean and variance of each condition
     Means,
+    /// The change of each gene in each condition, with its log2 fold change, standard error and p
+    Changes,
     /// Every cell
     Cells,
     /// The latents of every cell: basal, corrected (without the batch) and after
@@ -346,7 +348,7 @@ pub struct ReportArgs {
     /// The page to write
     #[arg(long, value_name = "FILE.html")]
     pub out: PathBuf,
-    /// Also write every chart to a new folder, as SVG; browsers and Inkscape make PNG of it
+    /// Also write every chart to a new folder, as SVG and PNG
     #[arg(long, value_name = "FOLDER")]
     pub figures: Option<PathBuf>,
     /// Also write every table to a new folder, as CSV with all digits; of genes and scores, all

@@ -18,7 +18,7 @@ use schemas::{Error, Result};
 /// How predictions are written
 #[derive(Args, Debug)]
 pub struct WriteArgs {
-    /// Parquet files, or one file that scanpy opens [default: h5ad if --out ends in .h5ad, else parquet]
+    /// Parquet files, or one file that scanpy or a spreadsheet opens [default: by the ending of --out, else parquet]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     /// Precision of numbers: bf16 keeps three decimal digits and makes files less than half as large
@@ -51,6 +51,8 @@ enum FormatArg {
     Parquet,
     /// One AnnData file
     H5ad,
+    /// One table of text, of changes or of means in a long layout
+    Csv,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -86,18 +88,22 @@ impl WriteArgs {
 
     /// The requested options, for predictions that are written to `out`.
     pub fn options(&self, out: Option<&Path>) -> Result<WriteOptions> {
-        let named_h5ad = out.is_some_and(|out| is_named(out, "h5ad"));
-        let default = if named_h5ad { FormatArg::H5ad } else { FormatArg::Parquet };
+        let default = match out {
+            Some(out) if is_named(out, "h5ad") => FormatArg::H5ad,
+            Some(out) if is_named(out, "csv") => FormatArg::Csv,
+            _ => FormatArg::Parquet,
+        };
         let with_controls = self.controls == ControlsArg::Copy;
         let format = match self.format.unwrap_or(default) {
             FormatArg::H5ad => PredictionFormat::H5ad { with_controls },
-            FormatArg::Parquet if with_controls => {
+            FormatArg::Parquet | FormatArg::Csv if with_controls => {
                 return Err(Error::usage(
                     "--controls copy needs --format h5ad",
                     "give --out a name that ends in .h5ad",
                 ));
             }
             FormatArg::Parquet => PredictionFormat::Parquet,
+            FormatArg::Csv => PredictionFormat::Csv,
         };
         let precision = match self.precision {
             PrecisionArg::F32 => OutputPrecision::Single,

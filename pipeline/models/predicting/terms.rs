@@ -18,6 +18,7 @@ use stages::{
         atlas::Atlas,
         group_statistics::{GroupSummary, summaries},
     },
+    statistics::scale::TARGET_SUM,
     trainer::gene_choice::ChosenGenes,
 };
 
@@ -118,6 +119,17 @@ impl CheckedTerms {
         };
         let reading = Reading { non_negative: card.non_negative, ..Readout::Expected.into() };
         Self { reading, scale, genes: card.genes.clone(), most_rows: None }
+    }
+
+    /// The terms of changes: of logarithms of counts, whatever the scale, and of values as they are.
+    pub(super) fn of_changes(self) -> Self {
+        let (readout, scale) = match self.scale {
+            OutputScale::Values => (Readout::Expected, OutputScale::Values),
+            _ => (Readout::CountedLog1pScaled(TARGET_SUM), OutputScale::Log1pCp10k),
+        };
+        // The two predictions of a change may be below 0, as long as the sum with the mean of the source cells is not.
+        let reading = Reading { readout, noise: false, non_negative: false, ..self.reading };
+        Self { reading, scale, ..self }
     }
 
     pub(super) fn new(

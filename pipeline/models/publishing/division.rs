@@ -73,6 +73,7 @@ impl PredictionForm {
         match self {
             Self::WideMeans => Yield::PerTarget(1),
             Self::LongMeans => Yield::PerTarget(genes),
+            Self::Changes => Yield::PerTargetButFirst(genes),
             Self::Cells | Self::Latent => Yield::PerCell(1),
         }
     }

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use schemas::{Error, Result};
+use schemas::{Error, Result, conditions::parse};
 use stages::{
     predictor::controls::{RealControls, control_cells},
-    sink::{Published, PublishedFile, h5ad::PredictedH5ad},
+    sink::{h5ad::PredictedH5ad, h5ad_doses::DoseReading},
 };
 
-use super::{super::predicting::source_plans, Prediction, PredictionForm, WriteOptions, Written};
+use super::{super::predicting::source_plans, Prediction, PredictionForm, WriteOptions, Written, one_file};
 use crate::flows::{Deferred, completed, rows};
 use runtime::Pipeline;
 
@@ -41,7 +41,12 @@ impl Prediction {
         };
         let plan = self.plan(output, options).plan;
         let uns_texts = [("version", env!("CARGO_PKG_VERSION")), ("output", output.name())];
-        let sink = PredictedH5ad::create(out, &schema, options.files.precision, &uns_texts)?;
+        let rules = atlas.manifest().conditions.rules().clone();
+        let targets = jobs.jobs.iter().flat_map(|job| &job.targets);
+        let parts = |name: &str| parse(name, None, &rules).map_or(0, |parts| parts.len());
+        let most = targets.map(|target| parts(&target.condition)).max().unwrap_or(0);
+        let sink =
+            PredictedH5ad::create(out, &schema, DoseReading { rules, most }, options.files.precision, &uns_texts)?;
         let predicted = Self { jobs, ..self }.rounded(output, options.files.precision)?;
         let run = match controls {
             None => predicted.run("write", sink),
@@ -56,9 +61,6 @@ impl Prediction {
             }
         };
         let (rows, report) = completed(run, again)?;
-        let bytes = std::fs::metadata(out).map_err(Error::io("read", out))?.len();
-        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let files = vec![PublishedFile { name, rows, bytes, checksum: None }];
-        Ok(Written { published: Published { plan, rows, files }, report })
+        Ok(Written { published: one_file(plan, out, rows)?, report })
     }
 }

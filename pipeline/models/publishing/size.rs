@@ -5,7 +5,7 @@ use std::path::Path;
 use schemas::{Error, Result};
 use stages::{
     sink::{
-        OutputPrecision, Shard,
+        FileOptions, OutputPrecision, Shard,
         layout::{is_named, is_one_file, row_bytes, waiting_bytes},
     },
     storage::disk::{check_room, free_bytes},
@@ -39,7 +39,7 @@ impl PredictionSize {
     /// Number of files of predictions to `out`, without partitions.
     #[must_use]
     pub fn files(&self, out: Option<&Path>) -> usize {
-        let single = out.is_some_and(|out| is_one_file(out) || is_named(out, "h5ad"));
+        let single = out.is_some_and(|out| is_one_file(out) || is_named(out, "h5ad") || is_named(out, "csv"));
         if single { 1 } else { self.parts }
     }
 }
@@ -58,12 +58,12 @@ impl Prediction {
         }
         let value_bytes = rows * row_bytes(&schema);
         let percent = match (options.format, options.files.precision) {
-            (PredictionFormat::H5ad { .. }, _) => 100,
+            (PredictionFormat::H5ad { .. } | PredictionFormat::Csv, _) => 100,
             (PredictionFormat::Parquet, OutputPrecision::Single) => STORED_PERCENT,
             (PredictionFormat::Parquet, OutputPrecision::Bfloat16) => STORED_PERCENT_BFLOAT16,
         };
         let waiting_bytes = match options.format {
-            PredictionFormat::H5ad { .. } => 0,
+            PredictionFormat::H5ad { .. } | PredictionFormat::Csv => 0,
             PredictionFormat::Parquet => waiting_bytes(self.folders(&parts, options)),
         };
         Ok(PredictionSize {
@@ -94,6 +94,14 @@ impl Prediction {
             }
             if !options.files.partition_by.is_empty() {
                 return Err(Error::usage("an .h5ad file has no partitions", "use --format parquet"));
+            }
+        }
+        if options.format == PredictionFormat::Csv {
+            let is_long = matches!(output, PredictionForm::LongMeans | PredictionForm::Changes);
+            let hint = "use --output changes or --layout long, without --shard, --partition-by and --precision";
+            let whole = options.shard.is_none() && options.files == FileOptions::default();
+            if !(is_long && whole) {
+                return Err(Error::usage("a .csv file is one table of changes or of means in a long layout", hint));
             }
         }
         let size = self.size(output, options)?;

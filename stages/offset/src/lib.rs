@@ -34,6 +34,7 @@ use schemas::{
     numbers::to_i64,
     vocabulary::{CovariateTerm, GroupCodes, Vocabulary},
 };
+pub use shrinkage::GeneErrors;
 use shrinkage::MOST_KERNELS;
 use tch::Tensor;
 use torch::{memory::on_device, parameters::Parameters};
@@ -145,6 +146,14 @@ impl Offset {
         match &self.estimate {
             ShiftSource::Additive(additive) => additive.uncertainty(parts, &target),
             ShiftSource::Shrunken(shrunken) => shrunken.uncertainty(parts, &target),
+        }
+    }
+
+    /// The errors of the shift of each gene; `None` for control, for additive offsets, and if a perturbation was not trained.
+    pub fn gene_errors(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Option<GeneErrors> {
+        match &self.estimate {
+            ShiftSource::Additive(_) => None,
+            ShiftSource::Shrunken(shrunken) => shrunken.gene_errors(parts, &self.target(terms)),
         }
     }
 

@@ -9,7 +9,9 @@ use schemas::{
     Error, Result,
     numbers::{bounded, to_i64},
 };
-use shrinkage::{AdaptiveShrinkage, DosedPart, MeasuredControls, MeasuredShift, MeasuredShifts, ShiftTarget};
+use shrinkage::{
+    AdaptiveShrinkage, DosedPart, GeneErrors, MeasuredControls, MeasuredShift, MeasuredShifts, ShiftTarget,
+};
 use tch::{Device, Kind, Tensor};
 use torch::{memory::on_device, parameters::Parameters};
 
@@ -210,6 +212,13 @@ impl ShrunkenShifts {
     pub(super) fn uncertainty(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
         let variance = self.asked(parts, target, AdaptiveShrinkage::variance).unwrap_or(0.0);
         on_device(&[variance.sqrt()], self.shifts.device()).view([])
+    }
+}
+
+impl ShrunkenShifts {
+    /// The errors of the shift of each gene; `None` for control, and for a perturbation that was not trained.
+    pub(super) fn gene_errors(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<GeneErrors> {
+        self.asked(parts, target, AdaptiveShrinkage::gene_errors).flatten()
     }
 }
 

@@ -3,7 +3,9 @@
 //! [`Query`] is a user's request; `names` turns names into a model's codes; `resolve` turns requests into
 //! [`jobs`].
 
+mod against_control;
 mod extrapolation;
+mod fitting_values;
 pub mod jobs;
 mod names;
 mod nearest;

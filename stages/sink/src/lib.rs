@@ -12,11 +12,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod csv_table;
 pub mod encode;
 pub mod files;
 pub mod gather;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+#[cfg(feature = "hdf5")]
+pub mod h5ad_doses;
 pub mod hive;
 #[cfg(feature = "hdf5")]
 pub mod latent_h5ad;

@@ -11,6 +11,8 @@ pub enum PredictionFormat {
     /// A folder of Parquet files, or one file.
     #[default]
     Parquet,
+    /// One file of comma-separated values.
+    Csv,
     /// One `.h5ad` file.
     H5ad {
         /// Whether the real control cells of the same covariate combinations follow the predicted ones.

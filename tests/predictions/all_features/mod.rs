@@ -1,6 +1,8 @@
 //! Tests that need the whole program.
 
+mod changes;
 mod commands;
+mod doses;
 mod evaluation;
 mod fitting_atlas;
 mod honest;

@@ -5,6 +5,7 @@
 //! cells as points. [`Reading`] defines the scale of predictions.
 
 mod cells;
+mod changes;
 mod counted;
 mod embed;
 mod latent;
@@ -22,6 +23,7 @@ use tch::{Kind, Tensor};
 pub(crate) use self::names::NamesByJob;
 pub use self::{
     cells::{CellOutput, EncodeCells, EncodedCells, PredictCells},
+    changes::{ChangeRows, ChangedGenes},
     embed::Embed,
     means::{PredictMeans, TargetMeans},
     point_sets::{PredictPointSets, TargetCells},

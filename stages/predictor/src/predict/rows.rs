@@ -84,7 +84,7 @@ pub(super) fn cell_rows(
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-fn label_columns(target: &Target, rows: usize) -> Vec<ArrayRef> {
+pub(super) fn label_columns(target: &Target, rows: usize) -> Vec<ArrayRef> {
     let texts = [&target.condition, &target.dose].into_iter().chain(&target.covariates).map(String::as_str);
     let texts = texts.chain([target.extrapolation.name()]);
     texts.map(|text| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) as ArrayRef).collect()

@@ -34,6 +34,8 @@ pub struct FilePart {
 pub enum Yield {
     /// This many rows per target, whatever the number of source cells; a job is not divided.
     PerTarget(u64),
+    /// The same, but none for the first target of a job, from which the others are measured.
+    PerTargetButFirst(u64),
     /// This many rows per target and source cell.
     PerCell(u64),
 }
@@ -44,6 +46,7 @@ impl Yield {
     pub fn rows(self, targets: u64, cells: u64) -> u64 {
         match self {
             Self::PerTarget(rows) => rows * targets,
+            Self::PerTargetButFirst(rows) => rows * targets.saturating_sub(1),
             Self::PerCell(rows) => rows * targets * cells,
         }
     }

@@ -1,6 +1,7 @@
 //! The effects of perturbations, each estimated from what the others left in the pass before: backfitting, all at once, so
 //! that the order of perturbations does not matter.
 
+use nalgebra::DVector;
 use schemas::Result;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     combinations::{Combinations, beyond_sums, fit_slope},
     joint::first_effects,
     mean,
-    mixture::{Likelihoods, PosteriorVariance, ScalePrior, shares},
+    mixture::{Likelihoods, PosteriorVariance, ScalePrior, Spectrum, shares},
     process::Process,
     real,
     shifts::Exposure,
@@ -44,22 +45,19 @@ impl PerturbationEffect {
         perturbation: usize,
         rows: &Matrix,
     ) -> Result<Self> {
-        let exposures = &process.shifts.perturbations[perturbation].all;
         let of_kernel = |kernel: &WeighedKernel| {
-            let spectrum = process.spectrum(perturbation, kernel.kernel, exposures)?;
-            let mut logarithms = spectrum.log_likelihoods(&prior.scales, rows);
-            if let Some(of_genes) = &prior.of_genes {
-                logarithms += of_genes;
-            }
-            let genes = [Likelihoods::new(logarithms)];
-            let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
-            let responsibilities = genes[0].responsibilities(&shares);
+            let (spectrum, responsibilities) = fitted(process, prior, kernel, perturbation, rows)?;
             let weights = spectrum.weights(&prior.scales, rows, &responsibilities) * kernel.weight;
             let variances: Vec<f64> = process.shifts.deviations.iter().map(|deviation| deviation.powi(2)).collect();
             let variance = spectrum.variance(&prior.scales, rows, &responsibilities, &variances);
             Ok(KernelEffect { kernel: *kernel, weights, variance })
         };
         Ok(Self { of_kernels: kernels.iter().map(of_kernel).collect::<Result<_>>()? })
+    }
+
+    /// The kernels that were kept.
+    fn kernels(&self) -> impl Iterator<Item = WeighedKernel> {
+        self.of_kernels.iter().map(|of| of.kernel)
     }
 
     /// The effect at some rows, `genes × rows`.
@@ -91,20 +89,13 @@ impl PerturbationEffect {
     /// The posterior variance of the effect at a place, in units of the genes' variances and averaged over genes by these: within
     /// kernels and between them, and what is not known of its size at the dose.
     pub(crate) fn variance(&self, place: &EffectPlace) -> f64 {
-        let EffectPlace { process, perturbation, dose, context } = *place;
-        let rows = &process.shifts.perturbations[perturbation].all;
+        let EffectPlace { process, perturbation, dose, .. } = *place;
         let deviations = &process.shifts.deviations;
         let total: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
         let mut mean = vec![0.0; deviations.len()];
         let (mut within, mut squares) = (0.0, 0.0);
         for KernelEffect { kernel, weights, variance } in &self.of_kernels {
-            let contexts = &process.kernels[kernel.kernel];
-            let covariance = |row: &Exposure| {
-                contexts.to(row.context, context) * process.doses.between(perturbation, row.dose, dose)
-            };
-            let to_rows = nalgebra::DVector::from_iterator(rows.len(), rows.iter().map(covariance));
-            let own = context.map_or(1.0, |context| contexts.between[(context, context)])
-                * process.doses.between(perturbation, dose, dose);
+            let (own, to_rows) = place.covariances(kernel);
             within += kernel.weight * variance.at(own, &to_rows);
             let of_kernel = weights * &to_rows;
             for ((mean, of_gene), deviation) in mean.iter_mut().zip(of_kernel.iter()).zip(deviations) {
@@ -116,6 +107,25 @@ impl PerturbationEffect {
         let of_size = process.doses.unknown_size(perturbation, dose).powi(2) * of_mean;
         within + ((squares - of_mean).max(0.0) + of_size) / total
     }
+}
+
+/// The spectrum of a perturbation's rows, and how likely each scale is for each gene given these (`genes × rows`).
+fn fitted(
+    process: &Process,
+    prior: &ScalePrior,
+    kernel: &WeighedKernel,
+    perturbation: usize,
+    rows: &Matrix,
+) -> Result<(Spectrum, Matrix)> {
+    let spectrum = process.spectrum(perturbation, kernel.kernel, &process.shifts.perturbations[perturbation].all)?;
+    let mut logarithms = spectrum.log_likelihoods(&prior.scales, rows);
+    if let Some(of_genes) = &prior.of_genes {
+        logarithms += of_genes;
+    }
+    let genes = [Likelihoods::new(logarithms)];
+    let shares = shares(&genes, &prior.shares, PRIOR_OF_SCALES, 25);
+    let responsibilities = genes[0].responsibilities(&shares);
+    Ok((spectrum, responsibilities))
 }
 
 /// Where an effect is wanted.
@@ -204,6 +214,69 @@ impl Effects {
             let squares = shift.iter().zip(deviations).map(|(shift, deviation)| (shift * deviation).powi(2));
             squares.sum::<f64>() / total + effect.variance(&place)
         }))
+    }
+}
+
+impl Effects {
+    /// The kernels that were kept: the same for all perturbations.
+    pub(crate) fn kernels(&self) -> Vec<WeighedKernel> {
+        self.of_perturbations.first().map_or_else(Vec::new, |effect| effect.kernels().collect())
+    }
+
+    /// The rows of a perturbation less all else that is estimated of them, `genes × rows`.
+    fn own_rows(&self, process: &Process, perturbation: usize) -> Matrix {
+        let exposures = &process.shifts.perturbations[perturbation].all;
+        let mut left = process.beyond_background(exposures);
+        for (place, exposure) in exposures.iter().enumerate() {
+            let row = &process.shifts.rows[exposure.row];
+            if !row.is_combination() {
+                continue;
+            }
+            for part in &row.parts {
+                let Some(number) = process.shifts.number_of(part.perturbation) else { continue };
+                let at = Exposure { dose: part.dose, ..*exposure };
+                let effect = self.of_perturbations[number].at(process, number, &[at]);
+                let slope = self.combinations.slope - if number == perturbation { 1.0 } else { 0.0 };
+                left.column_mut(place).axpy(-slope, &effect.column(0), 1.0);
+            }
+        }
+        left
+    }
+
+    /// The posterior variance of each gene's effect at a place, in units of the genes' variances: within kernels and between them, and
+    /// what is not known of its size at the dose.
+    ///
+    /// # Errors
+    /// Numbers that are not finite.
+    pub(crate) fn gene_variances(&self, prior: &ScalePrior, place: &EffectPlace) -> Result<DVector<f64>> {
+        let EffectPlace { process, perturbation, dose, .. } = *place;
+        let rows = self.own_rows(process, perturbation);
+        let genes = process.shifts.genes();
+        let [mut mean, mut squares] = [DVector::zeros(genes), DVector::zeros(genes)];
+        for kernel in self.kernels() {
+            let (spectrum, responsibilities) = fitted(process, prior, &kernel, perturbation, &rows)?;
+            let (own, to_rows) = place.covariances(&kernel);
+            let [of_kernel, variance] = spectrum.posterior(&prior.scales, &rows, &responsibilities, own, &to_rows);
+            squares += (variance + of_kernel.component_mul(&of_kernel)) * kernel.weight;
+            mean += of_kernel * kernel.weight;
+        }
+        let of_mean = mean.component_mul(&mean);
+        let of_size = process.doses.unknown_size(perturbation, dose).powi(2);
+        Ok((squares - &of_mean).map(|variance| variance.max(0.0)) + of_mean * of_size)
+    }
+}
+
+impl EffectPlace<'_> {
+    /// The covariance of the effect at the place with itself, and with that in the perturbation's rows.
+    fn covariances(&self, kernel: &WeighedKernel) -> (f64, DVector<f64>) {
+        let EffectPlace { process, perturbation, dose, context } = *self;
+        let rows = &process.shifts.perturbations[perturbation].all;
+        let contexts = &process.kernels[kernel.kernel];
+        let covariance =
+            |row: &Exposure| contexts.to(row.context, context) * process.doses.between(perturbation, row.dose, dose);
+        let own = context.map_or(1.0, |context| contexts.between[(context, context)])
+            * process.doses.between(perturbation, dose, dose);
+        (own, DVector::from_iterator(rows.len(), rows.iter().map(covariance)))
     }
 }
 

@@ -26,8 +26,9 @@ use crate::{
 /// perturbations, for each kernel between vectors that is kept.
 #[derive(Debug)]
 pub struct AdaptiveShrinkage {
-    process: Process,
-    effects: Effects,
+    pub(crate) process: Process,
+    pub(crate) effects: Effects,
+    pub(crate) prior: ScalePrior,
     /// `None` without vectors.
     embedded: Option<EmbeddedEffects>,
     noise_factor: f64,
@@ -91,7 +92,7 @@ impl AdaptiveShrinkage {
         let effects = Effects::fit(&mut process, &prior, &weighed)?;
         let kernel_weights = weighed.iter().map(|kernel| kernel.weight).collect();
         let embedded = EmbeddedEffects::new(&process, &prior, vectors)?;
-        Ok(Self { process, effects, embedded, noise_factor, kernel_weights })
+        Ok(Self { process, effects, prior, embedded, noise_factor, kernel_weights })
     }
 
     /// The expected squared error of a predicted shift, averaged over genes, in the unit of the values: the posterior variance of the

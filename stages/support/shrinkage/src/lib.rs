@@ -14,6 +14,7 @@
 //! | `doses` | half-effect doses; what a dose has of its own | products of shifts; marginal likelihood |
 //! | `contexts`, `choice` | how alike contexts respond | kernels, averaged by marginal likelihood and left-out contexts |
 //! | `effects`, `joint` | the effect of each perturbation | the mixture; backfitting |
+//! | `gene_errors` | the error of each gene's shift, and whether the measured shifts differ from none | posterior variances; a linear test |
 //! | `embedded` | effects of perturbations that were not seen, from vectors that are known of them | kernels, averaged by marginal likelihood |
 //! | `combinations` | what combinations have beyond the sum of their parts | a slope; the mixture |
 //!
@@ -58,6 +59,7 @@ mod doses;
 mod effects;
 mod embedded;
 mod estimator;
+mod gene_errors;
 mod joint;
 mod measured;
 mod mixture;
@@ -70,6 +72,7 @@ mod sums;
 pub use self::{
     choice::MOST_KERNELS,
     estimator::{AdaptiveShrinkage, FittedParameters, ShiftTarget},
+    gene_errors::GeneErrors,
     measured::{DosedPart, MeasuredControls, MeasuredShift, MeasuredShifts},
     noise::GeneVariances,
     sums::CellSums,

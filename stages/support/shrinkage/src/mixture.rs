@@ -48,6 +48,13 @@ impl ScalePrior {
     }
 }
 
+impl ScalePrior {
+    /// The mean scale over all perturbations and genes.
+    pub(crate) fn typical_scale(&self) -> f64 {
+        self.shares.iter().zip(&self.scales).map(|(share, scale)| share * scale).sum()
+    }
+}
+
 /// A quantile of ascending numbers, with linear interpolation.
 fn quantile(ascending: &[f64], share: f64) -> f64 {
     let last = ascending.len() - 1;
@@ -185,6 +192,44 @@ impl Spectrum {
             }
         }
         PosteriorVariance { prior, explained: explained.as_slice().to_vec(), basis: self.basis }
+    }
+}
+
+impl Spectrum {
+    /// The posterior mean and variance of each gene, the means of the scales being different, at a point whose covariance with itself is
+    /// `own`, and with the rows `to_rows`.
+    pub(crate) fn posterior(
+        &self,
+        scales: &[f64],
+        rows: &Matrix,
+        responsibilities: &Matrix,
+        own: f64,
+        to_rows: &nalgebra::DVector<f64>,
+    ) -> [nalgebra::DVector<f64>; 2] {
+        let rotated_point = self.basis.tr_mul(to_rows);
+        let shrunken = Matrix::from_fn(self.values.len(), scales.len(), |row, scale| {
+            scales[scale] / (1.0 + scales[scale] * self.values[row]) * rotated_point[row]
+        });
+        let within = |scale: usize| {
+            let known: f64 = (0..self.values.len()).map(|row| shrunken[(row, scale)] * rotated_point[row]).sum();
+            scales[scale] * (own - known).max(0.0)
+        };
+        let within = nalgebra::DVector::from_iterator(scales.len(), (0..scales.len()).map(within));
+        let mut mean = nalgebra::DVector::zeros(rows.nrows());
+        let mut variance = responsibilities * within;
+        for (start, count) in blocks(rows.nrows()) {
+            let of_scales = rows.rows(start, count) * &self.basis * &shrunken;
+            let shares = responsibilities.rows(start, count);
+            for gene in 0..count {
+                let [first, second] = (0..scales.len()).fold([0.0, 0.0], |[first, second], scale| {
+                    let (share, of_scale) = (shares[(gene, scale)], of_scales[(gene, scale)]);
+                    [first + share * of_scale, second + share * of_scale * of_scale]
+                });
+                mean[start + gene] = first;
+                variance[start + gene] += (second - first * first).max(0.0);
+            }
+        }
+        [mean, variance]
     }
 }
 

@@ -1,6 +1,9 @@
 //! Which genes a perturbation changed, and by how much.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::{
+    distribution::{ContinuousCDF, StudentsT},
+    function::erf::erfc,
+};
 
 use super::{metrics, moments::MeanProfile};
 
@@ -21,6 +24,12 @@ pub fn score(perturbed: &MeanProfile, control: &MeanProfile, gene: usize) -> f64
     let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
     let error = perturbed.variance[gene] / cells + control.variance[gene] / control_cells + VARIANCE_FLOOR;
     (perturbed.mean[gene] - control.mean[gene]).abs() / error.sqrt()
+}
+
+/// The two-sided p-value of a standard normal number.
+#[must_use]
+pub fn two_sided_p(z: f64) -> f64 {
+    erfc(z.abs() / std::f64::consts::SQRT_2)
 }
 
 /// The `count` genes with the largest [`score`], in descending order; among equals, the earlier gene comes
