@@ -105,6 +105,12 @@ impl Steps {
 fn rate(done: u64, elapsed: Duration) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
+    per_second(rate)
+}
+
+/// A rate as shown: whole from 10 on.
+#[must_use]
+pub fn per_second(rate: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole steps are shown")]
     let whole = grouped(rate as u64);
     if rate < 10.0 { format!("{rate:.1}") } else { whole }

@@ -23,6 +23,7 @@ use cli::model_args::{
 use cli::{
     CommandContext,
     output::{OutputKind, OutputPlace, is_standard_output},
+    progress::per_second,
     show::bytes,
 };
 use perturbine::{
@@ -135,7 +136,7 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     if let Some(bytes) = peak_bytes(on)? {
         summary["peak_device_bytes"] = bytes.into();
     }
-    show_published(&published, out, summary, &format!(", {rate:.0} cells/s"), context)
+    show_published(&published, out, summary, &format!(", {} cells/s", per_second(rate)), context)
 }
 
 /// Writes predictions to standard output as they come.

@@ -21,7 +21,7 @@ use cli::{
     CommandContext,
     allocator::{self, FreedMemory},
     output::{OutputKind, OutputPlace},
-    progress::Steps,
+    progress::{Steps, per_second},
     show::bytes,
     splits::{held_out, note_untrained},
 };
@@ -93,9 +93,9 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
             _ => "",
         };
         format!(
-            "trained {} at {:.0} cells/s; {best}; model in {} (peak memory {}){adds}",
+            "trained {} at {} cells/s; {best}; model in {} (peak memory {}){adds}",
             counted(card.epochs.into(), "epoch"),
-            trained.cells_per_second,
+            per_second(trained.cells_per_second),
             args.out.display(),
             bytes(result["peak_memory_bytes"].as_u64().unwrap_or(0))
         )

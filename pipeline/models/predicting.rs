@@ -118,7 +118,7 @@ impl Prediction {
         Ok(self)
     }
 
-    /// The same predictions, of changes on the scale of logarithms if the model's values are counts: control is predicted too, from the
+    /// The same predictions in the terms chosen so far, of changes on the scale of logarithms if the model's values are counts: control is predicted too, from the
     /// same cells.
     #[must_use]
     pub fn of_changes(mut self) -> Self {
@@ -195,6 +195,10 @@ impl Prediction {
             }));
         }
         if output == PredictionForm::Changes {
+            if !self.jobs.jobs.iter().all(Job::begins_with_control) {
+                let hint = "prepare them with Prediction::of_changes";
+                return Err(Error::usage("changes are measured from control, which is not predicted", hint));
+            }
             let genes = ChangedGenes { names: self.terms.genes.clone(), most: self.terms.most_rows };
             let (model, reading) = (self.model.again()?, self.terms.reading.clone());
             let (jobs, means) = self.means();

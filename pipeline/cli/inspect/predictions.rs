@@ -68,6 +68,7 @@ pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspect
 fn form_of(found: &WrittenPredictions) -> &'static str {
     let has = |name: &str| found.columns.iter().any(|(column, _)| column == name);
     match () {
+        () if has("log2_fold_change") => "changes, a row for each condition and gene",
         () if has("gene") => "means, a row for each condition and gene",
         () if has("mean") => "means, a row for each condition",
         () if has("expression") => "cells",

@@ -264,7 +264,15 @@ impl<'a> RowLabels<'a> {
         };
         let dose = match &requested.dose {
             Some(name) => Some(name.clone()),
-            None => manifest.keys.dose.clone().filter(|name| has(name)),
+            None => {
+                // Files of this program call doses `dose`, whatever the atlas calls them.
+                let ours = has("extrapolation").then(|| "dose".to_owned());
+                manifest
+                    .keys
+                    .dose
+                    .clone()
+                    .and_then(|own| [Some(own), ours].into_iter().flatten().find(|name| has(name)))
+            }
         };
         let has_dose = dose.is_some();
         let mut columns: Vec<String> = std::iter::once(perturbation).chain(dose).collect();

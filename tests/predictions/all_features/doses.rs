@@ -12,7 +12,11 @@ use stages::{
     reader::atlas::Atlas,
 };
 
-use crate::support::Home;
+use crate::support::{
+    Home, TINY,
+    h5ad::{set_column, write_h5ad},
+    simulator,
+};
 
 /// The values of a column of `obs`, as text; `None` if there is no such column.
 fn obs_texts(path: &Path, column: &str) -> Option<Vec<Option<String>>> {
@@ -78,4 +82,19 @@ fn doses_in_an_h5ad_are_numbers_and_read_back_as_the_same_conditions() {
         judged["predictions"][0]["conditions"].as_array().unwrap().len(),
         evaluated["conditions"].as_array().unwrap().len()
     );
+}
+
+#[test]
+fn doses_are_judged_where_the_atlas_has_another_name_for_them() {
+    let home = Home::new();
+    let simulator = simulator(600, true);
+    let mut chunk = simulator.chunk(0..600).unwrap();
+    set_column(&mut chunk, "dose", "dose_val", |_, dose| dose.to_owned());
+    write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
+    home.json("ingest s.h5ad --out s.atlas");
+    home.json(&format!("train s.atlas --out m --hold-out dose_val=0.5 --epochs 1 {TINY}"));
+    home.json("predict m s.atlas --to ood --output cells --controls copy --out p.h5ad");
+    let judged = home.json("judge p.h5ad --truth s.atlas --split hold-out");
+    let conditions = judged["predictions"][0]["conditions"].as_array().unwrap();
+    assert!(!conditions.is_empty() && conditions.iter().all(|one| one["dose"] == "0.5"), "{conditions:?}");
 }

@@ -33,6 +33,14 @@ impl Jobs {
     }
 }
 
+impl Job {
+    /// Whether the first target is control.
+    #[must_use]
+    pub fn begins_with_control(&self) -> bool {
+        self.targets.first().is_some_and(|first| first.parts.iter().all(|(code, _)| *code == CONTROL_CODE))
+    }
+}
+
 /// Control in the covariates of a target.
 fn control_of(target: &Target, card: &ModelCard) -> Target {
     Target {

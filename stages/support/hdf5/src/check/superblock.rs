@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fs::File, os::unix::fs::FileExt};
 
-use schemas::numbers::to_usize;
+use schemas::{counting::grouped, numbers::to_usize};
 
 use super::bytes::{CheckResult, Fields, FileSection, Image, Nodes, StructureError, Widths};
 
@@ -105,5 +105,6 @@ fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> Ch
         return Ok(end);
     }
     let expected = base.saturating_add(end);
+    let [length, expected] = [length, expected].map(grouped);
     Err(StructureError::no_hdf5(format!("it has {length} bytes, where {expected} are expected")))
 }
