@@ -7,7 +7,7 @@ use stages::{
         selector::Selector,
         split::{Split, SplitPart},
     },
-    sink::portable::complete_shard,
+    sink::{layout::is_named, portable::complete_shard},
 };
 use tch::Device;
 
@@ -43,9 +43,11 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     if args.out.as_deref().is_some_and(is_standard_output) && !args.dry_run && !args.plan_only {
         return stream(args, output, context);
     }
+    // A long table is refused as an .h5ad later, with the layout that would do.
+    let names_h5ad = args.out.as_deref().is_some_and(|out| is_named(out, "h5ad"));
     let kind = match output {
-        PredictionForm::LongMeans | PredictionForm::Changes => OutputKind::LongPredictions,
-        PredictionForm::WideMeans | PredictionForm::Cells | PredictionForm::Latent => OutputKind::Predictions,
+        PredictionForm::LongMeans | PredictionForm::Changes if !names_h5ad => OutputKind::LongPredictions,
+        _ => OutputKind::Predictions,
     };
     let place = |out| OutputPlace::new("--out", out, kind, args.force)?.afresh();
     let place = args.out.as_deref().map(place).transpose()?;
@@ -62,7 +64,8 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         return show_plan(&prediction.plan(output, &options), size.files(args.out.as_deref()), context);
     }
     if args.dry_run {
-        let targets = prediction.jobs().targets();
+        let controls = if output == PredictionForm::Changes { prediction.jobs().jobs.len() } else { 0 };
+        let targets = prediction.jobs().targets() - controls;
         let minutes = prediction.expected_time(output)?.as_secs_f64() / 60.0;
         let result = json!({
             "targets": targets,

@@ -22,7 +22,7 @@ def explain_predict(
     force: bool = False,
     dry_run: bool = False,
     plan_only: bool = False,
-    format: Literal["parquet", "h5ad"] | None = None,
+    format: Literal["parquet", "h5ad", "csv"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
     controls: Literal["none", "copy"] | None = None,
@@ -40,7 +40,7 @@ def explain_predict(
     match: Many[str] | None = None,
     no_control: Literal["error", "skip", "borrow"] | None = None,
     cells_per_condition: int | None = None,
-    output: Literal["means", "cells", "latent"] | None = None,
+    output: Literal["means", "changes", "cells", "latent"] | None = None,
     layout: Literal["wide", "long"] | None = None,
     genes: Many[str] | None = None,
     top: int | None = None,
@@ -67,8 +67,9 @@ def explain_predict(
         dry_run: Show what would be predicted, and write nothing
         plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
             nothing
-        format: Parquet files, or one file that scanpy opens [default: h5ad if --out ends in .h5ad, else parquet].
-            `parquet`: A folder of Parquet files, or one file; `h5ad`: One AnnData file
+        format: Parquet files, or one file that scanpy or a spreadsheet opens [default: by the ending of --out, else
+            parquet]. `parquet`: A folder of Parquet files, or one file; `h5ad`: One AnnData file; `csv`: One table of
+            text, of changes or of means in a long layout
         precision: Precision of numbers: bf16 keeps three decimal digits and makes files less than half as large. `f32`:
             32 bits; `bf16`: 16 bits: a bfloat16 [default: f32]
         partition_by: Columns whose values become folders, as in condition=A%2BB/: condition, dose or covariates,
@@ -98,8 +99,9 @@ def explain_predict(
         no_control: What to do with covariates that no source cell has. `error`: Refuse; `skip`: Skip, and report it;
             `borrow`: Start from the cells that share the most covariates [default: error]
         cells_per_condition: Maximum number of source cells per covariate combination
-        output: What to predict. `means`: Mean and variance of each condition; `cells`: Every cell; `latent`: The
-            latents of every cell: basal, corrected (without the batch) and after [default: means]
+        output: What to predict. `means`: Mean and variance of each condition; `changes`: The change of each gene in
+            each condition, with its log2 fold change, standard error and p; `cells`: Every cell; `latent`: The latents
+            of every cell: basal, corrected (without the batch) and after [default: means]
         layout: One row per condition, or one row per condition and gene. `wide`: One row per condition; `long`: One row
             per condition and gene [default: wide]
         genes: The genes to write: those in a file, one per line, or those that are differentially expressed in the

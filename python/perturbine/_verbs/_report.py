@@ -32,7 +32,7 @@ def report(
     Args:
         model: The model
         out: The page to write
-        figures: Also write every chart to a new folder, as SVG; browsers and Inkscape make PNG of it
+        figures: Also write every chart to a new folder, as SVG and PNG
         tables: Also write every table to a new folder, as CSV with all digits; of genes and scores, all
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
         threads: Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits

@@ -9,11 +9,7 @@ use std::{
 };
 
 use arrow::array::{AsArray, RecordBatch};
-use formats::{
-    format::{Choice, flag_for_counts},
-    source::Source,
-    version::version_since,
-};
+use formats::{format, source::Source, version::version_since};
 use packed_rows::SLACK;
 use reader::members;
 use schemas::{
@@ -183,7 +179,7 @@ pub struct AtlasFacts {
     /// was read; empty if there are none.
     pub files: Vec<(PathBuf, FileStamp)>,
     /// The choices with which they were opened.
-    pub choice: Choice,
+    pub choice: format::Choice,
     /// The columns that are labels.
     pub keys: Keys,
     /// The selected cells.
@@ -276,7 +272,7 @@ impl AtlasFacts {
         if origins.len() == self.files.len() {
             for (origin, (path, before)) in origins.iter_mut().zip(&self.files) {
                 origin.version = Some(version_since(path, before)?);
-                let flag = (values == ValueKind::Continuous).then(|| flag_for_counts(path, &self.choice));
+                let flag = (values == ValueKind::Continuous).then(|| format::flag_for_counts(path, &self.choice));
                 origin.counts = flag.flatten().map(str::to_owned);
             }
         }

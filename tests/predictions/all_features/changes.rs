@@ -47,7 +47,7 @@ fn with_nothing() -> Home {
         ["ctrl", "ctrl", "NOTHING", "NONE"][**number % 4].to_owned()
     });
     write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
-    home.json("ingest s.h5ad --out s.atlas --dose ''");
+    home.json("ingest s.h5ad --out s.atlas");
     home.json(&format!("train s.atlas --out m --epochs 2 {}", residual()));
     home
 }

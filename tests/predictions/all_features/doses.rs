@@ -47,7 +47,8 @@ fn doses_in_an_h5ad_are_numbers_and_read_back_as_the_same_conditions() {
     assert!(obs_texts(&home.path("one.h5ad"), "dose_1").is_none());
 
     // With combinations, doses stay aligned with their perturbations, and numbers are beside them.
-    for (line, file) in [("predict m s.atlas --to observed --output cells", "all.h5ad"), ("embed m s.atlas", "e.h5ad")]
+    for (line, file) in
+        [("predict m s.atlas --to observed --output cells --controls copy", "all.h5ad"), ("embed m s.atlas", "e.h5ad")]
     {
         home.json(&format!("{line} --out {file}"));
         let path = home.path(file);
@@ -76,7 +77,8 @@ fn doses_in_an_h5ad_are_numbers_and_read_back_as_the_same_conditions() {
     let truth = conditions(&home.json("inspect s.atlas"));
     assert!(conditions(&again).is_subset(&truth), "{again}");
     home.json("predict m s.atlas --to ood --output cells --controls copy --out ood.h5ad");
-    let judged = home.json("judge ood.h5ad --truth s.atlas --split hold-out");
+    home.json("split s.atlas --name held --hold-out condition=G00034,dose=0.5");
+    let judged = home.json("judge ood.h5ad --truth s.atlas --split held");
     let evaluated = home.json("evaluate m s.atlas");
     assert_eq!(
         judged["predictions"][0]["conditions"].as_array().unwrap().len(),
@@ -92,9 +94,10 @@ fn doses_are_judged_where_the_atlas_has_another_name_for_them() {
     set_column(&mut chunk, "dose", "dose_val", |_, dose| dose.to_owned());
     write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
     home.json("ingest s.h5ad --out s.atlas");
-    home.json(&format!("train s.atlas --out m --hold-out dose_val=0.5 --epochs 1 {TINY}"));
+    home.json("split s.atlas --name held --hold-out dose_val=0.5");
+    home.json(&format!("train s.atlas --split held --out m --epochs 1 {TINY}"));
     home.json("predict m s.atlas --to ood --output cells --controls copy --out p.h5ad");
-    let judged = home.json("judge p.h5ad --truth s.atlas --split hold-out");
+    let judged = home.json("judge p.h5ad --truth s.atlas --split held");
     let conditions = judged["predictions"][0]["conditions"].as_array().unwrap();
     assert!(!conditions.is_empty() && conditions.iter().all(|one| one["dose"] == "0.5"), "{conditions:?}");
 }
