@@ -72,6 +72,7 @@ mod tests {
     use crate::chart::Chart;
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn a_chart_is_drawn_with_its_text_and_colours() {
         let Some(painter) = ChartPainter::with_system_fonts() else {
             eprintln!("skipped: this system has no fonts");

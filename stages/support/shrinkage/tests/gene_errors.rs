@@ -1,6 +1,7 @@
 //! The errors of single genes: as large as the estimator errs, and tests that find nothing where nothing is.
 
 mod support {
+    #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod drawn;
 }
 
@@ -20,7 +21,7 @@ fn errors(estimator: &AdaptiveShrinkage, parts: &[DosedPart], context: usize) ->
 
 /// An effect on every eighth gene.
 fn effect(seed: usize) -> impl Fn(usize) -> f64 {
-    move |gene| if (gene + seed) % 8 == 0 { 0.2 * ((gene * 7 + seed * 3) % 11) as f64 - 1.0 } else { 0.0 }
+    move |gene| if (gene + seed).is_multiple_of(8) { 0.2 * ((gene * 7 + seed * 3) % 11) as f64 - 1.0 } else { 0.0 }
 }
 
 /// Three contexts and twelve perturbations; the last was not given in the last context, and only even ones do anything.
@@ -30,7 +31,12 @@ fn screen() -> Drawn {
         drawn.add(&[], context, 300, |_| 0.0);
         for perturbation in (0..12).filter(|perturbation| (context, *perturbation) != (2, 11)) {
             let of = effect(perturbation as usize);
-            drawn.add(&single(perturbation), context, 60, |gene| if perturbation % 2 == 0 { of(gene) } else { 0.0 });
+            drawn.add(
+                &single(perturbation),
+                context,
+                60,
+                |gene| if perturbation.is_multiple_of(2) { of(gene) } else { 0.0 },
+            );
         }
         drawn.add(&[single(0), single(2)].concat(), context, 60, |gene| effect(0)(gene) + effect(2)(gene));
         drawn.add(&[single(4), single(99)].concat(), context, 60, effect(4));
@@ -49,10 +55,11 @@ fn where_nothing_is_shifted_z_is_standard_normal() {
     }
     let deviation = root_mean_square(z.iter().copied());
     assert!((0.9..1.05).contains(&deviation), "{deviation}");
-    // Shares of two-sided p-values below 0.5, 0.05 and 0.01.
+    // Shares of two-sided p-values below 0.5, 0.05 and 0.01. Noise is inflated by a tenth, which makes the last one 0.007, and sums of
+    // twelve uniform numbers have thinner tails than a normal number.
     for (limit, share) in [(0.674, 0.5), (1.960, 0.05), (2.576, 0.01)] {
         let found = z.iter().filter(|z| z.abs() > limit).count() as f64 / z.len() as f64;
-        assert!((0.6 * share..1.15 * share).contains(&found), "{found} beyond {limit}, not {share}");
+        assert!((0.5 * share..1.15 * share).contains(&found), "{found} beyond {limit}, not {share}");
     }
 }
 
@@ -73,7 +80,7 @@ fn standard_errors_are_those_of_the_estimates() {
     for (parts, context) in [(single(4), 0), (single(3), 1), (single(11), 2), ([single(6), single(8)].concat(), 0)] {
         let target = ShiftTarget { parts: &parts, context };
         let estimate = estimator.predict(&target, 0..GENES).expect("the target is sound");
-        let does = |part: &&DosedPart| part.perturbation % 2 == 0;
+        let does = |part: &&DosedPart| part.perturbation.is_multiple_of(2);
         let truth =
             |gene: usize| parts.iter().filter(does).map(|part| effect(part.perturbation as usize)(gene)).sum::<f64>();
         let found = errors(&estimator, &parts, context).expect("it was measured").standard_error;
