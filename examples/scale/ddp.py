@@ -22,13 +22,13 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import perturbine as pb
-from perturbine.torch import CPA, Learner, batches_of_rank, steps, summed
+from perturbine.torch import CPA, Learner, batches_of_rank, join, steps, summed
 
 
 def main() -> None:
     options = arguments()
     on_gpu = torch.cuda.is_available()
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    join("nccl" if on_gpu else "gloo")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
@@ -80,7 +80,7 @@ def train_own(options: argparse.Namespace, device: torch.device, checkpoint: Che
 def gradients(network: DistributedDataParallel, batches: list[Any], device: torch.device) -> float:
     """The gradients of the mean loss over the cells of all processes' batches; returns that loss."""
     cells = float(summed(torch.tensor(sum(len(batch.cell) for batch in batches), device=device)))
-    total = torch.zeros((), device=device)
+    total: Any = 0.0
     for at, batch in enumerate(batches):
         # Gradients are exchanged once a step, with its last batch. They become means over processes, hence the factor.
         with nullcontext() if at + 1 == len(batches) else network.no_sync():
@@ -88,7 +88,7 @@ def gradients(network: DistributedDataParallel, batches: list[Any], device: torc
             scores = network(batch.x.to(next(network.parameters()).dtype))
             loss = nn.functional.cross_entropy(scores, batch.condition, reduction="sum") / cells
             (loss * distributed.get_world_size()).backward()
-        total += loss.detach()
+        total = total + loss.detach()
     return float(summed(total))
 
 

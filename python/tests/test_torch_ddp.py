@@ -109,7 +109,7 @@ def gradients_of_the_large_batch(folder: Path) -> None:
     x, conditions = (torch.cat([get(batch) for batch in batches]) for get in (lambda batch: batch.x.double(), lambda batch: batch.condition))
     whole = torch.nn.functional.cross_entropy(network(x), conditions)
     whole.backward()
-    assert loss == pytest.approx(float(whole), rel=1e-6)
+    assert loss == pytest.approx(whole.item(), rel=1e-12)
     for gradient, part in zip(found, network.parameters()):
         assert float((gradient - part.grad).abs().max() / part.grad.abs().max()) <= 1e-12
 
@@ -127,7 +127,7 @@ def test_what_was_learned_is_a_model_of_perturbine(alone: SimpleNamespace, tmp_p
     network = CPA.load(tmp_path / "model")
     x, obs = torch.from_numpy(counts().x.toarray()), counts().obs
     for row in means[:5]:
-        rows = torch.from_numpy(((obs.condition == "ctrl") & (obs.donor == row["donor"])).to_numpy())
+        rows = torch.from_numpy(((obs.condition == "ctrl") & (obs.donor == row["donor"])).to_numpy(copy=True))
         conditions = [list(zip(row["condition"].split("+"), map(float, row["dose"].split("+"))))]
         with torch.no_grad():
             labels = network.perturbations(conditions * int(rows.sum())), network.covariates([{"donor": row["donor"]}] * int(rows.sum()))

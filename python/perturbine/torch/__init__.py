@@ -23,7 +23,7 @@ from ._cells import Cells, Draws, Mixup
 from ._learner import Learner
 from ._losses import Decoded, reconstruction
 from ._network import CPA, Latent
-from ._ranks import batches_of_rank, steps, summed, world
+from ._ranks import batches_of_rank, join, steps, summed, world
 from ._schedule import Clock, Schedule
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Mixup",
     "Schedule",
     "batches_of_rank",
+    "join",
     "reconstruction",
     "steps",
     "summed",

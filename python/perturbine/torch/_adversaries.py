@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ._cells import Cells, Mixup
-from ._layers import Hidden
+from ._layers import Hidden, Named
 from ._losses import guess_loss
 from ._schedule import is_original
 
@@ -44,7 +44,7 @@ class Adversaries(nn.Module):
             weights = (sum(vocabulary["combination_cells"]) / cells - 1).float()
             self.register_buffer("class_weights", weights, persistent=False)
         sizes = {covariate["name"]: len(covariate["values"]) for covariate in vocabulary["covariates"]}
-        self.covars_classifiers = nn.ModuleDict(
+        self.covars_classifiers = Named(
             {name: self._classifier(size) for name, size in sizes.items() if has_effect and size > 1}
         )
 

@@ -81,11 +81,12 @@ class Labels:
         self._network, self._loader = network, loader
         known, classes = set(network.vocabulary["perturbations"]), network.vocabulary["combinations"]
         described = loader.atlas._described
-        self._is_known = torch.tensor([all(name in known for name, _ in parts) for _, _, parts, _ in described])
+        trained = [known.issuperset(name for name, _ in parts) for _, _, parts, _ in described]
         self._codes, self._doses = network.perturbations(
-            [parts if known.issuperset(name for name, _ in parts) else [] for _, _, parts, _ in described]
+            [parts if is_known else [] for (_, _, parts, _), is_known in zip(described, trained)]
         )
         self._classes = torch.tensor([classes.index(name) if name in classes else -1 for name, *_ in described])
+        self._is_known = torch.tensor(trained) & (self._classes >= 0)
         self._covariates = {name: self._values(name) for name in network.covariate_names}
 
     def _values(self, name: str) -> Any:

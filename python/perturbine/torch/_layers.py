@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
+
+from .._errors import error_of
 
 
 class Hidden(nn.Module):
@@ -40,3 +43,33 @@ class Bag(nn.Module):
         super().__init__()
         for name, part in parts.items():
             setattr(self, name, part)
+
+
+class Named(nn.Module):
+    """Modules by names of the data's, of which `ModuleDict` refuses some: `type`, or those with a dot."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._modules.update(modules)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._modules[name]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names and modules."""
+        items: Iterable[tuple[str, Any]] = self._modules.items()
+        return items
+
+
+def restore(module: nn.Module, weights: Mapping[str, Any], path: object) -> None:
+    """Loads weights by name. What the module has and the weights lack is an error; counters of batch norms are not needed.
+
+    Raises:
+        perturbine.Error: weights of another module; the error names what is missing.
+    """
+    missing = [name for name in module.load_state_dict(weights, strict=False).missing_keys if not name.endswith("num_batches_tracked")]
+    if missing:
+        raise error_of(65, f"{path} lacks {', '.join(sorted(missing))}", "take the file of this model, or restore it from a copy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .._errors import error_of
 from ._adversaries import Adversaries
 from ._cells import Cells, Draws, Labels
+from ._layers import restore
 from ._losses import divergence, reconstruction
 from ._ranks import Statistics, batches_of_rank, steps, summed, world
 from ._schedule import Clock, Schedule, is_original
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
     from .._loader import Loader
     from ._network import CPA
 
+DOSERS, PROJECTION = "pert_network.dosers.", "pert_network.pert_transformation."
+"""Beginnings of the names of dose curves, and of the projection of given embeddings."""
 UNSUPPORTED = {
     ("model", "offset"): "none",
     ("model", "dispersion_start"): "random",
+    ("model", "perturbation_embeddings"): None,
     ("train", "objective"): "reconstruction",
     ("train", "shrink_perturbations"): False,
     ("train", "average"): "none",
@@ -77,19 +82,26 @@ class Learner:
         self._optimisers = self._make_optimisers()
 
     def _shared(self, module: nn.Module) -> nn.Module:
-        # The statistics of batch norms are put together here.
-        return DistributedDataParallel(module, broadcast_buffers=False) if self._world > 1 else module
+        if self._world == 1:
+            return module
+        with warnings.catch_warnings():
+            # The statistics of batch norms are put together here; the newer name of the argument is unknown to older versions.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(module, broadcast_buffers=False)
 
     def _make_optimisers(self) -> dict[str, Any]:
         train, adversary = self.config["train"], self.config["adversary"]
         kind = torch.optim.AdamW if train["decoupled_decay"] else torch.optim.Adam
         # The original gives the projection of given embeddings to no optimiser.
-        frozen = "pert_network.pert_transformation" if is_original(self.config) else None
-        parameters = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
-        parameters = {name: value for name, value in parameters.items() if frozen is None or frozen not in name}
+        frozen = is_original(self.config)
+        parameters = {
+            name: value
+            for name, value in self.network.named_parameters()
+            if value.requires_grad and not (frozen and name.startswith(PROJECTION))
+        }
         sides = {
-            "autoencoder": ([value for name, value in parameters.items() if "dosers" not in name], train["lr"], train["wd"]),
-            "doser": ([value for name, value in parameters.items() if "dosers" in name], train["doser_lr"], train["doser_wd"]),
+            "autoencoder": ([value for name, value in parameters.items() if not name.startswith(DOSERS)], train["lr"], train["wd"]),
+            "doser": ([value for name, value in parameters.items() if name.startswith(DOSERS)], train["doser_lr"], train["doser_wd"]),
             "adversary": (list(self.adversaries.parameters()), adversary["adv_lr"], adversary["adv_wd"]),
         }
         return {name: kind(values, lr=rate, weight_decay=decay) for name, (values, rate, decay) in sides.items() if values}
@@ -114,8 +126,10 @@ class Learner:
             clock = Clock(epoch, at, epoch * of_epoch + at, self._updates, self.config["train"]["epochs"] * of_epoch)
             schedule = Schedule.at(self.config, clock)
             cells = [labels.cells(batch) for batch in given]
-            yield self.step(cells, schedule, epoch, at * each)
-        self._end_epoch(epoch)
+            measured = self.step(cells, schedule, epoch, at * each)
+            if at + 1 == of_epoch:
+                self._end_epoch(epoch)
+            yield measured
 
     def step(
         self, batches: Sequence[Cells], schedule: Schedule, epoch: int = 0, first: int = 0, draws: Sequence[Draws] | None = None
@@ -176,7 +190,8 @@ class Learner:
         if draws.mixup is not None:
             cells = draws.mixup.of_cells(cells)
         # Gradients become means over processes.
-        factor, train, measured = share * self._world, self.config["train"], {}
+        factor, train = share * self._world, self.config["train"]
+        measured: dict[str, Any] = {}
         learns = schedule.autoencoder_learns or self._judges is None
         if learns:
             recon, apart, basal = self._autoencoder(cells, draws)
@@ -245,8 +260,8 @@ class Learner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where a state was taken, with any number of processes."""
-        self.network.load_state_dict(state["network"])
-        self.adversaries.load_state_dict(state["adversaries"])
+        restore(self.network, state["network"], "the state")
+        restore(self.adversaries, state["adversaries"], "the state")
         for name, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
         self._updates, self._sums, self._cells = state["updates"], dict(state["sums"]), dict(state["cells"])
@@ -258,6 +273,6 @@ def check(config: Mapping[str, Any]) -> None:
     if "train" not in config or "adversary" not in config:
         raise error_of(2, "the model's card has no settings of its training", "make the network with `CPA.for_atlas`")
     for (section, name), only in UNSUPPORTED.items():
-        value = config[section][name]
+        value = config[section].get(name)
         if value != only:
-            raise error_of(2, f"{section}.{name} = {value} can't be trained in torch", f"set it to {only}, or use `perturbine train`")
+            raise error_of(2, f"{section}.{name} = {value} can't be trained in torch", "leave it out, or use `perturbine train`")

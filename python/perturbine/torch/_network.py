@@ -13,7 +13,8 @@ from .._arguments import path_of
 from .._errors import error_of
 from . import _saved
 from ._cells import Cells, Draws
-from ._layers import Bag, Hidden
+from ._learner import check
+from ._layers import Bag, Hidden, Named, restore
 from ._losses import Decoded
 from ._offsets import Offsets
 from ._schedule import is_original
@@ -66,9 +67,8 @@ class CPA(nn.Module):
         self._files: _saved.Files = {}
         self._make_encoder_and_decoder()
         self._make_perturbations()
-        self.covars_embeddings = nn.ModuleDict(
-            {name: nn.Embedding(len(self.values(name)), self.settings["n_latent"]) for name in self.covariate_names}
-        )
+        latent = self.settings["n_latent"]
+        self.covars_embeddings = Named({name: nn.Embedding(len(self.values(name)), latent) for name in self.covariate_names})
         offset = self.settings.get("offset", "none")
         if offset == "additive":
             self.offset = Offsets(card)
@@ -139,11 +139,9 @@ class CPA(nn.Module):
     @classmethod
     def load(cls, folder: StrPath) -> CPA:
         """The model of a folder, in eval mode."""
-        network, weights, network._files = _saved.read(path_of(folder), cls)
-        counters = {name for name in network.state_dict() if name.endswith("num_batches_tracked")}
-        lacking = set(network.load_state_dict(weights, strict=False).missing_keys) - counters
-        if lacking:
-            raise error_of(65, f"{folder}/model.safetensors lacks {', '.join(sorted(lacking))}", "restore it from a copy of the model")
+        network, weights, files = _saved.read(path_of(folder), cls)
+        network._files = files
+        restore(network, weights, f"{path_of(folder)}/model.safetensors")
         network.eval()
         return network
 
@@ -163,6 +161,7 @@ class CPA(nn.Module):
         """A fresh model for a split of an atlas; the arguments are those of `perturbine.train`."""
         given = {"preset": preset, "set": set, "epochs": epochs, "batch_size": batch_size, "seed": seed, "genes": genes}
         card, files = _saved.of_atlas(atlas, split, given)
+        check(card["config"])
         torch.manual_seed(card["config"]["seed"])
         network = cls(card)
         network._files = files
@@ -250,10 +249,12 @@ class CPA(nn.Module):
         """The latents of cells, those of a variational encoder drawn, the terms of labels mixed as `draws` say."""
         encoded = self._encoded(cells.x)
         drawn_from = encoded if isinstance(encoded, tuple) else None
-        terms = [self.perturbation_latent(cells.codes, cells.doses), *self._covariate_terms(cells.covariates)]
+        perturbation, (covariates, batch) = self.perturbation_latent(cells.codes, cells.doses), self._covariate_terms(cells.covariates)
         if draws.mixup is not None:
-            terms = [draws.mixup.mixed(term) if isinstance(term, torch.Tensor) else term for term in terms]
-        return Latent(_drawn(encoded, draws), *terms, drawn_from)
+            perturbation, covariates, batch = (
+                draws.mixup.mixed(term) if isinstance(term, torch.Tensor) else term for term in (perturbation, covariates, batch)
+            )
+        return Latent(_drawn(encoded, draws), perturbation, covariates, batch, drawn_from)
 
     def drawn(self, cells: Cells, draws: Draws) -> Any:
         """The basal latents of cells alone, those of a variational encoder drawn."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -58,8 +58,7 @@ class Offsets(nn.Module):
         if exact:
             return {exact[0]: 1.0}
         if len(parts) > 1:
-            far = lambda row: sum(abs(math.log1p(a[1]) - math.log1p(b[1])) for a, b in zip(self.rows[row][0], parts))
-            nearest = min(rows, key=far)
+            nearest = min(rows, key=lambda row: sum(abs(math.log1p(a[1]) - math.log1p(b[1])) for a, b in zip(self.rows[row][0], parts)))
             scales = [self.scale(code, known, dose) for (code, known), (_, dose) in zip(self.rows[nearest][0], parts)]
             return {nearest: sum(scales) / len(parts)}
         ((code, dose),) = parts
@@ -79,7 +78,7 @@ class Offsets(nn.Module):
 
     def of_combination(self, parts: tuple[Part, ...], own: int | None, stand_ins: list[int]) -> Weights | None:
         """Weights of a combination that was trained somewhere, else none."""
-        seen = {}
+        seen: dict[int, list[int]] = {}
         for row, (known, context) in enumerate(self.rows):
             if [code for code, _ in known] == [code for code, _ in parts]:
                 seen.setdefault(context, []).append(row)
@@ -94,21 +93,26 @@ class Offsets(nn.Module):
 
     def of_part(self, part: Part, own: int | None, stand_ins: list[int]) -> Weights:
         """Weights of one perturbation, from its own shifts, or else from combinations with it, or else from all others."""
-        alone = lambda part: self.of_combination((part,), own, stand_ins)
-        if alone(part) is not None:
-            return alone(part)
-        first = {}
+
+        def alone(part: Part) -> Weights | None:
+            return self.of_combination((part,), own, stand_ins)
+
+        known = alone(part)
+        if known is not None:
+            return known
+        first: dict[tuple[int, ...], tuple[Part, ...]] = {}
         for parts, _ in self.rows:
             first.setdefault(tuple(code for code, _ in parts), parts)
         with_it = [parts for codes, parts in first.items() if part[0] in codes]
         if not with_it:
             singles = [codes[0] for codes in first if len(codes) == 1]
-            return added(*((alone((code, part[1])), 1 / len(singles)) for code in singles))
+            return added(*((alone((code, part[1])) or {}, 1 / len(singles)) for code in singles))
         sums = []
         for parts in with_it:
-            known = [alone(other) for other in parts]
-            rest = added((self.of_combination(parts, own, stand_ins), 1), *((weights, -1) for weights in known if weights is not None))
-            sums.append((rest, 1 / (sum(weights is None for weights in known) * len(with_it))))
+            others = [alone(other) for other in parts]
+            whole = self.of_combination(parts, own, stand_ins) or {}
+            rest = added((whole, 1), *((weights, -1) for weights in others if weights is not None))
+            sums.append((rest, 1 / (others.count(None) * len(with_it))))
         return added(*sums)
 
     def row(self, parts: tuple[Part, ...], context: tuple[int, ...]) -> Any:
@@ -133,7 +137,7 @@ class Offsets(nn.Module):
 
 def added(*weighted: tuple[Weights, float]) -> Weights:
     """A sum of weights, each times a number."""
-    sums = {}
+    sums: Weights = {}
     for weights, times in weighted:
         for row, weight in weights.items():
             sums[row] = sums.get(row, 0.0) + weight * times

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed, nn
@@ -13,6 +14,18 @@ from .._errors import error_of
 if TYPE_CHECKING:
     from .._batch import Batch
     from .._loader import Loader
+
+
+def join(backend: str | None = None) -> None:
+    """Joins the processes that torchrun started, as `torch.distributed.init_process_group` does.
+
+    Where torchrun starts all of them again, they use the store of the first attempt; without names of their own, as torch 2.15 leaves
+    them, they would find the addresses of processes that have ended.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store, rank, world_size = next(distributed.rendezvous("env://"))
+    store = distributed.PrefixStore(f"attempt-{attempt}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
 def world() -> tuple[int, int]:

@@ -42,7 +42,7 @@ def read(folder: Path, make: Callable[[dict[str, Any]], Network]) -> tuple[Netwo
     card = json.loads(path.read_text(encoding="utf-8"))
     card.pop("checksum", None)
     weights = optional("safetensors.torch").load_file(folder / "model.safetensors")
-    beside = {name: folder / name for name in BESIDE if (folder / name).exists()}
+    beside: dict[str, bytes | Path] = {name: folder / name for name in BESIDE if (folder / name).exists()}
     return make(card), {name.removeprefix("module."): value for name, value in weights.items()}, beside
 
 

@@ -7,7 +7,6 @@ mod honest;
 mod judge;
 mod portable;
 mod publishing;
-mod pytorch;
 mod readers;
 mod responses;
 mod row_groups;
