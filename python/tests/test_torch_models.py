@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from screens import counts, logarithms
 torch = pytest.importorskip("torch", reason="without torch, models as torch modules are not tested")
 pytest.importorskip("safetensors", reason="without safetensors, models of torch are not tested")
 pytest.importorskip("xxhash", reason="without xxhash, models of torch are not tested")
-from perturbine.torch import CPA, Learner  # noqa: E402
+from perturbine.torch import CPA, Cells, Learner, Schedule  # noqa: E402
+from perturbine.torch._cells import Labels  # noqa: E402
 
 TINY = {"model.n_latent": 8, "model.n_hidden_encoder": 16, "model.n_layers_encoder": 1, "model.n_hidden_decoder": 16,
         "model.n_layers_decoder": 1, "adversary.n_hidden_adv": 8, "adversary.n_layers_adv": 1}
@@ -98,10 +100,36 @@ def test_continuous_values_are_trained_on(tmp_path: Path) -> None:
     learner, loader = Learner(network), network.loader(atlas)
     for _ in range(3):
         list(learner.epoch(loader, batches=2))
-    assert len(learner.history) == 3 and {"train.divergence", "train.recon", "train.penalty"} <= set(learner.history[-1])
+    assert len(learner.history) == 3 and {"train.kl", "train.recon", "train.penalty"} <= set(learner.history[-1])
     assert learner.history[-1]["train.recon"] < learner.history[0]["train.recon"]
     model = network.save(tmp_path / "m", learner.history)
     assert model.predict(logarithms().atlas, to="observed", out=tmp_path / "p.parquet").to_arrow().num_rows
+
+
+def test_several_batches_are_one_step_as_if_they_were_one() -> None:
+    """Without batch norm and dropout, which know of batches, they are exactly that, however large each is."""
+    plain = {"model.norm_encoder": "none", "model.norm_decoder": "none", "model.dropout_rate_decoder": 0, "adversary.norm_adv": "none",
+             "adversary.dropout_rate_adv": 0, "model.doser_type": "logsigm"}
+    network = CPA.for_atlas(counts().open(), "half", batch_size=90, set={**TINY, **plain}).double()
+    labels, weights = Labels(network, network.loader(counts().open())), copy.deepcopy(network.state_dict())
+    parts = [labels.cells(batch) for batch, _ in zip(network.loader(counts().open()), range(3))]
+    parts[1] = Cells(parts[1].x[:40], parts[1].codes[:40], parts[1].doses[:40], {"donor": parts[1].covariates["donor"][:40]}, parts[1].combinations[:40])
+    whole = Cells(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("x", "codes", "doses")),
+        {"donor": torch.cat([part.covariates["donor"] for part in parts])},
+        torch.cat([part.combinations for part in parts]),
+    )
+    learned, measured = [], []
+    for batches in (parts, [whole]):
+        network.load_state_dict(weights)
+        learner = Learner(network)
+        schedule = Schedule(True, True, True, 5.0, 1.0, 0.0, 1.0)
+        measured.append([learner.step(batches, schedule) for _ in range(3)])
+        learned.append(copy.deepcopy([*network.parameters(), *learner.adversaries.parameters()]))
+    for one, other in zip(*measured):
+        assert one.keys() == other.keys() and all(float(one[name]) == pytest.approx(float(other[name]), rel=1e-9) for name in one)
+    for one, other in zip(*learned):
+        assert float((one - other).detach().abs().max()) <= 1e-9 * float(one.detach().abs().max())
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ class Learner:
             with torch.no_grad():
                 recon, apart, basal = Autoencoder(self.network)(cells, draws) if decodes else (None, None, self.network.drawn(cells, draws))
         if recon is not None:
-            measured |= {"recon": recon, **({"divergence": apart} if self.network.settings["variational"] else {})}
+            measured |= {"recon": recon, **({"kl": apart} if self.network.settings["variational"] else {})}
         if schedule.adversaries_learn and self._judges is not None:
             verdict = self._judges(basal.detach(), cells, draws.mixup, emphasis, penalised=True)
             ((verdict.loss + verdict.penalty * self.config["adversary"]["pen_adv"]) * factor).backward()
