@@ -22,7 +22,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import perturbine as pb
-from perturbine.torch import CPA, Learner, batches_of_rank, join, steps, summed
+from perturbine.torch import CPA, Learner, batches_of_rank, join, leave, steps, summed
 
 
 def main() -> None:
@@ -32,12 +32,10 @@ def main() -> None:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    try:
-        # Refused before anything is read, naming the numbers of processes that work.
-        batches_of_rank(options.batches, distributed.get_world_size())
-        (train_cpa if options.network == "cpa" else train_own)(options, device, Checkpoint(options))
-    finally:
-        distributed.destroy_process_group()
+    # Refused before anything is read, naming the numbers of processes that work.
+    batches_of_rank(options.batches, distributed.get_world_size())
+    (train_cpa if options.network == "cpa" else train_own)(options, device, Checkpoint(options))
+    leave()
 
 
 def train_cpa(options: argparse.Namespace, device: torch.device, checkpoint: Checkpoint) -> None:

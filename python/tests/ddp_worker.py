@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "scale"))
 import ddp  # noqa: E402
 import perturbine as pb  # noqa: E402
-from perturbine.torch import _learner, _ranks  # noqa: E402
+from perturbine.torch import _learner, _ranks, leave  # noqa: E402
 
 
 def place() -> tuple[int, int]:
@@ -44,6 +44,10 @@ def logged(loader: Any, batches: int) -> Any:
             yield step
 
 
+class Stop(Exception):
+    """The run was to end here."""
+
+
 class Checkpoint(ddp.Checkpoint):
     """A checkpoint with an end behind it."""
 
@@ -53,7 +57,7 @@ class Checkpoint(ddp.Checkpoint):
         if (*place(), self.steps) == (0, int(rank), int(step)):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.steps == int(os.environ.get("STOP", 0)):
-            raise SystemExit(0)
+            raise Stop
 
 
 def of_one_step(options: Namespace) -> None:
@@ -83,4 +87,9 @@ if __name__ == "__main__":
         of_one_step(options)
 
     ddp.train_cpa = train_cpa
-    ddp.main()
+    try:
+        ddp.main()
+    except Stop:
+        pass
+    if torch.distributed.is_initialized():
+        leave()

@@ -1,6 +1,5 @@
 """CPA as a torch module: prediction, and training in one process or in several.
 
-    import torch.distributed
     import perturbine as pb
     from perturbine.torch import CPA, Learner
 
@@ -23,7 +22,7 @@ from ._cells import Cells, Draws, Mixup
 from ._learner import Learner
 from ._losses import Decoded, reconstruction
 from ._network import CPA, Latent
-from ._ranks import batches_of_rank, join, steps, summed, world
+from ._ranks import batches_of_rank, join, leave, steps, summed, world
 from ._schedule import Clock, Schedule
 
 __all__ = [
@@ -39,6 +38,7 @@ __all__ = [
     "Schedule",
     "batches_of_rank",
     "join",
+    "leave",
     "reconstruction",
     "steps",
     "summed",

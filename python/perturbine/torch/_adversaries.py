@@ -97,7 +97,10 @@ class Adversaries(nn.Module):
         return Verdict(loss, penalty, parts)
 
     def _combination_loss(self, logits: Any, cells: Cells, mixup: Mixup | None) -> Any:
-        return _of_both(mixup, cells.combinations, lambda classes: guess_loss(self.settings["adv_loss"], logits, classes, self.class_weights))
+        def guess(classes: Any) -> Any:
+            return guess_loss(self.settings["adv_loss"], logits, classes, self.class_weights)
+
+        return _of_both(mixup, cells.combinations, guess)
 
     def _loss(self, name: str, logits: Any, cells: Cells, mixup: Mixup | None) -> Any:
         def guess(classes: Any) -> Any:

@@ -242,7 +242,8 @@ class Learner:
         means = {f"train.{name}": float(value) / self._cells[name] for name, value in self._sums.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
-                raise error_of(65, f"training diverged: {name} is {mean} in epoch {epoch:,}", "lower train.lr, or train.gradient_clip_value")
+                message = f"training diverged: {name} is {mean} in epoch {epoch:,}"
+                raise error_of(65, message, "lower train.lr, or train.gradient_clip_value")
         self.history.append({"epoch": epoch, **means})
         self._sums, self._cells = {}, {}
 

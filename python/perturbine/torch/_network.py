@@ -73,9 +73,8 @@ class CPA(nn.Module):
         if offset == "additive":
             self.offset = Offsets(card)
         elif offset != "none":
-            raise error_of(
-                2, f"this module has the offsets none and additive; the model was trained with {offset}", "predict with `perturbine predict`"
-            )
+            message = f"this module has the offsets none and additive; the model was trained with {offset}"
+            raise error_of(2, message, "predict with `perturbine predict`")
 
     def _make_encoder_and_decoder(self) -> None:
         model, genes, latent = self.settings, len(self.genes), self.settings["n_latent"]

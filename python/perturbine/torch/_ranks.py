@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,16 @@ def join(backend: str | None = None) -> None:
     store, rank, world_size = next(distributed.rendezvous("env://"))
     store = distributed.PrefixStore(f"attempt-{attempt}", store)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+
+
+def leave() -> None:
+    """Leaves the group of processes, once nothing refers to networks and learners that were shared.
+
+    What still holds the group's connections is freed first: torch 2.15 often aborts a process that ends with them.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
+    gc.collect()
 
 
 def world() -> tuple[int, int]:
