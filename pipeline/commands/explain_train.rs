@@ -54,6 +54,9 @@ pub(super) fn training_value(training: &Training) -> Result<Value> {
         "learning_rates": rates,
         "expected_seconds": seconds,
         "settings": changed_settings(config)?,
+        // For programs that train by other means: the model's card and its settings as the run would write them.
+        "card": training.card(),
+        "config": config.to_toml(),
     }))
 }
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STATE_FORMAT = 1
 """The form of a saved state."""
+MOST_RANKS = 64
+"""Numbers of ranks that an error names."""
 OF_ORDER = (
     "split",
     "part",
@@ -163,10 +165,11 @@ class Loader:
         return state if worker is None else {**state, "worker": list(worker)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Lets the next iteration go on where a state was taken.
+        """Lets the next iteration go on where a state was taken, also with another number of ranks.
 
         Raises:
-            perturbine.Error: the state is of another atlas, split, seed or batch size, or of another order for any reason.
+            perturbine.Error: the state is of another atlas, split, seed or batch size, or of another order for any reason; or the
+                batches that all ranks have yielded can't be divided among those of this loader.
         """
         if not isinstance(state, Mapping) or state.get("format") != STATE_FORMAT:
             raise error_of(2, "this is not a state of a loader", "give what loader.state_dict() returned")
@@ -176,13 +179,15 @@ class Loader:
         if worker is not None and theirs["worker"] is None:
             # The state of a loader without workers: each worker takes its share of what is left.
             mine["worker"] = None
+        ranks = mine.pop("world_size") if theirs["worker"] is None else None
         differing = [name for name, value in mine.items() if theirs.get(name) != value]
         if differing:
             differences = "; ".join(f"{name} was {theirs.get(name)!r}, and is {mine[name]!r}" for name in differing)
             raise error_of(
                 2, f"the state is of another loader: {differences}", "make the loader with the same arguments, or begin without the state"
             )
-        self.epoch, self._yielded, self._began = state["epoch"], state["batch"], False
+        batch = state["batch"] if ranks is None else _of_each_rank(state["batch"], state["world_size"], ranks)
+        self.epoch, self._yielded, self._began = state["epoch"], batch, False
         if theirs["worker"] is None and len(self) <= self._yielded:
             # It was taken behind the last batch, before the iteration found out that it is over.
             self.epoch, self._yielded = self.epoch + 1, 0
@@ -271,6 +276,19 @@ class _Epoch:
     def close(self) -> None:
         """Ends the threads, as dropping the iterator does."""
         self._stream.close()
+
+
+def _of_each_rank(batch: int, before: int, now: int) -> int:
+    """The batches that each rank has yielded, where so many ranks had yielded `batch` batches each before."""
+    passed = batch * before
+    if passed % now:
+        sizes = [str(size) for size in range(1, min(passed, MOST_RANKS) + 1) if passed % size == 0]
+        raise error_of(
+            2,
+            f"world_size was {before:,}, and is {now:,}: the {passed:,} batches of the epoch that were yielded can't be divided by it",
+            f"go on with a world size that divides them, such as {', '.join(sizes)}",
+        )
+    return passed // now
 
 
 def _worker() -> Worker | None:

@@ -70,7 +70,6 @@ def test_the_seed_makes_another_order() -> None:
         ({"part": "valid"}, ["cells was ", "part was 'train', and is 'valid'"]),
         ({"split": None}, ["split was 'half', and is None"]),
         ({"sampling": "balanced"}, ["sampling was 'uniform', and is 'balanced'"]),
-        ({"world_size": 2}, ["world_size was 1, and is 2"]),
         ({"drop_last": True, "window": 300}, ["drop_last was False, and is True; window was None, and is 300"]),
     ],
 )
@@ -122,6 +121,32 @@ def test_a_state_is_the_same_for_every_rank() -> None:
     second = loader(batch_size=40, rank=1, world_size=2)
     second.load_state_dict(first.state_dict())
     assert read(second) == read(loader(batch_size=40, rank=1, world_size=2))[2:]
+
+
+@pytest.mark.parametrize(("before", "now"), [(4, 2), (2, 4), (1, 2), (4, 1)])
+def test_other_numbers_of_ranks_go_on_where_a_state_was_taken(before: int, now: int) -> None:
+    """Every cell comes once: from the ranks before the state was taken, or from those after it."""
+    one = [batch.cell.tolist() for batch in loader(batch_size=40)]
+    ranks = [loader(batch_size=40, rank=rank, world_size=before) for rank in range(before)]
+    passed = 4 // before
+    for rank in ranks:
+        iterator = iter(rank)
+        first = [next(iterator).cell.tolist() for _ in range(passed)]
+    assert first == one[before - 1 : 4 : before]
+    for rank in range(now):
+        other = loader(batch_size=40, rank=rank, world_size=now)
+        other.load_state_dict(ranks[0].state_dict())
+        assert [batch.cell.tolist() for batch in other] == one[4 + rank :: now][: len(other) - 4 // now]
+
+
+def test_a_number_of_ranks_that_does_not_divide_what_was_yielded_is_refused() -> None:
+    first = loader(batch_size=40, rank=0, world_size=2)
+    iterator = iter(first)
+    for _ in range(3):
+        next(iterator)
+    with pytest.raises(pb.UsageError, match="world_size was 2, and is 4: the 6 batches of the epoch") as refused:
+        loader(batch_size=40, rank=0, world_size=4).load_state_dict(first.state_dict())
+    assert refused.value.hint == "go on with a world size that divides them, such as 1, 2, 3, 6"
 
 
 def test_pickled_loaders_go_on_where_they_were() -> None:

@@ -110,6 +110,9 @@ fn explain_train_shows_network_steps_rates_and_settings() {
     assert!(explained["expected_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(explained["settings"]["train.epochs"], json!({ "value": 3, "preset": 12 }));
     assert_eq!(explained["learning_rates"]["train.lr"], 5e-4);
+    let card = &explained["card"];
+    assert_eq!((&card["genes"][0], &card["config"]["train"]["epochs"]), (&json!("G00001"), &json!(3)));
+    assert!(explained["config"].as_str().unwrap().contains("batch_size = 64"));
     let text = home.run(line).stdout;
     for part in [
         "trained parameters",

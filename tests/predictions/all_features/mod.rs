@@ -9,7 +9,6 @@ mod honest;
 mod judge;
 mod portable;
 mod publishing;
-mod pytorch;
 mod readers;
 mod responses;
 mod row_groups;
