@@ -19,7 +19,7 @@ pub struct LabelRules {
 
 impl LabelRules {
     /// The parts of a label, separated by delimiters, or the names in a list of tuples; a control's name is never divided. Of a
-    /// [repeated](repeated) identity of guides, the parts of one half.
+    /// [repeated] identity of guides, the parts of one half.
     #[must_use]
     pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
         let label = self.one_half(label);
