@@ -19,7 +19,7 @@ use kernels::{
     adam::AdamStep,
     layer::{BatchNormBackward, CutBackward, CutForward, Dropout, LayerNormBackward},
     log1p::Log1p,
-    negative_binomial::NegativeBinomial,
+    negative_binomial::{DispersionTerms, NegativeBinomial},
     penalty::{BatchNormDown, BatchNormUp, LayerActivations, LayerNormDown, LayerNormUp},
     sparse::{BlockedRows, SparseTimesDense, TransposedTimesDense},
 };
@@ -108,14 +108,18 @@ impl Bench {
         };
         let after = || {
             room.copy_from_slice(&numbers);
-            black_box(widest(NegativeBinomial {
+            let terms = DispersionTerms::new(&dispersion_numbers);
+            let found = widest(NegativeBinomial {
                 logits: &mut room,
                 bias: &bias_numbers,
                 cells: self.batch.rows(),
                 library: &library,
-                dispersion: &dispersion_numbers,
-                slopes: Some(&mut slopes),
-            }));
+                dispersion: &terms,
+                of_cells: self.cells,
+                learns: true,
+            });
+            terms.slopes(&found.by_theta, &mut slopes);
+            black_box(found);
         };
         self.compare("softmax, negative binomial likelihood and gradient", before, after);
         Ok(())
@@ -136,8 +140,8 @@ impl Bench {
             "sparseᵀ × dense",
             || drop(black_box(self.batch.cells.dense().tr().matmul(&gradient))),
             || {
-                let rows = &BlockedRows::new(self.batch.rows(), GENES);
-                widest(TransposedTimesDense { rows, dense: &gradient_numbers, width: WIDTH, out: &mut out });
+                let (rows, dense) = (&[BlockedRows::new(self.batch.rows(), GENES)], &gradient_numbers);
+                widest(TransposedTimesDense { rows, columns: 0..GENES, dense, width: WIDTH, out: &mut out });
             },
         );
         Ok(())

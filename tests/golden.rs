@@ -77,7 +77,7 @@ impl Case {
         self.check_forward();
         self.check_eval();
         self.check_steps(&Plain);
-        self.check_steps(&Fused);
+        self.check_steps(&Fused::default());
         assert!(
             ["fwd", "loss", "step1"].iter().all(|group| self.compared.contains(*group)),
             "{} compares nothing but {:?}",

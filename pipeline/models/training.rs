@@ -29,7 +29,7 @@ use stages::{
         groups::Groups,
         split::{Scheme, Split, SplitPart, SplitShares},
     },
-    stage::{device_failure::caught, phase::Phase},
+    stage::{device_failure::caught, phase::Phase, workers::Workers},
     storage::disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
     trainer::{
         mean_expression::SumExpression,
@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     flows::{Resources, batches_as, completed, rows, stored_order::rows_as_stored},
-    runtime::{Pipeline, PipelinePlan, Report},
+    runtime::{Pipeline, PipelinePlan, Report, WorkerThreads},
 };
 
 /// A training run that is ready to start.
@@ -147,7 +147,16 @@ impl Training {
             split_checksum: None,
         };
         let (folder, phases) = (folder.to_path_buf(), resources.phases.clone());
-        let settings = TrainerSettings { plan, card, folder, embeddings, profiles: None, device, phases };
+        let settings = TrainerSettings {
+            plan,
+            card,
+            folder,
+            embeddings,
+            profiles: None,
+            device,
+            phases,
+            workers: Workers::default(),
+        };
         Ok(Self { atlas: atlas.clone(), split, groups, order, settings, resources })
     }
 
@@ -259,6 +268,10 @@ impl Training {
         let Self { atlas, split, groups, order, mut settings, resources } = self;
         let (card, device, phases) = (settings.card.clone(), settings.device, resources.phases.clone());
         settings.profiles = profiles(&atlas, &split, &groups, &settings, &resources)?;
+        // The thread of the trainer computes as well.
+        let besides = if device == Device::Cpu { resources.threads.get() - 1 } else { 0 };
+        let threads = WorkerThreads::start(besides).map_err(Error::io("start threads for", folder))?;
+        settings.workers = threads.workers();
         let trainer = Trainer::new(&atlas, settings, order.length(), &groups, resume, on_epoch)?;
         // A finished run only writes its model again: there are no plans after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });

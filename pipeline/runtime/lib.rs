@@ -9,7 +9,8 @@
 //! 4. `halt`: how a request to stop, or a failure, reaches every edge at once;
 //! 5. `thread_group`: the threads of a run, and its first failure;
 //! 6. `builder` and `stream`: describing a pipeline, and running it;
-//! 7. `plan` and `report`: the memory that a run will hold, and its measurements.
+//! 7. `plan` and `report`: the memory that a run will hold, and its measurements;
+//! 8. `worker_threads`: threads with which a stage shares a computation of its own.
 //!
 //! # Promises
 //!
@@ -53,6 +54,7 @@ mod primitives;
 mod report;
 mod stream;
 mod thread_group;
+mod worker_threads;
 
 #[cfg(test)]
 mod model;
@@ -65,3 +67,4 @@ pub use plan::{Capacity, EdgePlan, PipelinePlan, StagePlan};
 pub use report::{EdgeReport, Report};
 pub use stream::{Outcome, Run, Stream};
 pub use thread_group::panicked;
+pub use worker_threads::WorkerThreads;

@@ -1,5 +1,6 @@
 //! The engines compute the same steps: by kernels as by libtorch's operations.
 
+use perturbine::runtime::WorkerThreads;
 use schemas::config::TrainingPlan;
 use stages::model::{
     draws::StepDraws,
@@ -72,7 +73,7 @@ fn in_float64_the_fused_engine_equals_the_plain_one() {
         let plan = plan(settings);
         for mixed in [false, true] {
             let [plain, fused] =
-                [&Plain as &dyn Engine, &Fused].map(|engine| run(engine, &plan, Kind::Double, mixed, 4));
+                [&Plain as &dyn Engine, &Fused::default()].map(|engine| run(engine, &plan, Kind::Double, mixed, 4));
             alike(&fused, &plain, 1e-9, settings);
             for (name, expected) in &plain.learner.state().expect("memory") {
                 let found = &fused.learner.state().expect("memory")[name];
@@ -92,7 +93,7 @@ fn in_float32_it_stays_as_close_to_float64_as_rounding_lets_it() {
     for settings in SETTINGS {
         let plan = plan(settings);
         let plain = run(&Plain, &plan, Kind::Double, false, 1);
-        alike(&run(&Fused, &plan, Kind::Float, false, 1), &plain, 2e-5, settings);
+        alike(&run(&Fused::default(), &plan, Kind::Float, false, 1), &plain, 2e-5, settings);
     }
 }
 
@@ -105,11 +106,24 @@ fn a_seed_gives_the_same_bits_and_another_one_drops_others() {
         for step in 0..3 {
             tch::manual_seed(seed + 100 * i64::try_from(step).expect("three steps"));
             let schedule = Schedule::at(&plan, Clock { batch: step, step, ..Clock::default() });
-            Fused.step(&mut learner, &input(Kind::Float), &StepDraws::default(), schedule);
+            Fused::default().step(&mut learner, &input(Kind::Float), &StepDraws::default(), schedule);
         }
         learner.state().expect("memory")
     };
     let (once, again, other) = (run(1), run(1), run(2));
     assert!(once.iter().all(|(name, tensor)| *tensor == again[name]));
     assert!(once.iter().any(|(name, tensor)| *tensor != other[name]));
+}
+
+#[test]
+fn any_number_of_threads_takes_the_same_steps() {
+    let _alone = alone();
+    let plan = plan("model.norm_decoder=layer");
+    let [alone, shared] = [0, 3].map(|threads| {
+        let threads = WorkerThreads::start(threads).expect("threads");
+        run(&Fused::new(threads.workers()), &plan, Kind::Float, true, 4)
+    });
+    assert_eq!(shared.losses_and_norms, alone.losses_and_norms);
+    let (shared, alone) = (shared.learner.state().expect("memory"), alone.learner.state().expect("memory"));
+    assert!(alone.iter().all(|(name, tensor)| *tensor == shared[name]));
 }

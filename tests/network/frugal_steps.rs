@@ -70,7 +70,7 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
     let parts = [0..31, 31..36, 36..CELLS];
     for settings in settings {
         let plan = plan(settings);
-        for engine in [&Plain as &dyn Engine, &Fused] {
+        for engine in [&Plain as &dyn Engine, &Fused::default()] {
             // After one step the first moments are a tenth of the gradients.
             let moments = |state: BTreeMap<String, Tensor>| {
                 state.into_iter().filter(|(name, _)| name.contains(".first.")).collect::<BTreeMap<_, _>>()

@@ -137,9 +137,15 @@ impl StepLosses {
         self.values.retain(|(term, _)| !term.is_of_adversaries());
     }
 
-    /// Lets an optimiser take a step with the given implementation; keeps the gradients instead if more batches
-    /// follow.
-    pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: OptimiserStep) {
+    /// Lets an optimiser take a step with the given implementation, which takes gradients and learning rate, and returns the norm of
+    /// the gradients; keeps the gradients instead if more batches follow.
+    pub(super) fn learned(
+        &mut self,
+        adam: &mut Adam,
+        gradients: &[Tensor],
+        learning_rate: f64,
+        step: impl Fn(&mut Adam, &[Tensor], f64) -> Tensor,
+    ) {
         let Some(gathered) = adam.gather(gradients) else { return };
         let norm = step(adam, gathered.gradients(), learning_rate);
         self.add(LossTerm::Norm(adam.learned()), &norm);
@@ -192,10 +198,10 @@ impl Learner {
         (autoencoder, doser): (&[Tensor], &[Tensor]),
         schedule: Schedule,
         losses: &mut StepLosses,
-        step: OptimiserStep,
+        step: impl Fn(&mut Adam, &[Tensor], f64) -> Tensor,
     ) {
         let train = &self.plan.train;
-        losses.learned(&mut self.autoencoder_adam, autoencoder, train.lr * schedule.rate, step);
+        losses.learned(&mut self.autoencoder_adam, autoencoder, train.lr * schedule.rate, &step);
         losses.learned(&mut self.doser_adam, doser, train.doser_lr * schedule.rate, step);
     }
 
@@ -258,9 +264,6 @@ impl Learner {
         Ok(())
     }
 }
-
-/// An implementation of an optimiser step: takes gradients and learning rate, returns the norm of the gradients.
-pub(super) type OptimiserStep = fn(&mut Adam, &[Tensor], f64) -> Tensor;
 
 /// The inputs of a step.
 #[derive(Clone, Copy)]

@@ -35,6 +35,7 @@ use stage::{
     BoxError, Sink,
     batch::Batch,
     phase::{Phase, Phases},
+    workers::Workers,
 };
 use storage::disk::{DiskFile, check_room};
 use tch::{Device, Kind, Tensor};
@@ -67,6 +68,8 @@ pub struct TrainerSettings {
     pub device: Device,
     /// Receives the phases of the run.
     pub phases: Phases,
+    /// Threads that share the large operations of a step on a CPU.
+    pub workers: Workers,
 }
 
 /// A finished epoch.
@@ -168,7 +171,7 @@ impl Trainer {
         if let Some(profiles) = profiles {
             learner.network.fill_profiles(plan, profiles)?;
         }
-        let engine = engine(&mut learner)?;
+        let engine = engine(&mut learner, &settings.workers)?;
         let mut average = Average::new(plan, &learner.network, &card.vocabulary);
         let mut progress = TrainingProgress {
             position: Position::default(),

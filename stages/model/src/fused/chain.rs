@@ -6,23 +6,23 @@ use kernels::{
     },
     log1p::Log1p,
     penalty::LayerActivations,
-    sparse::{BlockedRows, CsrView, SparseTimesDense, TransposedTimesDense},
 };
-use schemas::numbers::{bounded, to_i64};
+use schemas::numbers::bounded;
 use simd::widest;
+use stage::workers::Workers;
 use tch::{Device, Kind, Tensor};
 use torch::memory::{TensorNumber, numbers, numbers_mut};
 
+use super::pieces::{SparseRows, product};
 use crate::{
     gradients::Gradients,
-    input::Cells,
     layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear},
 };
 
 /// The input of hidden layers.
-pub(super) enum HiddenInput<'a> {
-    /// Sparse rows of expression, and their values as read by the encoder.
-    Sparse(&'a Cells, Tensor),
+pub(super) enum HiddenInput {
+    /// Sparse rows of expression, with their values as read by the encoder, and the number of genes.
+    Sparse(SparseRows, i64),
     /// Dense activations, `[cells, inputs]`.
     Dense(Tensor),
 }
@@ -45,7 +45,8 @@ impl DropoutSeeds {
 
 /// A forward pass through hidden layers, with everything the backward pass needs.
 pub(super) struct FusedForwardPass<'a> {
-    entry: HiddenInput<'a>,
+    pub(super) workers: &'a Workers,
+    entry: HiddenInput,
     pub(super) layers: &'a HiddenLayers,
     pub(super) steps: Vec<LayerPass>,
 }
@@ -84,19 +85,19 @@ impl<'a> FusedForwardPass<'a> {
 
     /// A forward pass in training mode: batch norm uses the batch, and its running statistics are updated.
     pub(super) fn forward<T: TensorNumber>(
+        workers: &'a Workers,
         layers: &'a HiddenLayers,
-        entry: HiddenInput<'a>,
+        entry: HiddenInput,
         seeds: &mut DropoutSeeds,
     ) -> Self {
         let _no_grad = tch::no_grad_guard();
-        let mut pass = Self { entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
+        let mut pass = Self { workers, entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
         for (linear, norm) in &layers.layers {
             let raw = match (pass.steps.last(), &pass.entry) {
-                (Some(step), _) => step.output.matmul(&linear.weight.tr()),
-                (None, HiddenInput::Dense(x)) => x.matmul(&linear.weight.tr()),
-                (None, HiddenInput::Sparse(cells, values)) => {
-                    of_sparse::<T>(linear, rows::<T>(cells, values), layers.width)
-                }
+                (Some(step), _) => product(workers, &step.output, &linear.weight.tr()),
+                (None, HiddenInput::Dense(x)) => product(workers, x, &linear.weight.tr()),
+                // No copy if the weight is stored by input.
+                (None, HiddenInput::Sparse(cells, _)) => cells.times::<T>(workers, &linear.weight.tr().contiguous()),
             };
             let dropout = seeds.next(layers.dropout);
             pass.steps.push(match norm {
@@ -140,13 +141,13 @@ impl<'a> FusedForwardPass<'a> {
             let input = match (at.checked_sub(1), &self.entry) {
                 (Some(before), _) => &self.steps[before].output,
                 (None, HiddenInput::Dense(x)) => x,
-                (None, HiddenInput::Sparse(cells, values)) => {
-                    found.add(&linear.weight, || weight_by_sparse::<T>(cells, values, &gradient));
+                (None, HiddenInput::Sparse(cells, genes)) => {
+                    found.add(&linear.weight, || cells.transposed_times::<T>(self.workers, *genes, &gradient).tr());
                     found.add(&linear.bias, || column_sums(&gradient));
                     return None;
                 }
             };
-            gradient = linear_back(linear, input, &gradient, found);
+            gradient = linear_back(self.workers, linear, (input, &gradient), found);
         }
         Some(gradient)
     }
@@ -170,10 +171,15 @@ impl<'a> FusedForwardPass<'a> {
 }
 
 /// Records the gradients of a linear layer, and returns that of its input.
-pub(super) fn linear_back(linear: &Linear, input: &Tensor, gradient: &Tensor, found: &mut Gradients) -> Tensor {
-    found.add(&linear.weight, || gradient.tr().matmul(input));
+pub(super) fn linear_back(
+    workers: &Workers,
+    linear: &Linear,
+    (input, gradient): (&Tensor, &Tensor),
+    found: &mut Gradients,
+) -> Tensor {
+    found.add(&linear.weight, || product(workers, &gradient.tr(), input));
     found.add(&linear.bias, || column_sums(gradient));
-    gradient.matmul(&linear.weight)
+    product(workers, gradient, &linear.weight)
 }
 
 fn column_sums(x: &Tensor) -> Tensor {
@@ -185,33 +191,6 @@ pub(super) fn log1p<T: TensorNumber>(values: &Tensor) -> Tensor {
     let mut out = values.empty_like();
     widest(Log1p { numbers: numbers::<T>(values), out: numbers_mut(&mut out) });
     out
-}
-
-/// The sparse rows of cells with these values.
-pub(super) fn rows<'a, T: TensorNumber>(cells: &'a Cells, values: &'a Tensor) -> CsrView<'a, T> {
-    CsrView { pointers: numbers(&cells.pointers), columns: numbers(&cells.genes), values: numbers(values) }
-}
-
-fn of_sparse<T: TensorNumber>(linear: &Linear, rows: CsrView<'_, T>, outputs: i64) -> Tensor {
-    let cells = to_i64(rows.count());
-    let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
-    // No copy if the weight is stored by input.
-    let by_input = linear.weight.tr().contiguous();
-    let dense = numbers::<T>(&by_input);
-    widest(SparseTimesDense { rows, dense, width: bounded(outputs), out: numbers_mut(&mut out) });
-    out
-}
-
-fn weight_by_sparse<T: TensorNumber>(cells: &Cells, values: &Tensor, gradient: &Tensor) -> Tensor {
-    let (genes, outputs) = (cells.shape[1], gradient.size()[1]);
-    let mut out = Tensor::empty([genes, outputs], (T::KIND, Device::Cpu));
-    widest(TransposedTimesDense {
-        rows: &BlockedRows::new(rows::<T>(cells, values), bounded(genes)),
-        dense: numbers::<T>(gradient),
-        width: bounded(outputs),
-        out: numbers_mut(&mut out),
-    });
-    out.tr()
 }
 
 fn batch_norm<T: TensorNumber>(norm: &BatchNorm, bias: &Tensor, linear: Tensor, dropout: Dropout) -> LayerPass {

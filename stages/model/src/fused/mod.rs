@@ -13,13 +13,18 @@ mod adam;
 mod chain;
 mod classifiers;
 mod penalty;
+mod pieces;
 
-use kernels::negative_binomial::NegativeBinomial;
-use simd::widest;
+use std::marker::PhantomData;
+
+use stage::workers::Workers;
 use tch::{Device, Kind, Tensor};
-use torch::memory::{TensorNumber, numbers, numbers_mut};
+use torch::{OneThread, memory::TensorNumber};
 
-use self::chain::{DropoutSeeds, FusedForwardPass, HiddenInput, linear_back, log1p, rows};
+use self::{
+    chain::{DropoutSeeds, FusedForwardPass, HiddenInput, linear_back, log1p},
+    pieces::{SparseRows, likelihood, product_onto},
+};
 use super::{
     draws::StepDraws,
     gradients::{Gradients, is_among},
@@ -32,11 +37,20 @@ use super::{
     step::{Engine, Learner, Sides, StepArguments, StepLosses, take_step},
 };
 
-/// Steps by kernels on the CPU, for networks that decode negative binomials.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Fused;
+/// Steps by kernels on the CPU, for networks that decode negative binomials. The result of a step is the same for any number of
+/// threads.
+#[derive(Clone, Debug, Default)]
+pub struct Fused {
+    workers: Workers,
+}
 
 impl Fused {
+    /// Steps whose large operations are shared with these workers.
+    #[must_use]
+    pub fn new(workers: Workers) -> Self {
+        Self { workers }
+    }
+
     /// Why a network is not supported; `None` if it is.
     #[must_use]
     pub fn lacks(network: &Network) -> Option<&'static str> {
@@ -54,21 +68,69 @@ impl Fused {
 
 impl Engine for Fused {
     fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses {
+        if Self::lacks(&learner.network).is_some() {
+            return Plain.step(learner, input, draws, schedule);
+        }
+        // Threads of libtorch's own would cut its operations differently for each number of threads.
+        let _one_thread = OneThread::hold();
         match learner.network.parameters.kind() {
-            _ if Self::lacks(&learner.network).is_some() => Plain.step(learner, input, draws, schedule),
-            Kind::Double => take_step(&FusedSides::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
-            _ => take_step(&FusedSides::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
+            Kind::Double => take_step(&FusedSides::<f64>::new(&self.workers), learner, input, draws, schedule),
+            _ => take_step(&FusedSides::<f32>::new(&self.workers), learner, input, draws, schedule),
         }
     }
 }
 
 /// The two sides of a step, in one number type.
-struct FusedSides<T>(std::marker::PhantomData<T>);
+struct FusedSides<'a, T> {
+    workers: &'a Workers,
+    number: PhantomData<T>,
+}
 
-impl<T: TensorNumber> Sides for FusedSides<T> {
+impl<'a, T: TensorNumber> FusedSides<'a, T> {
+    fn new(workers: &'a Workers) -> Self {
+        Self { workers, number: PhantomData }
+    }
+
+    fn adam_step(&self) -> impl Fn(&mut Adam, &[Tensor], f64) -> Tensor {
+        |adam, gradients, rate| adam.step_in_pieces::<T>(self.workers, gradients, rate)
+    }
+
+    fn encode(&self, network: &'a Network, cells: &Cells, seeds: &mut DropoutSeeds) -> FusedForwardPass<'a> {
+        let entry = HiddenInput::Sparse(SparseRows::new(cells, &log1p::<T>(&cells.values)), cells.shape[1]);
+        FusedForwardPass::forward::<T>(self.workers, network.encoder.hidden(), entry, seeds)
+    }
+
+    /// The loss of cells with these latents; given `found`, records the gradients with respect to the decoder's
+    /// parameters, and returns the one with respect to the latents.
+    fn reconstruct(
+        &self,
+        network: &Network,
+        latent: &Tensor,
+        Input { cells, offset, .. }: &Input,
+        seeds: &mut DropoutSeeds,
+        found: Option<&mut Gradients>,
+    ) -> (Tensor, Option<Tensor>) {
+        let _no_grad = tch::no_grad_guard();
+        let Some((scale, dispersion)) = network.decoder.negative_binomial() else {
+            unreachable!("`Fused::lacks` has looked at the decoder")
+        };
+        let (workers, entry) = (self.workers, HiddenInput::Dense(latent.contiguous()));
+        let decoded = FusedForwardPass::forward::<T>(workers, network.decoder.hidden(), entry, seeds);
+        let logits = product_onto(workers, offset.as_ref(), decoded.output(), &scale.weight.tr());
+        let of_genes = (&scale.bias, dispersion);
+        let (loss, by_dispersion) = likelihood::<T>(workers, &logits, of_genes, cells, found.is_some());
+        let loss = Tensor::from(loss).to_kind(T::KIND);
+        let Some((found, by_dispersion)) = found.zip(by_dispersion) else { return (loss, None) };
+        found.add(dispersion, || by_dispersion);
+        let by_hidden = linear_back(workers, scale, (decoded.output(), &logits), found);
+        (loss, decoded.backward::<T>(by_hidden, found))
+    }
+}
+
+impl<T: TensorNumber> Sides for FusedSides<'_, T> {
     fn basal(&self, network: &Network, cells: &Cells, draws: &StepDraws) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let encoded = encode::<T>(network, cells, &mut DropoutSeeds::drawn());
+        let encoded = self.encode(network, cells, &mut DropoutSeeds::drawn());
         network.encoder.of_hidden(encoded.output(), draws.noise.as_ref()).latent
     }
 
@@ -82,12 +144,12 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
         let StepArguments { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
         let (network, mut seeds) = (&learner.network, DropoutSeeds::drawn());
-        let encoded = encode::<T>(network, &input.cells, &mut seeds);
+        let encoded = self.encode(network, &input.cells, &mut seeds);
         let top = encoded.output().detach().set_requires_grad(learns);
         let latent = network.latent_of(network.encoder.of_hidden(&top, draws.noise.as_ref()), input, draws);
         let z = latent.after();
         let mut found = Gradients::none();
-        let (recon, slope) = reconstruct::<T>(network, &z.detach(), input, &mut seeds, learns.then_some(&mut found));
+        let (recon, slope) = self.reconstruct(network, &z.detach(), input, &mut seeds, learns.then_some(&mut found));
         losses.add(LossTerm::Reconstruction, &recon);
         // Its gradient is that of the reconstruction; its value is unused.
         let total = match &slope {
@@ -102,7 +164,7 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
         let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
             let (basal, mixup) = (&latent.basal.latent, draws.mixup.as_ref());
             match classifiers::supports(adversaries) {
-                true => classifiers::results_for_latents::<T>(adversaries, basal, input, mixup),
+                true => classifiers::results_for_latents::<T>(self.workers, adversaries, basal, input, mixup),
                 false => adversaries.classify(basal, input, mixup, false),
             }
         });
@@ -116,7 +178,7 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
         }
         drop(encoded);
         let [autoencoder, doser] = parameters.map(|parameters| found.for_parameters(&parameters));
-        learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step_at_once::<T>);
+        learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, self.adam_step());
         basal
     }
 
@@ -126,58 +188,17 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
         }
         let StepArguments { input, draws, schedule } = given;
         let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
-        let (verdict, mut found) =
-            classifiers::results_with_gradients::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
+        let (verdict, mut found) = classifiers::results_with_gradients::<T>(
+            self.workers,
+            adversaries,
+            basal,
+            input,
+            draws.mixup.as_ref(),
+            plan.pen_adv,
+        );
         losses.judged(verdict);
         let gradients = found.for_parameters(&learner.adversary_adam.parameters());
         let rate = plan.adv_lr * schedule.rate;
-        losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
+        losses.learned(&mut learner.adversary_adam, &gradients, rate, self.adam_step());
     }
-}
-
-fn encode<'a, T: TensorNumber>(
-    network: &'a Network,
-    cells: &'a Cells,
-    seeds: &mut DropoutSeeds,
-) -> FusedForwardPass<'a> {
-    FusedForwardPass::forward::<T>(
-        network.encoder.hidden(),
-        HiddenInput::Sparse(cells, log1p::<T>(&cells.values)),
-        seeds,
-    )
-}
-
-/// The loss of cells with these latents; given `found`, records the gradients with respect to the decoder's
-/// parameters, and returns the one with respect to the latents.
-fn reconstruct<T: TensorNumber>(
-    network: &Network,
-    latent: &Tensor,
-    Input { cells, offset, .. }: &Input,
-    seeds: &mut DropoutSeeds,
-    found: Option<&mut Gradients>,
-) -> (Tensor, Option<Tensor>) {
-    let _no_grad = tch::no_grad_guard();
-    let Some((scale, dispersion)) = network.decoder.negative_binomial() else {
-        unreachable!("`Fused::lacks` has looked at the decoder")
-    };
-    let decoded =
-        FusedForwardPass::forward::<T>(network.decoder.hidden(), HiddenInput::Dense(latent.contiguous()), seeds);
-    let mut logits = match offset {
-        Some(offset) => offset.addmm(decoded.output(), &scale.weight.tr()),
-        None => decoded.output().matmul(&scale.weight.tr()),
-    };
-    let mut by_dispersion = found.is_some().then(|| dispersion.detach().zeros_like());
-    let loss = widest(NegativeBinomial {
-        logits: numbers_mut::<T>(&mut logits),
-        bias: numbers(&scale.bias),
-        cells: rows::<T>(cells, &cells.values),
-        library: numbers(&cells.library),
-        dispersion: numbers(dispersion),
-        slopes: by_dispersion.as_mut().map(numbers_mut),
-    });
-    let loss = Tensor::from(loss).to_kind(T::KIND);
-    let Some((found, by_dispersion)) = found.zip(by_dispersion) else { return (loss, None) };
-    found.add(dispersion, || by_dispersion);
-    let by_hidden = linear_back(scale, decoded.output(), &logits, found);
-    (loss, decoded.backward::<T>(by_hidden, found))
 }

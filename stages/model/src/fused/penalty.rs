@@ -15,7 +15,10 @@ use simd::widest;
 use tch::Tensor;
 use torch::memory::{TensorNumber, numbers, numbers_mut};
 
-use super::chain::{FusedForwardPass, LayerPass};
+use super::{
+    chain::{FusedForwardPass, LayerPass},
+    pieces::product,
+};
 use crate::{
     gradients::Gradients,
     layers::{BatchNorm, Linear},
@@ -98,7 +101,7 @@ pub(super) fn penalise<T: TensorNumber>(
     let mut downs = Vec::with_capacity(pass.steps.len());
     for ((linear, norm), step) in pass.layers.layers.iter().zip(&pass.steps).rev() {
         let down = DownwardGradients::new::<T>(step, norm.as_ref(), e);
-        e = down.dx.matmul(&linear.weight);
+        e = product(pass.workers, &down.dx, &linear.weight);
         downs.push(down);
     }
     let value = e.square().mean(T::KIND);
@@ -106,8 +109,8 @@ pub(super) fn penalise<T: TensorNumber>(
     let mut v = &e * (2.0 * weight / e.numel() as f64);
     let mut onto = Vec::with_capacity(downs.len());
     for (((linear, norm), step), down) in pass.layers.layers.iter().zip(&pass.steps).zip(downs.iter().rev()) {
-        found.add(&linear.weight, || down.dx.tr().matmul(&v));
-        v = v.matmul(&linear.weight.tr());
+        found.add(&linear.weight, || product(pass.workers, &down.dx.tr(), &v));
+        v = product(pass.workers, &v, &linear.weight.tr());
         onto.push(down.up::<T>(step, norm.as_ref(), &mut v, found));
     }
     found.add(&last.weight, || v.sum_dim_intlist([0_i64].as_slice(), true, T::KIND).expand_as(&last.weight));

@@ -23,25 +23,50 @@ use super::{
 /// Keeps the arguments of logarithms positive, as in the original.
 const EPSILON: f64 = 1e-8;
 
-/// The loss of a batch: −ln P, averaged over cells.
+/// The loss of rows of a batch: their share of −ln P, averaged over all cells of the batch.
 pub struct NegativeBinomial<'a, T> {
-    /// Logits of each gene's share of a cell's library, without the bias, `[cells, genes]`. With `slopes`, they
+    /// Logits of each gene's share of a cell's library, without the bias, `[rows, genes]`. If gradients are computed, they
     /// are overwritten by the loss's gradient; otherwise by intermediate values.
     pub logits: &'a mut [T],
     /// Terms added to the logits of every cell, `[genes]`.
     pub bias: &'a [T],
-    /// The counts of the cells.
+    /// The counts of the rows.
     pub cells: CsrView<'a, T>,
-    /// Library sizes, `[cells]`.
+    /// Library sizes, `[rows]`.
     pub library: &'a [T],
-    /// Logarithm of the inverse dispersion, `[genes]`.
-    pub dispersion: &'a [T],
-    /// Receives the loss's gradient with respect to the dispersion, `[genes]`; `None`: no gradient is computed.
-    pub slopes: Option<&'a mut [T]>,
+    /// The dispersion of each gene.
+    pub dispersion: &'a DispersionTerms<T>,
+    /// Number of cells of the whole batch.
+    pub of_cells: usize,
+    /// Whether gradients are computed.
+    pub learns: bool,
+}
+
+/// The loss of some rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowsLoss {
+    /// Their share of the batch's loss.
+    pub loss: f64,
+    /// Their share of the loss's gradient with respect to each gene's θ, `[genes]`; empty if it was not computed.
+    pub by_theta: Vec<f64>,
+}
+
+impl RowsLoss {
+    /// The loss of all rows, added in the order in which they are given.
+    #[must_use]
+    pub fn of_all(parts: Vec<Self>) -> Self {
+        let sum = |mut sum: Self, part: Self| {
+            sum.loss += part.loss;
+            sum.by_theta.iter_mut().zip(&part.by_theta).for_each(|(sum, part)| *sum += part);
+            sum
+        };
+        parts.into_iter().reduce(sum).unwrap_or_default()
+    }
 }
 
 /// Per-gene terms that depend only on the dispersion.
-struct Dispersion<T> {
+#[derive(Debug)]
+pub struct DispersionTerms<T> {
     theta: Vec<T>,
     /// 1 / (θ + ε).
     inverse: Vec<T>,
@@ -49,16 +74,28 @@ struct Dispersion<T> {
     digamma: Vec<T>,
 }
 
-impl<T: Real> Dispersion<T> {
-    /// Computed in float64, since lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small differences of large numbers.
-    fn new(logarithms: &[T]) -> Self {
-        let theta: Vec<f64> = logarithms.iter().map(|r| T::from_f64(r.wide().exp()).wide()).collect();
-        let for_each_theta = |f: &dyn Fn(f64) -> f64| theta.iter().map(|theta| T::from_f64(f(*theta))).collect();
-        Self {
-            inverse: for_each_theta(&|theta| 1.0 / (theta + EPSILON)),
-            log_gamma: for_each_theta(&|theta| theta.log_gamma_and_slope::<Portable>()[0]),
-            digamma: for_each_theta(&|theta| theta.log_gamma_and_slope::<Portable>()[1]),
-            theta: for_each_theta(&|theta| theta),
+impl<T: Real> DispersionTerms<T> {
+    /// The terms for logarithms of the inverse dispersion, `[genes]`. They are computed in float64, since lnΓ(x+θ) − lnΓ(θ) and
+    /// ψ(x+θ) − ψ(θ) are small differences of large numbers.
+    #[must_use]
+    pub fn new(logarithms: &[T]) -> Self {
+        let genes = logarithms.len();
+        let [mut theta, mut inverse, mut log_gamma, mut digamma] = std::array::from_fn(|_| Vec::with_capacity(genes));
+        for logarithm in logarithms {
+            let of_gene = T::from_f64(logarithm.wide().exp()).wide();
+            let [log, slope] = of_gene.log_gamma_and_slope::<Portable>();
+            theta.push(T::from_f64(of_gene));
+            inverse.push(T::from_f64(1.0 / (of_gene + EPSILON)));
+            log_gamma.push(T::from_f64(log));
+            digamma.push(T::from_f64(slope));
+        }
+        Self { theta, inverse, log_gamma, digamma }
+    }
+
+    /// Turns the loss's gradient with respect to θ into the one with respect to its logarithm.
+    pub fn slopes(&self, by_theta: &[f64], slopes: &mut [T]) {
+        for ((slope, by_theta), theta) in slopes.iter_mut().zip(by_theta).zip(&self.theta) {
+            *slope = T::from_f64(by_theta * theta.wide());
         }
     }
 }
@@ -91,38 +128,33 @@ impl<T: Real> RowBuffers<T> {
 }
 
 impl<T: Real> Kernel for NegativeBinomial<'_, T> {
-    type Out = f64;
+    type Out = RowsLoss;
 
     #[inline(always)]
-    fn run<W: InstructionSet>(self) -> f64 {
-        let Self { logits, bias, cells, library, dispersion, slopes } = self;
-        let genes = dispersion.len();
-        let of_genes = Dispersion::new(dispersion);
+    fn run<W: InstructionSet>(self) -> RowsLoss {
+        let Self { logits, bias, cells, library, dispersion, of_cells, learns } = self;
+        let genes = bias.len();
         let mut scratch = RowBuffers::new(genes);
         let mut by_theta = ColumnSums::<T, 1>::new(genes);
-        let mut total = 0.0;
+        let mut loss = 0.0;
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
-        let scale = T::from_f64(-1.0 / cells.count() as f64);
+        let scale = T::from_f64(-1.0 / of_cells as f64);
         for (at, logits) in logits.chunks_exact_mut(genes).enumerate() {
             let [by_theta] = by_theta.next_row();
             let share = softmax::<T, W>(logits, bias, library[at], &mut scratch.mean);
-            on_all_genes::<T, W>(logits, &of_genes, &mut scratch, by_theta);
-            total += sum(&scratch.terms);
-            total += on_non_zeros::<T, W>(cells.row(at), logits, &of_genes, &mut scratch, by_theta);
-            if slopes.is_some() {
+            on_all_genes::<T, W>(logits, dispersion, &mut scratch, by_theta);
+            loss += sum(&scratch.terms);
+            loss += on_non_zeros::<T, W>(cells.row(at), logits, dispersion, &mut scratch, by_theta);
+            if learns {
                 let all = T::from_f64(sum(logits) * share);
                 for (logit, mean) in logits.iter_mut().zip(&scratch.mean) {
                     *logit = (*logit - *mean * all) * scale;
                 }
             }
         }
-        let [by_theta] = by_theta.finish();
-        if let Some(slopes) = slopes {
-            for ((slope, sum), theta) in slopes.iter_mut().zip(&by_theta).zip(&of_genes.theta) {
-                *slope = T::from_f64(sum * theta.wide() * scale.wide());
-            }
-        }
-        total * scale.wide()
+        let [mut by_theta] = by_theta.finish();
+        by_theta.iter_mut().for_each(|slope| *slope *= scale.wide());
+        RowsLoss { loss: loss * scale.wide(), by_theta: if learns { by_theta } else { Vec::new() } }
     }
 }
 
@@ -151,7 +183,7 @@ pub(super) fn softmax<T: Real, W: InstructionSet>(logits: &mut [T], bias: &[T], 
 #[inline(always)]
 fn on_all_genes<T: Real, W: InstructionSet>(
     logits: &mut [T],
-    of_genes: &Dispersion<T>,
+    of_genes: &DispersionTerms<T>,
     scratch: &mut RowBuffers<T>,
     by_theta: &mut [T],
 ) {
@@ -175,7 +207,7 @@ fn on_all_genes<T: Real, W: InstructionSet>(
 fn on_non_zeros<T: Real, W: InstructionSet>(
     (columns, values): (&[i64], &[T]),
     logits: &mut [T],
-    of_genes: &Dispersion<T>,
+    of_genes: &DispersionTerms<T>,
     scratch: &mut RowBuffers<T>,
     by_theta: &mut [T],
 ) -> f64 {
@@ -301,17 +333,27 @@ mod tests {
 
         #[inline(always)]
         fn run<W: InstructionSet>(mut self) -> Self::Out {
-            let mut slopes = vec![T::default(); self.dispersion.len()];
-            let loss = NegativeBinomial {
-                logits: &mut self.logits,
-                bias: &self.bias,
-                cells: self.cells.view(),
-                library: &self.library,
-                dispersion: &self.dispersion,
-                slopes: Some(&mut slopes),
-            }
-            .run::<W>();
-            (loss, self.logits, slopes)
+            let (genes, of_cells) = (self.dispersion.len(), self.library.len());
+            let dispersion = DispersionTerms::new(&self.dispersion);
+            // In two pieces, the second without rows if there is only one.
+            let first = of_cells.div_ceil(2);
+            let (above, below) = self.logits.split_at_mut(first * genes);
+            let pieces = [(above, 0..first), (below, first..of_cells)].map(|(logits, rows)| {
+                NegativeBinomial {
+                    logits,
+                    bias: &self.bias,
+                    cells: self.cells.view().part(rows.clone()),
+                    library: &self.library[rows],
+                    dispersion: &dispersion,
+                    of_cells,
+                    learns: true,
+                }
+                .run::<W>()
+            });
+            let all = RowsLoss::of_all(pieces.into());
+            let mut slopes = vec![T::default(); genes];
+            dispersion.slopes(&all.by_theta, &mut slopes);
+            (all.loss, self.logits, slopes)
         }
     }
 

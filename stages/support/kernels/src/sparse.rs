@@ -1,5 +1,7 @@
 //! Sparse times dense: the first layer of the encoder, and the gradient of its weights.
 
+use std::ops::Range;
+
 use simd::{InstructionSet, Kernel};
 
 use super::real::Real;
@@ -21,6 +23,12 @@ impl<'a, T: Real> CsrView<'a, T> {
         self.pointers.len().saturating_sub(1)
     }
 
+    /// Some of the rows.
+    #[must_use]
+    pub fn part(self, rows: Range<usize>) -> Self {
+        Self { pointers: &self.pointers[rows.start..=rows.end], ..self }
+    }
+
     /// Columns and values of a row.
     #[inline(always)]
     pub fn row(self, at: usize) -> (&'a [i64], &'a [T]) {
@@ -36,7 +44,7 @@ pub fn index(number: i64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The non-zeros of rows, grouped into blocks of a few rows and sorted by column within a block.
+/// The non-zeros of rows, grouped into blocks of [`BLOCK_ROWS`] rows and sorted by column within a block.
 ///
 /// A product with the transpose updates, for each block, one line of the dense matrix per column. Without
 /// blocks, it would update one per non-zero, usually far away in memory from the previous one.
@@ -53,14 +61,17 @@ pub struct BlockedRows<T> {
 }
 
 /// Rows per block: this many lines of a dense matrix stay in the nearest cache.
-const BLOCK_ROWS: usize = 24;
+pub const BLOCK_ROWS: usize = 24;
 
 impl<T: Real> BlockedRows<T> {
     /// Sorts the non-zeros of rows with this many columns.
     pub fn new(matrix: CsrView<'_, T>, columns: usize) -> Self {
         let rows = matrix.count();
         let mut starts = Vec::with_capacity(rows.div_ceil(BLOCK_ROWS) * (columns + 1));
-        let (mut rows_within, mut values) = (vec![0; matrix.values.len()], vec![T::default(); matrix.values.len()]);
+        // The rows may be a part of more.
+        let before = index(matrix.pointers[0]);
+        let entries = index(matrix.pointers[rows]) - before;
+        let (mut rows_within, mut values) = (vec![0; entries], vec![T::default(); entries]);
         let mut next = vec![0; columns];
         for first in (0..rows).step_by(BLOCK_ROWS) {
             let block = first..rows.min(first + BLOCK_ROWS);
@@ -68,7 +79,7 @@ impl<T: Real> BlockedRows<T> {
             for row in block.clone() {
                 matrix.row(row).0.iter().for_each(|column| next[index(*column)] += 1);
             }
-            let mut start = index(matrix.pointers[first]);
+            let mut start = index(matrix.pointers[first]) - before;
             for next in &mut next {
                 starts.push(start);
                 start += std::mem::replace(next, start);
@@ -99,10 +110,12 @@ pub struct SparseTimesDense<'a, T> {
     pub out: &'a mut [T],
 }
 
-/// `out = rowsᵀ × dense`: `dense` is `[rows, width]`, `out` is `[columns, width]`.
+/// Some rows of `rowsᵀ × dense`, those of a range of columns: `dense` is `[rows, width]`, `out` is `[columns.len(), width]`.
 pub struct TransposedTimesDense<'a, T> {
-    /// The sparse matrix.
-    pub rows: &'a BlockedRows<T>,
+    /// The sparse matrix, in consecutive parts; all but the last have a multiple of [`BLOCK_ROWS`] rows.
+    pub rows: &'a [BlockedRows<T>],
+    /// The columns of the sparse matrix whose products are computed.
+    pub columns: Range<usize>,
     /// The dense matrix, row by row.
     pub dense: &'a [T],
     /// Columns of the dense matrix.
@@ -119,12 +132,14 @@ impl<T: Real> Kernel for TransposedTimesDense<'_, T> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        let Self { rows, dense, width, out } = self;
-        assert!(dense.len() == rows.rows * width && out.len() == rows.columns * width, "a matrix of another size");
+        let Self { rows, columns, dense, width, out } = self;
+        let count: usize = rows.iter().map(|part| part.rows).sum();
+        assert!(dense.len() == count * width && out.len() == columns.len() * width, "a matrix of another size");
         out.fill(T::default());
-        let blocks = rows.starts.chunks_exact(rows.columns + 1);
-        for (starts, dense) in blocks.zip(dense.chunks(BLOCK_ROWS * width)) {
-            for (column, out) in out.chunks_exact_mut(width).enumerate() {
+        let blocks =
+            rows.iter().flat_map(|part| part.starts.chunks_exact(part.columns + 1).map(move |block| (part, block)));
+        for ((rows, starts), dense) in blocks.zip(dense.chunks(BLOCK_ROWS * width)) {
+            for (column, out) in columns.clone().zip(out.chunks_exact_mut(width)) {
                 let entries = starts[column]..starts[column + 1];
                 let (rows_within, values) = (&rows.rows_within[entries.clone()], &rows.values[entries]);
                 let (tiles, rest) = out.as_chunks_mut::<TILE>();
@@ -236,9 +251,14 @@ pub(crate) mod tests {
         fn run<W: InstructionSet>(self) -> Self::Out {
             let Self { rows, by_column, by_row, width } = self;
             let mut out = [vec![7.0; by_row.len()], vec![7.0; by_column.len()]];
-            let blocked = BlockedRows::new(rows, COLUMNS);
             SparseTimesDense { rows, dense: by_column, width, out: &mut out[0] }.run::<W>();
-            TransposedTimesDense { rows: &blocked, dense: by_row, width, out: &mut out[1] }.run::<W>();
+            // In parts of rows, and pieces of columns.
+            let first = rows.count().min(BLOCK_ROWS);
+            let blocked = [0..first, first..rows.count()].map(|part| BlockedRows::new(rows.part(part), COLUMNS));
+            let (left, right) = out[1].split_at_mut(4 * width);
+            for (columns, out) in [(0..4, left), (4..COLUMNS, right)] {
+                TransposedTimesDense { rows: &blocked, columns, dense: by_row, width, out }.run::<W>();
+            }
             out
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A [`Stage`] turns one stream into another, and a [`Sink`] ends one; neither owns a thread or a channel,
 //! nor knows its caller. This crate also has [`batch`]es, the recycled buffers of a [`pool`], the [`phase`]s
-//! of a run, a request to stop ([`interrupt`]), and failures of a device as errors ([`device_failure`]).
+//! of a run, threads that share a computation ([`workers`]), a request to stop ([`interrupt`]), and failures of
+//! a device as errors ([`device_failure`]).
 //!
 //! ```
 //! use stage::{BoxError, Stage};
@@ -45,5 +46,6 @@ pub mod interrupt;
 pub mod phase;
 pub mod pool;
 mod stage;
+pub mod workers;
 
 pub use stage::{BoxError, Sink, Stage};

@@ -10,7 +10,7 @@ use schemas::numbers::to_i64;
 use tch::{Device, Tensor, kind::Element};
 
 /// Number types that both kernels and libtorch have.
-pub trait TensorNumber: Real + Element {}
+pub trait TensorNumber: Real + Element + Send + Sync + 'static {}
 
 impl TensorNumber for f32 {}
 impl TensorNumber for f64 {}

@@ -21,7 +21,7 @@ use schemas::{
     batch::{BatchPlan, Position, TrainingLength},
     config::{EngineChoice, MatrixPrecision, TrainingPlan},
 };
-use stage::batch::Batch;
+use stage::{batch::Batch, workers::Workers};
 use tch::{Device, Kind, Tensor};
 use torch::allow_tf32;
 
@@ -126,7 +126,7 @@ impl Trainer {
 }
 
 /// The engine requested in the settings.
-pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
+pub(super) fn engine(learner: &mut Learner, workers: &Workers) -> Result<Box<dyn Engine>> {
     let on_gpu = learner.network.parameters.device() != Device::Cpu;
     allow_tf32(learner.plan.train.precision == MatrixPrecision::Tf32);
     match (learner.plan.train.engine, GraphReplay::lacks(learner)) {
@@ -151,7 +151,7 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
         tracing::info!("train.engine = plain: of the fused one, {lacks}");
     }
     Ok(match (train.engine, lacks) {
-        (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused),
+        (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused::new(workers.clone())),
         (EngineChoice::Auto | EngineChoice::Plain | EngineChoice::Replayed, _) => Box::new(Plain),
         (EngineChoice::Fused, Some(lacks)) => {
             return Err(Error::usage(format!("train.engine = fused is not possible: {lacks}"), "use auto or plain"));
