@@ -22,8 +22,8 @@ use tch::{Device, Kind, Tensor};
 use torch::{OneThread, memory::TensorNumber};
 
 use self::{
-    chain::{DropoutSeeds, FusedForwardPass, HiddenInput, linear_back, log1p},
-    pieces::{SparseRows, likelihood, product_onto},
+    chain::{DropoutSeeds, FusedForwardPass, HiddenInput, log1p},
+    pieces::{SparseRows, likelihood, product, product_onto},
 };
 use super::{
     draws::StepDraws,
@@ -118,11 +118,13 @@ impl<'a, T: TensorNumber> FusedSides<'a, T> {
         let decoded = FusedForwardPass::forward::<T>(workers, network.decoder.hidden(), entry, seeds);
         let logits = product_onto(workers, offset.as_ref(), decoded.output(), &scale.weight.tr());
         let of_genes = (&scale.bias, dispersion);
-        let (loss, by_dispersion) = likelihood::<T>(workers, &logits, of_genes, cells, found.is_some());
+        let (loss, slopes) = likelihood::<T>(workers, &logits, of_genes, cells, found.is_some());
         let loss = Tensor::from(loss).to_kind(T::KIND);
-        let Some((found, by_dispersion)) = found.zip(by_dispersion) else { return (loss, None) };
+        let Some((found, [by_bias, by_dispersion])) = found.zip(slopes) else { return (loss, None) };
         found.add(dispersion, || by_dispersion);
-        let by_hidden = linear_back(workers, scale, (decoded.output(), &logits), found);
+        found.add(&scale.bias, || by_bias);
+        found.add(&scale.weight, || product(workers, &logits.tr(), decoded.output()));
+        let by_hidden = product(workers, &logits, &scale.weight);
         (loss, decoded.backward::<T>(by_hidden, found))
     }
 }

@@ -19,8 +19,8 @@ use crate::input::Cells;
 
 /// Maximum number of pieces: enough for the threads of a laptop to end at about the same time.
 const MOST_PIECES: i64 = 16;
-/// Fewest rows of a piece of a matrix product.
-const FEWEST_ROWS: i64 = 32;
+/// Fewest rows of a piece of a matrix product: each piece brings the other matrix into the form that libtorch's kernel reads.
+const FEWEST_ROWS: i64 = 128;
 /// Multiplications of a product that is not worth cutting.
 const SMALL_PRODUCT: i64 = 1 << 21;
 
@@ -57,15 +57,15 @@ pub(super) fn product_onto(workers: &Workers, onto: Option<&Tensor>, a: &Tensor,
     out
 }
 
-/// Loss of cells with these logits, and, if `learns`, its gradient with respect to the dispersion; the one with respect to the
-/// logits overwrites them.
+/// Loss of cells with these logits, and, if `learns`, its gradients with respect to bias and dispersion; the one with respect to
+/// the logits overwrites them.
 pub(super) fn likelihood<T: TensorNumber>(
     workers: &Workers,
     logits: &Tensor,
     (bias, dispersion): (&Tensor, &Tensor),
     cells: &Cells,
     learns: bool,
-) -> (f64, Option<Tensor>) {
+) -> (f64, Option<[Tensor; 2]>) {
     let terms = Arc::new(DispersionTerms::new(numbers::<T>(dispersion)));
     let all = cells.shape[0];
     let sparse = SparseRows::new(cells, &cells.values);
@@ -84,11 +84,11 @@ pub(super) fn likelihood<T: TensorNumber>(
             learns,
         })
     });
-    let RowsLoss { loss, by_theta } = RowsLoss::of_all(losses);
+    let RowsLoss { loss, by_bias, by_theta } = RowsLoss::of_all(losses);
     let slopes = learns.then(|| {
-        let mut slopes = dispersion.detach().zeros_like();
-        terms.slopes(&by_theta, numbers_mut(&mut slopes));
-        slopes
+        let mut by_dispersion = dispersion.detach().zeros_like();
+        terms.slopes(&by_theta, numbers_mut(&mut by_dispersion));
+        [Tensor::from_slice(&by_bias).to_kind(T::KIND), by_dispersion]
     });
     (loss, slopes)
 }

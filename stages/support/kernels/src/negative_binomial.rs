@@ -47,7 +47,9 @@ pub struct NegativeBinomial<'a, T> {
 pub struct RowsLoss {
     /// Their share of the batch's loss.
     pub loss: f64,
-    /// Their share of the loss's gradient with respect to each gene's θ, `[genes]`; empty if it was not computed.
+    /// Their share of the loss's gradient with respect to the bias, `[genes]`; empty if gradients were not computed.
+    pub by_bias: Vec<f64>,
+    /// Their share of the one with respect to each gene's θ, `[genes]`; likewise.
     pub by_theta: Vec<f64>,
 }
 
@@ -57,7 +59,9 @@ impl RowsLoss {
     pub fn of_all(parts: Vec<Self>) -> Self {
         let sum = |mut sum: Self, part: Self| {
             sum.loss += part.loss;
-            sum.by_theta.iter_mut().zip(&part.by_theta).for_each(|(sum, part)| *sum += part);
+            for (sums, parts) in [(&mut sum.by_bias, part.by_bias), (&mut sum.by_theta, part.by_theta)] {
+                sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+            }
             sum
         };
         parts.into_iter().reduce(sum).unwrap_or_default()
@@ -135,26 +139,32 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
         let Self { logits, bias, cells, library, dispersion, of_cells, learns } = self;
         let genes = bias.len();
         let mut scratch = RowBuffers::new(genes);
-        let mut by_theta = ColumnSums::<T, 1>::new(genes);
+        let mut slopes = ColumnSums::<T, 2>::new(genes);
         let mut loss = 0.0;
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let scale = T::from_f64(-1.0 / of_cells as f64);
         for (at, logits) in logits.chunks_exact_mut(genes).enumerate() {
-            let [by_theta] = by_theta.next_row();
+            let [by_bias, by_theta] = slopes.next_row();
             let share = softmax::<T, W>(logits, bias, library[at], &mut scratch.mean);
             on_all_genes::<T, W>(logits, dispersion, &mut scratch, by_theta);
             loss += sum(&scratch.terms);
             loss += on_non_zeros::<T, W>(cells.row(at), logits, dispersion, &mut scratch, by_theta);
             if learns {
                 let all = T::from_f64(sum(logits) * share);
-                for (logit, mean) in logits.iter_mut().zip(&scratch.mean) {
+                let by_bias = &mut by_bias[..genes];
+                for ((logit, mean), by_bias) in logits.iter_mut().zip(&scratch.mean).zip(by_bias) {
                     *logit = (*logit - *mean * all) * scale;
+                    *by_bias += *logit;
                 }
             }
         }
-        let [mut by_theta] = by_theta.finish();
+        let loss = loss * scale.wide();
+        if !learns {
+            return RowsLoss { loss, ..RowsLoss::default() };
+        }
+        let [by_bias, mut by_theta] = slopes.finish();
         by_theta.iter_mut().for_each(|slope| *slope *= scale.wide());
-        RowsLoss { loss: loss * scale.wide(), by_theta: if learns { by_theta } else { Vec::new() } }
+        RowsLoss { loss, by_bias, by_theta }
     }
 }
 
