@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use offset::CellOffsets;
 use schemas::{
     batch::{Expression, Genes, Labels, Values},
     numbers::{bounded, to_i64},
@@ -42,8 +43,8 @@ pub struct Input {
     pub covariates: Vec<Tensor>,
     /// The adversary's class of each cell, `[cells]`, int64.
     pub combinations: Tensor,
-    /// Offsets added to the decoder's output, `[cells, genes]`, for a network with offsets.
-    pub offset: Option<Tensor>,
+    /// Offsets added to the decoder's output, for a network with offsets.
+    pub offset: Option<CellOffsets>,
     /// The cell from whose basal latent each cell is decoded, `[cells]`, int64; `None`: the cell itself.
     pub sources: Option<Tensor>,
 }
@@ -67,6 +68,12 @@ impl Input {
 }
 
 impl Input {
+    /// The cells' offsets, `[cells, genes]`, for a network with offsets.
+    #[must_use]
+    pub fn offsets(&self) -> Option<Tensor> {
+        self.offset.as_ref().map(CellOffsets::gathered)
+    }
+
     /// A shallow copy.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
@@ -86,7 +93,7 @@ impl Input {
             doses: again(&self.doses),
             covariates: self.covariates.iter().map(again).collect(),
             combinations: again(&self.combinations),
-            offset: self.offset.as_ref().map(again),
+            offset: self.offset.as_ref().map(CellOffsets::shallow_clone),
             sources: self.sources.as_ref().map(again),
         }
     }

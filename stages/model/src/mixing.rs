@@ -24,7 +24,11 @@ impl Mixup {
 
     /// The rows of each cell's partner.
     pub fn of_partners(&self, rows: &Tensor) -> Tensor {
-        rows.index_select(0, &Tensor::from_slice(&self.partners).to_device(rows.device()))
+        rows.index_select(0, &self.partners_on(rows.device()))
+    }
+
+    fn partners_on(&self, device: Device) -> Tensor {
+        Tensor::from_slice(&self.partners).to_device(device)
     }
 
     /// A batch with mixed expression; labels remain those of the first cell of each pair.
@@ -35,7 +39,10 @@ impl Mixup {
             (Device::Cpu, Kind::Double) => mixed::<f64>(&input.cells, self),
             _ => Cells::from_dense(&self.mixed(&input.cells.dense())),
         };
-        let offset = input.offset.as_ref().map(|offset| self.mixed(offset));
+        let offset = input
+            .offset
+            .as_ref()
+            .map(|offset| offset.mixed(&self.partners_on(input.cells.values.device()), self.share));
         Input { cells, offset, ..input.shallow_clone() }
     }
 }

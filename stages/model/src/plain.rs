@@ -43,7 +43,8 @@ impl Sides for Plain {
         let StepArguments { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
         let latent = learner.network.latent(input, Mode::Train, draws);
-        let output = learner.network.decode(&latent.after(), input.offset.as_ref(), &input.cells.library, Mode::Train);
+        let output =
+            learner.network.decode(&latent.after(), input.offsets().as_ref(), &input.cells.library, Mode::Train);
         let recon = reconstruction(&output, &input.cells);
         losses.add(LossTerm::Reconstruction, &recon);
         let total = losses.with_divergence(recon, &latent.basal, schedule);

@@ -22,7 +22,7 @@ pub(super) fn autoencoder(learner: &mut Learner, given: StepArguments<'_>, losse
     let StepArguments { input, draws, schedule } = given;
     let (network, library) = (&learner.network, &input.cells.library);
     let (encoder, decoder) = (network.encoder.hidden(), network.decoder.hidden());
-    let mut found = Gradients::none();
+    let (offsets, mut found) = (input.offsets(), Gradients::none());
 
     let (top, kept_in_encoder) = tch::no_grad(|| encoder.forward_noting(&network.decoder.input(&input.cells)));
     let top = leaf(&top);
@@ -33,13 +33,13 @@ pub(super) fn autoencoder(learner: &mut Learner, given: StepArguments<'_>, losse
 
     let slopes = {
         let output =
-            tch::no_grad(|| network.decoder.of_hidden(&hidden, input.offset.as_ref(), library, Mode::Train)).leaves();
+            tch::no_grad(|| network.decoder.of_hidden(&hidden, offsets.as_ref(), library, Mode::Train)).leaves();
         let recon = reconstruction(&output, &input.cells);
         losses.add(LossTerm::Reconstruction, &recon);
         Tensor::run_backward(&[recon], &output.tensors(), false, false)
     };
     let by_hidden = {
-        let output = network.decoder.of_hidden(&hidden, input.offset.as_ref(), library, Mode::Again);
+        let output = network.decoder.of_hidden(&hidden, offsets.as_ref(), library, Mode::Again);
         found.add_others(&along(&output.tensors(), slopes), Some(&hidden), &network.decoder.last_parameters())
     };
     let by_z = {

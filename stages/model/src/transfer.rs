@@ -10,6 +10,7 @@ use std::{
 };
 
 use device_kernels::slots::take_batch;
+use offset::CellOffsets;
 use schemas::{Result, numbers::to_i64};
 use stage::batch::Batch;
 use tch::{Device, Kind, Tensor};
@@ -68,7 +69,7 @@ impl StepExtras<'_> {
     pub(super) fn complete(&self, input: Input) -> Input {
         let device = input.combinations.device();
         let codes = |codes: &Vec<i64>| Tensor::from_slice(codes).to_device(device);
-        let offset = self.offset.as_ref().map(|(table, rows)| table.index_select(0, &codes(rows)));
+        let offset = self.offset.as_ref().map(|(table, rows)| CellOffsets::new(table, codes(rows)));
         Input { offset, sources: self.sources.as_ref().map(codes), ..input }
     }
 }

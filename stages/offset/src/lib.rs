@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod additive;
+mod cell_offsets;
 mod half_effects;
 mod layout;
 mod log_shares;
@@ -41,6 +42,7 @@ use torch::{memory::on_device, parameters::Parameters};
 
 use self::{additive::AdditiveShifts, layout::TargetContext, shrunken::ShrunkenShifts};
 pub use self::{
+    cell_offsets::CellOffsets,
     layout::{GroupRole, OffsetLayout},
     profiles::{LIBRARIES, OffsetProfiles, ShrinkageProfiles},
 };
@@ -220,9 +222,9 @@ pub struct GroupOffsets {
 }
 
 impl GroupOffsets {
-    /// The offsets of some groups, `[groups, genes]`.
-    pub fn for_groups(&self, groups: &[u32]) -> Tensor {
-        self.table.index_select(0, &on_device(&self.rows(groups), self.table.device()))
+    /// The offsets of cells in these groups.
+    pub fn for_groups(&self, groups: &[u32]) -> CellOffsets {
+        CellOffsets::new(&self.table, on_device(&self.rows(groups), self.table.device()))
     }
 
     /// All offsets, `[distinct groups, genes]`.

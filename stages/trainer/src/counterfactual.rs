@@ -100,7 +100,7 @@ impl Counterfactual {
             let of_all = [&[id(control)], &*target_groups].concat();
             contexts.push(CounterfactualContext {
                 control_group: id(control),
-                offsets: offsets.map(|offsets| offsets.for_groups(&of_all)),
+                offsets: offsets.map(|offsets| offsets.for_groups(&of_all).gathered()),
                 target_groups,
                 codes,
                 doses,

@@ -141,7 +141,7 @@ impl Validation {
         let cells = &input.cells;
         let latent = network.latent(input, Mode::Eval, &network.point_draws(input));
         let after = latent.after();
-        let output = network.decode(&after, input.offset.as_ref(), &cells.library, Mode::Eval);
+        let output = network.decode(&after, input.offsets().as_ref(), &cells.library, Mode::Eval);
         self.counterfactual.add(network, batch, &latent.basal.latent, &cells.library);
         #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 cells")]
         let count = cells.shape[0] as f64;

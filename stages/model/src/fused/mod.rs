@@ -12,6 +12,7 @@
 mod adam;
 mod chain;
 mod classifiers;
+mod likelihood;
 mod penalty;
 mod pieces;
 
@@ -23,7 +24,8 @@ use torch::{OneThread, memory::TensorNumber};
 
 use self::{
     chain::{DropoutSeeds, FusedForwardPass, HiddenInput, log1p},
-    pieces::{SparseRows, likelihood, product, product_onto},
+    likelihood::LastLayer,
+    pieces::SparseRows,
 };
 use super::{
     draws::StepDraws,
@@ -114,18 +116,16 @@ impl<'a, T: TensorNumber> FusedSides<'a, T> {
         let Some((scale, dispersion)) = network.decoder.negative_binomial() else {
             unreachable!("`Fused::lacks` has looked at the decoder")
         };
-        let (workers, entry) = (self.workers, HiddenInput::Dense(latent.contiguous()));
-        let decoded = FusedForwardPass::forward::<T>(workers, network.decoder.hidden(), entry, seeds);
-        let logits = product_onto(workers, offset.as_ref(), decoded.output(), &scale.weight.tr());
-        let of_genes = (&scale.bias, dispersion);
-        let (loss, slopes) = likelihood::<T>(workers, &logits, of_genes, cells, found.is_some());
+        let entry = HiddenInput::Dense(latent.contiguous());
+        let decoded = FusedForwardPass::forward::<T>(self.workers, network.decoder.hidden(), entry, seeds);
+        let last = LastLayer { logits: scale, dispersion };
+        let (loss, slopes) = last.loss::<T>(self.workers, decoded.output(), (cells, offset.as_ref()), found.is_some());
         let loss = Tensor::from(loss).to_kind(T::KIND);
-        let Some((found, [by_bias, by_dispersion])) = found.zip(slopes) else { return (loss, None) };
-        found.add(dispersion, || by_dispersion);
-        found.add(&scale.bias, || by_bias);
-        found.add(&scale.weight, || product(workers, &logits.tr(), decoded.output()));
-        let by_hidden = product(workers, &logits, &scale.weight);
-        (loss, decoded.backward::<T>(by_hidden, found))
+        let Some((found, slopes)) = found.zip(slopes) else { return (loss, None) };
+        found.add(dispersion, || slopes.by_dispersion);
+        found.add(&scale.bias, || slopes.by_bias);
+        found.add(&scale.weight, || slopes.by_weight);
+        (loss, decoded.backward::<T>(slopes.by_hidden, found))
     }
 }
 

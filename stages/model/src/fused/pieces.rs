@@ -5,10 +5,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use kernels::{
-    negative_binomial::{DispersionTerms, NegativeBinomial, RowsLoss},
-    sparse::{BLOCK_ROWS, BlockedRows, CsrView, SparseTimesDense, TransposedTimesDense},
-};
+use kernels::sparse::{BLOCK_ROWS, BlockedRows, CsrView, SparseTimesDense, TransposedTimesDense};
 use schemas::numbers::{bounded, to_i64};
 use simd::widest;
 use stage::workers::Workers;
@@ -32,65 +29,21 @@ pub(super) fn ranges(rows: i64, fewest: i64) -> impl Iterator<Item = (i64, i64)>
 }
 
 /// The same ranges as positions in slices.
-fn positions((start, count): (i64, i64)) -> Range<usize> {
+pub(super) fn positions((start, count): (i64, i64)) -> Range<usize> {
     bounded(start)..bounded(start + count)
 }
 
 /// The matrix product of `a` and `b`.
 pub(super) fn product(workers: &Workers, a: &Tensor, b: &Tensor) -> Tensor {
-    product_onto(workers, None, a, b)
-}
-
-/// The matrix product of `a` and `b`, added to `onto`.
-pub(super) fn product_onto(workers: &Workers, onto: Option<&Tensor>, a: &Tensor, b: &Tensor) -> Tensor {
     let (rows, columns) = (a.size()[0], b.size()[1]);
     let is_small = rows * columns * a.size()[1] < SMALL_PRODUCT;
     let out = Tensor::empty([rows, columns], (a.kind(), Device::Cpu));
     let pieces = ranges(rows, if is_small { rows.max(1) } else { FEWEST_ROWS }).map(|(start, count)| {
         let rows = |tensor: &Tensor| tensor.detach().narrow(0, start, count);
-        (onto.map(rows), rows(a), b.detach(), rows(&out))
+        (rows(a), b.detach(), rows(&out))
     });
-    workers.map(pieces.collect(), |(onto, a, b, out)| match onto {
-        Some(onto) => drop(onto.addmm_out(&out, &a, &b)),
-        None => drop(a.mm_out(&out, &b)),
-    });
+    workers.map(pieces.collect(), |(a, b, out)| drop(a.mm_out(&out, &b)));
     out
-}
-
-/// Loss of cells with these logits, and, if `learns`, its gradients with respect to bias and dispersion; the one with respect to
-/// the logits overwrites them.
-pub(super) fn likelihood<T: TensorNumber>(
-    workers: &Workers,
-    logits: &Tensor,
-    (bias, dispersion): (&Tensor, &Tensor),
-    cells: &Cells,
-    learns: bool,
-) -> (f64, Option<[Tensor; 2]>) {
-    let terms = Arc::new(DispersionTerms::new(numbers::<T>(dispersion)));
-    let all = cells.shape[0];
-    let sparse = SparseRows::new(cells, &cells.values);
-    let pieces = ranges(all, 8).map(|(start, count)| {
-        let [logits, library] = [logits, &cells.library].map(|tensor| tensor.narrow(0, start, count));
-        (sparse.shallow_clone(), (start, count), logits, library, bias.detach(), Arc::clone(&terms))
-    });
-    let losses = workers.map(pieces.collect(), move |(sparse, rows, mut logits, library, bias, dispersion)| {
-        widest(NegativeBinomial {
-            logits: numbers_mut::<T>(&mut logits),
-            bias: numbers(&bias),
-            cells: sparse.view().part(positions(rows)),
-            library: numbers(&library),
-            dispersion: &dispersion,
-            of_cells: bounded(all),
-            learns,
-        })
-    });
-    let RowsLoss { loss, by_bias, by_theta } = RowsLoss::of_all(losses);
-    let slopes = learns.then(|| {
-        let mut by_dispersion = dispersion.detach().zeros_like();
-        terms.slopes(&by_theta, numbers_mut(&mut by_dispersion));
-        [Tensor::from_slice(&by_bias).to_kind(T::KIND), by_dispersion]
-    });
-    (loss, slopes)
 }
 
 /// Sparse rows of cells, owned, so that pieces can share them.
@@ -110,7 +63,7 @@ impl SparseRows {
         }
     }
 
-    fn shallow_clone(&self) -> Self {
+    pub(super) fn shallow_clone(&self) -> Self {
         let [pointers, genes, values] = [&self.pointers, &self.genes, &self.values].map(Tensor::shallow_clone);
         Self { pointers, genes, values }
     }
@@ -119,7 +72,7 @@ impl SparseRows {
         self.pointers.size()[0] - 1
     }
 
-    fn view<T: TensorNumber>(&self) -> CsrView<'_, T> {
+    pub(super) fn view<T: TensorNumber>(&self) -> CsrView<'_, T> {
         CsrView { pointers: numbers(&self.pointers), columns: numbers(&self.genes), values: numbers(&self.values) }
     }
 
@@ -189,13 +142,12 @@ mod tests {
     #[test]
     fn products_in_pieces_are_those_of_the_whole_matrices() {
         tch::manual_seed(1);
-        let [a, b, onto] =
+        let [a, b, c] =
             [[300, 70], [70, 150], [300, 150]].map(|shape| Tensor::randn(shape, (Kind::Double, Device::Cpu)));
         let workers = Workers::default();
         let off = |found: Tensor, expected: Tensor| (found - expected).abs().max().double_value(&[]);
         assert!(off(product(&workers, &a, &b), a.matmul(&b)) < 1e-12);
-        assert!(off(product_onto(&workers, Some(&onto), &a, &b), &onto + a.matmul(&b)) < 1e-12);
         // A transposed one, as for the gradient of a weight.
-        assert!(off(product(&workers, &onto.tr(), &a), onto.tr().matmul(&a)) < 1e-12);
+        assert!(off(product(&workers, &c.tr(), &a), c.tr().matmul(&a)) < 1e-12);
     }
 }
