@@ -59,7 +59,7 @@ impl LastLayer<'_> {
             logits: by_logits.narrow(0, start, count),
             by_hidden: learns.then(|| by_hidden.narrow(0, start, count)),
         });
-        let losses = workers.map(pieces.collect(), move |piece| piece.loss::<T>(all));
+        let losses = workers.map(pieces.collect(), move |piece| piece.loss(all));
         let RowsLoss { loss, by_bias, by_theta } = RowsLoss::of_all(losses);
         let slopes = learns.then(|| {
             let mut by_dispersion = self.dispersion.detach().zeros_like();

@@ -7,13 +7,17 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, Thread},
+    time::{Duration, Instant},
 };
+
+use schemas::numbers::bounded;
 
 /// Threads besides the calling one that compute pieces of its work. Clones refer to the same threads; without any that
 /// [serves](Self::serve), the calling thread computes everything.
 ///
-/// The calling thread takes pieces too, and waits for no thread that has not begun one: beside other programs that hold the cores,
-/// it computes alone. Results depend on how work is cut into pieces, but not on who computes them.
+/// The calling thread takes pieces too, and waits for no thread that has not begun one. Where sharing takes longer than computing
+/// alone, as beside other programs that hold the cores, it computes alone for a while. Results depend on how work is cut into
+/// pieces, but not on who computes them.
 ///
 /// ```
 /// use stage::workers::Workers;
@@ -39,6 +43,7 @@ struct NoticeState {
     posted: u64,
     work: Option<Arc<dyn SharedWork>>,
     closed: bool,
+    sharing: Sharing,
 }
 
 impl std::fmt::Debug for NoticeState {
@@ -60,11 +65,13 @@ impl Workers {
         I: Send + 'static,
         R: Send + 'static,
     {
-        if items.len() < 2 || self.0.serving.load(Ordering::Relaxed) == 0 {
+        let count = items.len();
+        if count < 2 || self.0.serving.load(Ordering::Relaxed) == 0 || !self.0.lock().sharing.is_worthwhile() {
             return items.into_iter().map(compute).collect();
         }
+        let began = Instant::now();
         let pieces = Arc::new(Pieces {
-            missing: AtomicUsize::new(items.len()),
+            missing: AtomicUsize::new(count),
             pieces: items.into_iter().map(|item| Mutex::new(Piece::Waiting(item))).collect(),
             next: AtomicUsize::new(0),
             asking: thread::current(),
@@ -80,8 +87,11 @@ impl Workers {
         while pieces.missing.load(Ordering::Acquire) > 0 {
             thread::park();
         }
-        let results = pieces.pieces.iter().filter_map(|piece| locked(piece).take_result());
-        results.map(|result| result.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        let finished = pieces.pieces.iter().filter_map(|piece| locked(piece).take_result());
+        let (results, mut times): (Vec<thread::Result<R>>, Vec<Duration>) = finished.unzip();
+        times.sort_unstable();
+        self.0.lock().sharing.took(began.elapsed(), times[(count - 1) / 2] * bounded::<u32>(count));
+        results.into_iter().map(|result| result.unwrap_or_else(|panic| resume_unwind(panic))).collect()
     }
 
     /// Computes pieces of others' work on the calling thread until [`close`](Self::close).
@@ -115,6 +125,52 @@ impl Notice {
     }
 }
 
+/// Weight of the past in the time gained by sharing.
+const MEMORY: f64 = 0.95;
+/// Number of computations alone after sharing has cost time for the first time; it doubles up to the second number.
+const ALONE: [u32; 2] = [32, 1024];
+/// Number of shared computations after which those before are forgotten.
+const SETTLED: u32 = 256;
+
+/// Whether computations are shared: while this gains time over computing alone.
+#[derive(Debug)]
+struct Sharing {
+    /// Seconds gained by the last computations.
+    gained: f64,
+    /// Number of computations that were shared without a break.
+    shared: u32,
+    /// Number of computations before sharing is tried again.
+    alone: u32,
+    /// Number of computations alone after the next loss.
+    next_alone: u32,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { gained: 0.0, shared: 0, alone: 0, next_alone: ALONE[0] }
+    }
+}
+
+impl Sharing {
+    /// Whether the next computation is shared.
+    fn is_worthwhile(&mut self) -> bool {
+        let shares = self.alone == 0;
+        self.alone = self.alone.saturating_sub(1);
+        shares
+    }
+
+    /// A shared computation took this time; alone it would have taken the other one.
+    fn took(&mut self, time: Duration, alone: Duration) {
+        self.gained = self.gained * MEMORY + alone.as_secs_f64() - time.as_secs_f64();
+        self.shared += 1;
+        if self.gained < 0.0 {
+            *self = Self { alone: self.next_alone, next_alone: ALONE[1].min(2 * self.next_alone), ..Self::default() };
+        } else if self.shared == SETTLED {
+            *self = Self { gained: self.gained, ..Self::default() };
+        }
+    }
+}
+
 /// A computation in which any thread may take part.
 trait SharedWork: Send + Sync {
     /// Computes pieces that nobody has begun, until there are none.
@@ -136,20 +192,21 @@ struct Pieces<I, R, F> {
 enum Piece<I, R> {
     Waiting(I),
     Begun,
-    Finished(thread::Result<R>),
+    Finished(thread::Result<R>, Duration),
 }
 
 impl<I, R> Piece<I, R> {
     fn begin(&mut self) -> Option<I> {
         match std::mem::replace(self, Self::Begun) {
             Self::Waiting(item) => Some(item),
-            Self::Begun | Self::Finished(_) => None,
+            Self::Begun | Self::Finished(..) => None,
         }
     }
 
-    fn take_result(&mut self) -> Option<thread::Result<R>> {
+    /// The result, and how long it took.
+    fn take_result(&mut self) -> Option<(thread::Result<R>, Duration)> {
         match std::mem::replace(self, Self::Begun) {
-            Self::Finished(result) => Some(result),
+            Self::Finished(result, time) => Some((result, time)),
             Self::Waiting(_) | Self::Begun => None,
         }
     }
@@ -160,8 +217,9 @@ impl<I: Send, R: Send, F: Fn(I) -> R + Send + Sync> SharedWork for Pieces<I, R, 
         while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let begun = locked(piece).begin();
             if let Some(item) = begun {
+                let began = Instant::now();
                 let result = catch_unwind(AssertUnwindSafe(|| (self.compute)(item)));
-                *locked(piece) = Piece::Finished(result);
+                *locked(piece) = Piece::Finished(result, began.elapsed());
             }
             if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.asking.unpark();
@@ -225,6 +283,28 @@ mod tests {
         // A thread that counts as serving but never comes.
         workers.0.serving.store(1, Ordering::Relaxed);
         assert_eq!(workers.map(vec![1, 2, 3], |number| number + 1), [2, 3, 4]);
+    }
+
+    #[test]
+    fn computations_are_shared_again_after_longer_and_longer_times_alone() {
+        let mut sharing = Sharing::default();
+        let [quick, slow] = [1, 5].map(Duration::from_millis);
+        let alone_until_shared = |sharing: &mut Sharing| (0..).find(|_| sharing.is_worthwhile());
+        for expected in [32, 64, 128, 256, 512, 1024, 1024] {
+            assert_eq!(alone_until_shared(&mut sharing), Some(0));
+            sharing.took(slow, quick);
+            assert_eq!(alone_until_shared(&mut sharing), Some(expected));
+        }
+        for _ in 0..SETTLED {
+            sharing.took(quick, slow);
+        }
+        // One loss after many gains changes nothing; a lasting one does, and the first time alone is short again.
+        sharing.took(slow, quick);
+        assert_eq!(alone_until_shared(&mut sharing), Some(0));
+        while sharing.alone == 0 {
+            sharing.took(slow, quick);
+        }
+        assert_eq!(alone_until_shared(&mut sharing), Some(32));
     }
 
     #[test]
