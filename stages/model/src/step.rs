@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, rc::Rc};
 use device_kernels::losses::LossSums;
 use schemas::{Result, config::TrainingPlan, vocabulary::Vocabulary};
 use tch::{Device, Kind, Tensor};
-use torch::host_copy::to_host;
+use torch::{OneThread, host_copy::to_host};
 
 use super::{
     adversary::{Adversaries, AdversaryResults},
@@ -25,6 +25,12 @@ use super::{
 
 /// Computes the steps of a learner.
 pub trait Engine: std::fmt::Debug {
+    /// Keeps libtorch at one thread, for an engine that shares its work among threads itself: threads of libtorch's own would cut
+    /// operations differently for each number of them.
+    fn one_thread(&self) -> Option<OneThread> {
+        None
+    }
+
     /// Learns from a batch, with the sides that the schedule selects.
     ///
     /// Parameters and running statistics change in place; the losses stay on the device.

@@ -325,6 +325,8 @@ impl Sink for Trainer {
 
     fn push(&mut self, arrived: TrainingBatch) -> Result<ControlFlow<()>, BoxError> {
         let came = self.times.batch_comes();
+        // Validation too: scores choose the epoch that is kept.
+        let _one_thread = self.engine.one_thread();
         let plan = &arrived.batch.plan;
         let (epoch, last) = (plan.pass, plan.last);
         let flow = match plan.role {

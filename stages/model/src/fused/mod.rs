@@ -69,12 +69,15 @@ impl Fused {
 }
 
 impl Engine for Fused {
+    fn one_thread(&self) -> Option<OneThread> {
+        Some(OneThread::hold())
+    }
+
     fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses {
         if Self::lacks(&learner.network).is_some() {
             return Plain.step(learner, input, draws, schedule);
         }
-        // Threads of libtorch's own would cut its operations differently for each number of threads.
-        let _one_thread = OneThread::hold();
+        let _one_thread = self.one_thread();
         match learner.network.parameters.kind() {
             Kind::Double => take_step(&FusedSides::<f64>::new(&self.workers), learner, input, draws, schedule),
             _ => take_step(&FusedSides::<f32>::new(&self.workers), learner, input, draws, schedule),
