@@ -17,6 +17,7 @@ use schemas::{
 use sprs::CsMatI;
 use stages::{
     model::input::Input,
+    offset::CellOffsets,
     stage::{batch::Batch, pool::Pool},
 };
 use tch::{Device, Kind, Tensor};
@@ -74,8 +75,9 @@ pub fn input_for(plan: &TrainingPlan, kind: Kind) -> Input {
     }
     let cells = i64::try_from(CELLS).expect("few cells");
     let offset = Tensor::arange(cells * i64::from(GENES), (kind, Device::Cpu)).sin().view([cells, i64::from(GENES)]);
-    let sources = Tensor::arange(cells, (Kind::Int64, Device::Cpu)).bitwise_xor(1);
-    Input { offset: Some(offset), sources: Some(sources), ..input }
+    let rows = Tensor::arange(cells, (Kind::Int64, Device::Cpu));
+    let sources = rows.bitwise_xor(1);
+    Input { offset: Some(CellOffsets::new(&offset, rows)), sources: Some(sources), ..input }
 }
 
 /// Some of these cells.
