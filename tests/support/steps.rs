@@ -4,14 +4,17 @@
 use std::path::Path;
 
 use schemas::config::{Objective, TrainingPlan};
-use stages::model::{
-    draws::StepDraws,
-    graph_replay::GraphReplay,
-    input::Input,
-    plain::Plain,
-    schedule::{Clock, Schedule},
-    step::{Engine, Learner},
-    transfer::{BatchPacker, StepExtras},
+use stages::{
+    model::{
+        draws::StepDraws,
+        graph_replay::GraphReplay,
+        input::Input,
+        plain::Plain,
+        schedule::{Clock, Schedule},
+        step::{Engine, Learner},
+        transfer::{BatchPacker, StepExtras},
+    },
+    offset::CellOffsets,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -87,7 +90,7 @@ pub fn plain(plan: &TrainingPlan, kind: Kind, device: Device) -> Run {
         let (rows, sources) = besides(plan, step);
         let codes = |codes: Vec<i64>| Tensor::from_slice(&codes).to_device(device);
         let input = Input {
-            offset: rows.map(|rows| table.index_select(0, &codes(rows))),
+            offset: rows.map(|rows| CellOffsets::new(&table, codes(rows))),
             sources: sources.map(codes),
             ..Input::new(&batch_for(plan, cells(step)), i64::from(GENES), kind, device)
         };
