@@ -17,9 +17,10 @@ use std::{error::Error, hint::black_box, time::Instant};
 
 use kernels::{
     adam::AdamStep,
+    dispersion::DispersionTerms,
     layer::{BatchNormBackward, CutBackward, CutForward, Dropout, LayerNormBackward},
     log1p::Log1p,
-    negative_binomial::{DispersionTerms, NegativeBinomial},
+    negative_binomial::NegativeBinomial,
     penalty::{BatchNormDown, BatchNormUp, LayerActivations, LayerNormDown, LayerNormUp},
     sparse::{BlockedRows, SparseTimesDense, TransposedTimesDense},
 };

@@ -1,5 +1,6 @@
 //! `read → batch → train`.
 
+mod folder;
 mod outline;
 
 use std::{path::Path, sync::Arc};
@@ -30,7 +31,7 @@ use stages::{
         split::{Scheme, Split, SplitPart, SplitShares},
     },
     stage::{device_failure::caught, phase::Phase, workers::Workers},
-    storage::disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
+    storage::disk::{FolderLock, ScratchFolder, create_folders, remove_all, write_atomically},
     trainer::{
         mean_expression::SumExpression,
         train::{OnEpoch, Trainer, TrainerSettings, TrainingBatch, TrainingResult, pairing::Pairing},
@@ -282,49 +283,6 @@ impl Training {
         write_atomically(&folder.join(files::PIPELINE), &text)?;
         saved::check_files(folder)?;
         Ok((trained, report))
-    }
-
-    fn prepare_folder(&self, folder: &Path, resume: bool) -> Result<()> {
-        let checkpoints = folder.join(files::CHECKPOINTS);
-        create_folders(&checkpoints)?;
-        for folder in [folder, &checkpoints] {
-            remove_leftovers(folder)?;
-        }
-        let config = folder.join(files::CONFIG);
-        if resume && config.exists() {
-            let before = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
-            if before != self.settings.plan.to_toml() {
-                return Err(Error::usage(
-                    format!("the settings differ from those of the run in {}", folder.display()),
-                    "resume with the same settings and flags, or train into another folder",
-                ));
-            }
-        }
-        let kept = folder.join(files::SPLIT);
-        let atlas = &self.atlas.manifest().checksum;
-        if resume && kept.exists() && Split::atlas_of(&kept)?.is_some_and(|before| before != *atlas) {
-            return Err(Error::usage(
-                format!("the atlas differs from that of the run in {}", folder.display()),
-                "resume with the same atlas, or train into another folder",
-            ));
-        }
-        if resume && kept.exists() && Split::read_file(&self.atlas, self.split.name(), &kept)? != *self.split {
-            return Err(Error::usage(
-                format!("the split differs from that of the run in {}", folder.display()),
-                "resume with the same atlas, --split, --hold-out and --seed, or train into another folder",
-            ));
-        }
-        let genes = folder.join(files::GENES);
-        let names = self.atlas.genes().join("\n") + "\n";
-        if resume && genes.exists() && std::fs::read_to_string(&genes).map_err(Error::io("read", &genes))? != names {
-            return Err(Error::usage(
-                format!("the genes differ from those of the run in {}", folder.display()),
-                "resume with the same lists of genes, or train into another folder",
-            ));
-        }
-        write_atomically(&config, self.settings.plan.to_toml().as_bytes())?;
-        write_atomically(&genes, names.as_bytes())?;
-        self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
 }
 

@@ -13,7 +13,7 @@ use stage::workers::Workers;
 use tch::{Device, Kind, Tensor};
 use torch::memory::{TensorNumber, numbers, numbers_mut};
 
-use super::pieces::{SparseRows, product};
+use super::pieces::{SparseCells, product};
 use crate::{
     gradients::Gradients,
     layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear},
@@ -22,7 +22,7 @@ use crate::{
 /// The input of hidden layers.
 pub(super) enum HiddenInput {
     /// Sparse rows of expression, with their values as read by the encoder, and the number of genes.
-    Sparse(SparseRows, i64),
+    Sparse(SparseCells, i64),
     /// Dense activations, `[cells, inputs]`.
     Dense(Tensor),
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use kernels::negative_binomial::{DispersionTerms, NegativeBinomial, RowsLoss};
+use kernels::{
+    dispersion::DispersionTerms,
+    negative_binomial::{NegativeBinomial, RowsLoss},
+};
 use offset::CellOffsets;
 use schemas::numbers::bounded;
 use simd::widest;
@@ -10,7 +13,7 @@ use stage::workers::Workers;
 use tch::Tensor;
 use torch::memory::{TensorNumber, numbers, numbers_mut};
 
-use super::pieces::{SparseRows, positions, product, ranges};
+use super::pieces::{SparseCells, positions, product, ranges};
 use crate::{input::Cells, layers::Linear};
 
 /// Fewest cells of a piece: each brings the weight into the form that libtorch's kernel reads.
@@ -44,7 +47,7 @@ impl LastLayer<'_> {
     ) -> (f64, Option<Slopes>) {
         let [all, genes] = cells.shape;
         let terms = Arc::new(DispersionTerms::new(numbers::<T>(self.dispersion)));
-        let sparse = SparseRows::new(cells, &cells.values);
+        let sparse = SparseCells::new(cells, &cells.values);
         let by_logits = Tensor::empty([all, genes], (T::KIND, hidden.device()));
         let by_hidden = hidden.empty_like();
         let pieces = ranges(all, FEWEST_CELLS).map(|(start, count)| PieceOfCells {
@@ -82,7 +85,7 @@ struct PieceOfCells<T> {
     hidden: Tensor,
     offset: Option<CellOffsets>,
     library: Tensor,
-    sparse: SparseRows,
+    sparse: SparseCells,
     weight: Tensor,
     bias: Tensor,
     terms: Arc<DispersionTerms<T>>,

@@ -25,7 +25,7 @@ use torch::{OneThread, memory::TensorNumber};
 use self::{
     chain::{DropoutSeeds, FusedForwardPass, HiddenInput, log1p},
     likelihood::LastLayer,
-    pieces::SparseRows,
+    pieces::SparseCells,
 };
 use super::{
     draws::StepDraws,
@@ -101,7 +101,7 @@ impl<'a, T: TensorNumber> FusedSides<'a, T> {
     }
 
     fn encode(&self, network: &'a Network, cells: &Cells, seeds: &mut DropoutSeeds) -> FusedForwardPass<'a> {
-        let entry = HiddenInput::Sparse(SparseRows::new(cells, &log1p::<T>(&cells.values)), cells.shape[1]);
+        let entry = HiddenInput::Sparse(SparseCells::new(cells, &log1p::<T>(&cells.values)), cells.shape[1]);
         FusedForwardPass::forward::<T>(self.workers, network.encoder.hidden(), entry, seeds)
     }
 

@@ -47,13 +47,13 @@ pub(super) fn product(workers: &Workers, a: &Tensor, b: &Tensor) -> Tensor {
 }
 
 /// Sparse rows of cells, owned, so that pieces can share them.
-pub(super) struct SparseRows {
+pub(super) struct SparseCells {
     pointers: Tensor,
     genes: Tensor,
     values: Tensor,
 }
 
-impl SparseRows {
+impl SparseCells {
     /// The rows of cells with these values.
     pub(super) fn new(cells: &Cells, values: &Tensor) -> Self {
         Self {

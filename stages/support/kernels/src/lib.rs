@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adam;
+pub mod dispersion;
 pub mod expected;
 pub mod layer;
 pub mod log1p;
