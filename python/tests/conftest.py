@@ -22,6 +22,19 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(file=file, atlas=atlas, model=model, folder=folder)
 
 
+@pytest.fixture(scope="session")
+def single(screen: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of predicted cells that one run writes."""
+    out = tmp_path_factory.mktemp("single") / "p"
+    screen.model.predict(screen.atlas, to="all", output="cells", out=out)
+    return files(out)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def make_atlas(file: Path, out: Path) -> Path:
     """Ingests without the extension, which `perturbine.ingest` opens the atlas with."""
     Request("ingest", {"inputs": [file], "out": out}, positional="inputs").run()
