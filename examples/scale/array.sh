@@ -11,12 +11,11 @@
 #SBATCH --time=2:00:00
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
+trap 'kill -USR1 $!' USR1 TERM
 perturbine predict kang.model kang.atlas --to pairs --output cells --out pairs \
     --threads "$SLURM_CPUS_PER_TASK" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" &
-shard=$!
-trap 'kill -USR1 "$shard"' USR1 TERM
 # A signal ends the first wait, before the shard has stopped.
-while wait "$shard"; code=$?; kill -0 "$shard" 2>/dev/null; do :; done
+while wait $!; code=$?; kill -0 $! 2>/dev/null; do :; done
 if [ "$code" = 75 ]; then
     exec scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 fi

@@ -70,7 +70,8 @@ class Job(Generic[Result]):
             # Whatever is wrong with the request is raised here, before anything is queued.
             units = self.plan()["units"]
             if self.shards > units:
-                warnings.warn(f"{self.shards} shards share {units} units: {self.shards - units} are empty", stacklevel=2)
+                of = f"{units} unit{'s' if units != 1 else ''}: {self.shards - units} of them are empty"
+                warnings.warn(f"{self.shards} shards, but {of}", stacklevel=2)
         here = os.getcwd()
 
         def submit(shard: int) -> Any:

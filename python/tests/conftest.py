@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import perturbine as pb
 import pytest
 from perturbine._arguments import Request
+
+
+CELLS: dict[str, Any] = {"to": "all", "output": "cells", "file_size": "128KiB"}
+"""A prediction of several files."""
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +31,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def single(screen: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of predicted cells that one run writes."""
     out = tmp_path_factory.mktemp("single") / "p"
-    screen.model.predict(screen.atlas, to="all", output="cells", out=out)
+    screen.model.predict(screen.atlas, **CELLS, out=out)
     return files(out)
 
 

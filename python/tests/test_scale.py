@@ -17,16 +17,15 @@ from typing import Any
 
 import perturbine as pb
 import pytest
+from conftest import CELLS, files
 from perturbine._program import program
-from conftest import files
 from test_errors import stand_in
 
 SHARDS = 3
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "scale"
 
 
 def job(screen: SimpleNamespace, out: Path, **how: Any) -> pb.scale.Job[pb.Prediction]:
-    return pb.predict(screen.model, screen.atlas, to="all", output="cells", out=out, shards=SHARDS, **how)
+    return pb.predict(screen.model, screen.atlas, **CELLS, out=out, shards=SHARDS, **how)
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, partial(ProcessPoolExecutor, mp_context=get_context("spawn"))])
@@ -56,10 +55,10 @@ def test_commands_run_in_any_shell(screen: SimpleNamespace, tmp_path: Path, sing
 def test_shards_without_a_common_folder(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
     shards = [tmp_path / f"task-{shard}" / "shard" for shard in range(SHARDS)]
     for shard, folder in enumerate(shards):
-        pb.predict(screen.model, screen.atlas, to="all", output="cells", shard=f"{shard}/{SHARDS}", shard_out=folder)
+        pb.predict(screen.model, screen.atlas, **CELLS, shard=f"{shard}/{SHARDS}", shard_out=folder)
     written = pb.predict(commit=tmp_path / "p", from_=shards)
     assert files(tmp_path / "p") == single and written.to_arrow().num_rows == written.summary["rows"]
-    plan = pb.predict(screen.model, screen.atlas, to="all", output="cells", plan_only=True)
+    plan = pb.predict(screen.model, screen.atlas, **CELLS, plan_only=True)
     assert plan.summary["plan"] in single["_manifest.json"].decode()
 
 
@@ -76,7 +75,7 @@ def test_shards_come_back_through_an_executor_without_a_common_folder(
     again = job(screen, tmp_path / "again", shard_out=tmp_path / "others")
     for at, command in enumerate(again.commands()):
         words = shlex.split(command)
-        assert words[-5 if "--" in words else -1] and not any(word.startswith("--out") for word in words)
+        assert not any(word.startswith("--out=") for word in words)
         subprocess.run([program(), *words[1:]], check=True, capture_output=True)
         assert again.status() == [shard <= at for shard in range(SHARDS)]
     subprocess.run([program(), *shlex.split(again.commit_command())[1:]], check=True, capture_output=True)
@@ -95,14 +94,15 @@ def test_latents_and_folds_are_jobs_too(screen: SimpleNamespace, tmp_path: Path)
         assert crossed.plan()["units"] == 4 and "--shard=3/4" in crossed.commands()[3]
         assert crossed.run(executor).json == whole.json
         parts = pb.crossval(screen.atlas, out=tmp_path / "cx", shards=2, shard_out=tmp_path / "parts", **folds)
-        assert parts.run(executor).scores.to_dict() == whole.scores.to_dict()
+        assert parts.run(executor).json == whole.json
     assert set(files(tmp_path / "cw")) == set(files(tmp_path / "cv")) == set(files(tmp_path / "cx"))
 
 
 def test_more_shards_than_units_are_warned_of(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
-    shards = pb.predict(screen.model, screen.atlas, to="all", output="cells", out=tmp_path / "p", shards=9)
+    shards = pb.predict(screen.model, screen.atlas, **CELLS, out=tmp_path / "p", shards=9)
     units = shards.plan()["units"]
-    with ThreadPoolExecutor(2) as executor, pytest.warns(UserWarning, match=f"9 shards share {units} units: {9 - units} are empty"):
+    empty = f"9 shards, but {units} units: {9 - units} of them are empty"
+    with ThreadPoolExecutor(2) as executor, pytest.warns(UserWarning, match=empty):
         shards.run(executor)
     assert files(tmp_path / "p") == single
 
@@ -153,10 +153,3 @@ def test_what_cannot_be_divided_is_refused(screen: SimpleNamespace, tmp_path: Pa
 def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"worker on {os.uname().nodename} does not see"):
         pb.scale.run_shard(str(tmp_path / "elsewhere"), [])
-
-
-def test_the_example_of_executors_runs(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
-    script = EXAMPLES / "executors.py"
-    command = [sys.executable, str(script), "here", str(screen.model.path), str(screen.atlas), str(tmp_path / "p")]
-    subprocess.run(command, check=True, capture_output=True)
-    assert files(tmp_path / "p") == single

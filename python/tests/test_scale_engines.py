@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import perturbine as pb
 import pytest
-from conftest import files
+from conftest import CELLS, files
 from perturbine._program import program
 from test_errors import stand_in
 
@@ -51,7 +51,7 @@ if shard == "2":
     os.environ["PERTURBINE_FAULT"] = "slow@20"
 """
     monkeypatch.setenv("PERTURBINE_PROGRAM", first_tries(tmp_path, code))
-    job = pb.predict(screen.model, screen.atlas, to="all", output="cells", out=tmp_path / "p", shards=3)
+    job = pb.predict(screen.model, screen.atlas, **CELLS, out=tmp_path / "p", shards=3)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         with distributed.Client(cluster) as client:
             words = job._place.arguments(2)

@@ -25,7 +25,7 @@ fn six_units_on_two_processes_of_which_one_is_killed_while_it_trains_equal_one_p
     // Both at once; the second is killed in the middle of its disk calls, while it trains.
     let shard = |out: &str, index: usize| format!("{line} --out {out} --shard {index}/2");
     let calls = home.disk_calls(&shard("counted", 1));
-    let middle = calls.iter().rposition(|call| call.contains("seed-2/checkpoint/000000")).unwrap();
+    let middle = calls.iter().rposition(|call| call.contains("fold-2/seed-2/checkpoint/000001")).unwrap();
     let mut first = home.command(&shard("two", 0)).spawn().unwrap();
     let killed = home.run_with_fault(&shard("two", 1), &format!("kill@{middle}"));
     assert_eq!(killed.code, -1, "{}", killed.stderr);
@@ -86,8 +86,11 @@ fn plans_are_shown_and_what_is_wrong_is_named() {
     says(&home.refused(65, "crossval --commit cv --from 5"), &["5 of its 6 shards missing: 0/6, 1/6", "--shard 0/6"]);
     for (changed, parts) in [
         (line.replace("--epochs 2", "--epochs 1"), "the checksum of the settings is "),
-        (line.replace("--seeds 2", "--seeds 3"), "the range of seeds is 1 to 3, not 1 to 2"),
-        (format!("{line} --split-seed 9"), "the scheme is random:0.34 with the split seed 9"),
+        (line.replace("--seeds 2", "--seeds 3"), "the range of seeds is 1 to 2, not 1 to 3"),
+        (
+            format!("{line} --split-seed 9"),
+            "the scheme is random:0.34 with the split seed 0, not random:0.34 with the split seed 9",
+        ),
         (format!("{line} --readout raw"), "the form of the scores is "),
     ] {
         let message = home.refused(65, &format!("{changed} --shard 5/6 --shard-out 5"));

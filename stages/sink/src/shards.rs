@@ -57,6 +57,10 @@ impl PlanFolder {
     /// The records of the plan's complete shards.
     fn read_records(&self) -> Result<Vec<ShardRecord>> {
         let mut records = Vec::new();
+        // Another process may be about to create it.
+        if !self.records().exists() {
+            return Ok(records);
+        }
         for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
             records.push(read_sealed(&path)?);
         }
