@@ -99,15 +99,16 @@ fn run_shard(
     if units == 0 {
         context.show.note(&format!("shard {shard} is empty: there are {}", counted(all as u64, "unit")));
     }
-    let (published, earlier) = match complete(out, &plan, shard, portable)? {
-        Some(published) => (published, EARLIER),
-        None => {
-            let place = ResumableShard::create(out, &plan, shard, portable)?;
-            (crossing.run_shard(shard, place, on_event)?, "")
-        }
+    let (files, size, earlier) = if !portable && crossing.is_published(shard, out)? {
+        (0, 0, EARLIER)
+    } else if let Some(published) = complete(out, &plan, shard, portable)? {
+        (published.files.len(), published.bytes(), EARLIER)
+    } else {
+        let place = ResumableShard::create(out, &plan, shard, portable)?;
+        let published = crossing.run_shard(shard, place, on_event)?;
+        (published.files.len(), published.bytes(), "")
     };
-    let size = published.bytes();
-    let result = json!({ "units": units, "files": published.files.len(), "bytes": size });
+    let result = json!({ "units": units, "files": files, "bytes": size });
     context.show.result(&result, || {
         format!("wrote {} to {} ({}){earlier}", counted(units as u64, "model"), out.display(), bytes(size))
     })

@@ -1,6 +1,12 @@
 //! For every fold and seed: `train`, then `evaluate` on the cells that the fold held out.
 
-use std::{collections::BTreeMap, ops::Range, path::PathBuf, rc::Rc, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
 
 use schemas::skipped::Skipped;
 use schemas::{Error, Result, config::Settings};
@@ -212,6 +218,24 @@ impl CrossValidation {
         place.finish(&names.chain([PathBuf::from(cross_files::PLAN)]).collect::<Vec<_>>())
     }
 
+    /// Whether a folder has the evaluations of all folds and seeds of a shard, as one that was published has.
+    ///
+    /// # Errors
+    /// A folder with other content, or an evaluation that can't be read.
+    pub fn is_published(&self, shard: Shard, out: &Path) -> Result<bool> {
+        if !CrossFolder::is_at(out) {
+            return Ok(false);
+        }
+        let folder = CrossFolder::at(out)?;
+        folder.check(&self.plan)?;
+        for (_, unit) in self.units().into_iter().enumerate().filter(|(number, _)| shard.has(*number)) {
+            if self.kept_in(&folder, &self.folds.names()[unit.fold], unit.seed)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Number of folds and seeds: one unit for each.
     #[must_use]
     pub fn unit_count(&self) -> usize {
@@ -296,7 +320,10 @@ impl CrossValidation {
 
     /// The stored evaluation of a fold and seed, if it has the requested scale and readout.
     fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+        self.folder.as_ref().map_or(Ok(None), |folder| self.kept_in(folder, name, seed))
+    }
+
+    fn kept_in(&self, folder: &CrossFolder, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
         let readout = self.evaluation_options.anchor.unwrap_or_default();
         let as_asked =
             |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;

@@ -19,7 +19,7 @@ from pathlib import Path
 import perturbine as pb
 from perturbine._program import program
 
-UNITS = 24
+UNITS = 10
 CELLS = {"to": "observed", "output": "cells", "file_size": "60MiB"}
 
 
@@ -27,8 +27,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 2
     prepare(folder)
-    plan = job(folder, 1).plan()
-    print(f"{plan['units']} units, {os.cpu_count()} cores; {rounds} rounds by turns, medians")
+    assert job(folder, 1).plan()["units"] == UNITS
+    print(f"{UNITS} units, {os.cpu_count()} cores; rounds by turns: {rounds}, medians")
     ways = {"one process, two threads": one_process, "two processes of a thread": two_processes, "shell loop": shell_loop}
     ways["ThreadPoolExecutor(2)"] = pooled
     for name, run in (("distributed", on_dask), ("ray", on_ray)):
@@ -52,8 +52,9 @@ def main() -> None:
 
 
 def prepare(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "s.model").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         pb.simulate(folder / "s.h5ad", cells=12000, genes=2000, conditions=30, combos=10, cell_types=2)
         pb.ingest(folder / "s.h5ad", out=folder / "s.atlas")
         pb.train(folder / "s.atlas", folder / "s.model", epochs=1)
@@ -113,7 +114,7 @@ def on_dask(folder: Path) -> float:
 def on_ray(folder: Path) -> float:
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         return timed(lambda: job(folder, UNITS).run(ray, num_cpus=1))
     finally:

@@ -153,3 +153,31 @@ def test_what_cannot_be_divided_is_refused(screen: SimpleNamespace, tmp_path: Pa
 def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"worker on {os.uname().nodename} does not see"):
         pb.scale.run_shard(str(tmp_path / "elsewhere"), [])
+
+
+def test_a_shell_loop_whose_units_are_all_stopped_and_killed(
+    screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]
+) -> None:
+    log = tmp_path / "calls"
+    environment = {**os.environ, "PERTURBINE_DISK_LOG": str(log)}
+    words = [program(), *shlex.split(job(screen, tmp_path / "counted").commands()[0])[1:]]
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+    calls = len(log.read_text().splitlines())
+    assert calls > 8
+    for call in range(1, calls + 1, 1 if os.environ.get("PERTURBINE_LONG_TESTS") else calls // 3):
+        shards = job(screen, tmp_path / f"p{call}")
+        for command in shards.commands():
+            words = [program(), *shlex.split(command)[1:]]
+            stopped = subprocess.run(words, capture_output=True, preexec_fn=stop_itself)
+            assert stopped.returncode == 75, stopped.stderr
+            killed = subprocess.run(words, capture_output=True, env={**os.environ, "PERTURBINE_FAULT": f"kill@{call}"})
+            assert killed.returncode in (0, -signal.SIGKILL), killed.stderr
+            subprocess.run(words, check=True, capture_output=True)
+        shards.commit()
+        assert files(tmp_path / f"p{call}") == single and not list(tmp_path.glob(f".p{call}*"))
+
+
+def stop_itself() -> None:
+    """Sends SIGTERM to this process, which gets it once it has become the program and can handle it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    os.kill(os.getpid(), signal.SIGTERM)

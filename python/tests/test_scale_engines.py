@@ -92,6 +92,8 @@ losing.start()
 job = pb.predict(model, atlas, to="all", output="cells", out=f"{folder}/p", file_size="16KiB", shards=16)
 job.run(ray, num_cpus=1, max_retries=5, retries=1)
 losing.join()
+ray.shutdown()
+cluster.shutdown()
 """
 
 

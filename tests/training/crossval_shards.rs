@@ -37,6 +37,8 @@ fn six_units_on_two_processes_of_which_one_is_killed_while_it_trains_equal_one_p
     assert_eq!(again.stderr.matches("already done").count(), 1, "{}", again.stderr);
     assert_eq!(home.json("crossval --commit two"), single);
     same(&tree(&home.path("two")), &whole, "two processes");
+    let late = home.run(&shard("two", 1));
+    assert!(late.code == 0 && late.stdout.contains("earlier: it is complete"), "{}", late.stderr);
 
     // Shards beyond the units are empty, one that is complete is not trained again, and folders may be moved.
     let mut folders = Vec::new();
