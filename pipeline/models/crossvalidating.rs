@@ -281,6 +281,8 @@ impl CrossValidation {
             ("range of seeds".to_owned(), format!("{start} to {}", end - 1)),
             ("checksum of the settings".to_owned(), checksum_of_text(&settings)),
             ("form of the scores".to_owned(), format!("{:?} and {anchor:?}", self.scale)),
+            // Sums of several threads differ in their last bits.
+            ("number of libtorch's threads".to_owned(), tch::get_num_threads().to_string()),
         ]);
         let about = format!("a cross-validation of the atlas {atlas} by {scheme}, seeds {start} to {}", end - 1);
         let plan = checksum_of_text(&format!("{made_from:?} {folds:?} {settings}"));

@@ -85,13 +85,13 @@ def test_snakemake_trains_folds(screen: SimpleNamespace, tmp_path: Path) -> None
     flags = "--epochs 1 --seeds 2 --set model.n_latent=8 --set model.n_hidden_encoder=16 --device cpu"
     (tmp_path / "perturbine").symlink_to(program())
     settings = [f"atlas={screen.atlas}", "scheme=random:0.5", f"flags={flags}", "shards=3"]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(EXAMPLES / "Snakefile"), "--cores", "2"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(EXAMPLES / "Snakefile"), "--cores", "1"]
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "HOME": str(tmp_path)}
     ran = subprocess.run([*command, "--config", *settings], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     subprocess.run(
-        [program(), "crossval", str(screen.atlas), "--scheme", "random:0.5", "--out", "single", *flags.split()],
+        [program(), "crossval", str(screen.atlas), "--scheme=random:0.5", "--out=single", "--threads=1", *flags.split()],
         cwd=tmp_path,
         check=True,
         capture_output=True,

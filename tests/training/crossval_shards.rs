@@ -98,6 +98,10 @@ fn plans_are_shown_and_what_is_wrong_is_named() {
         let message = home.refused(65, &format!("{changed} --shard 5/6 --shard-out 5"));
         says(&message, &["5: it is shard 5/6 of another plan", parts]);
     }
+    let threads = format!("--threads 2 {line} --shard 5/6 --shard-out 5");
+    let ran = home.command(&threads).env("OMP_NUM_THREADS", "2").output().unwrap();
+    assert_eq!(ran.status.code(), Some(65));
+    says(&String::from_utf8(ran.stderr).unwrap(), &["the number of libtorch's threads is 1, not 2"]);
     home.json(&format!("{line} --out cv --shard 5/6"));
     let message = home.refused(65, &format!("{line} --readout raw --out cv --shard 4/6"));
     says(&message, &["shard 4/6 is not of the plan of shard 5/6: the form of the scores", "remove .cv.shards"]);

@@ -64,7 +64,8 @@ impl CrossFolder {
         if path.is_file() {
             return Err(Error::usage(format!("{} is a file", path.display()), "give --out the name of a folder"));
         }
-        if !Self::is_at(path) && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
+        // The plan comes first: another process that has just begun here has it as soon as there is anything else to see.
+        if path.exists() && has_content(path)? && !Self::is_at(path) {
             let message = format!("{} already exists and is not a cross-validation", path.display());
             return Err(Error::usage(message, "remove the folder first, or choose another name"));
         }
@@ -263,6 +264,16 @@ impl CrossFolder {
     fn evaluation_path(&self, fold: &str, seed: u64) -> PathBuf {
         self.fold(fold).join(format!("seed-{seed}.json"))
     }
+}
+
+/// Whether a folder has anything whose name does not begin with a dot, as those of files in the making do.
+fn has_content(folder: &Path) -> Result<bool> {
+    for entry in folder.read_dir().map_err(Error::io("read", folder))? {
+        if !entry.map_err(Error::io("read", folder))?.file_name().as_encoded_bytes().starts_with(b".") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
