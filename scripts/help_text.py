@@ -16,13 +16,14 @@ class Argument:
         positional: whether it has no flag.
         several: whether it takes several values, each an argument.
         required: whether it has to be given.
+        nameless: whether Python takes it without its name although it has a flag.
     """
 
     def __init__(self, flag: str, value: str, text: str = "") -> None:
         self.flag, self.value, self.text = flag, value, text
         self.name = flag.replace("-", "_")
         self.default, self.choices = "", []
-        self.positional = self.several = self.required = False
+        self.positional = self.several = self.required = self.nameless = False
 
     @property
     def repeats(self) -> bool:

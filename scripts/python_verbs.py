@@ -37,7 +37,7 @@ OUTCOMES = {
     "settings": ("table", "Table"),
 }
 # Commands whose work can be divided, and which publish it with `--commit`.
-SHARDED = {"predict"}
+SHARDED = {"predict", "embed", "crossval"}
 MODULES = {
     "Atlas": "_atlas",
     "Model": "_model",
@@ -50,12 +50,19 @@ MODULES = {
 STREAM = re.compile(r"; - for a stream of Arrow record batches on stdout( instead of the table)?")
 # Flags that the package can leave to the program: without `out`, rows come as a stream.
 OPTIONAL = {("embed", "out")}
+# Flags that were always given without their names, although publishing shards does without them.
+NAMELESS = {("crossval", "scheme")}
 # A number without a default that would show it.
 NUMBERS = {"epochs", "threads", "combos", "gzip", "cells_per_condition", "seed"}
 # Switches that the package decides on where they are not given, and how.
 DECIDED = {("train", "resume"): "where a training was stopped"}
 PROGRESS = Argument("progress", "", "Where progress goes: True for `sys.stderr`, a function for each event [default: logging]")
-SHARDS = Argument("shards", "", "Prepare this many shards instead, which `Job.run` runs [default: run here]")
+SHARDS = Argument(
+    "shards",
+    "",
+    "Prepare this many shards instead, which `Job.run` runs; with `shard_out`, they are folders in it, and workers need not share a "
+    "folder [default: run here]",
+)
 VERBOSE = Argument("verbose", "", "Print more detail; 2 and 3 for still more")
 
 
@@ -95,6 +102,7 @@ def module(name: str, command: tuple, text: str) -> str:
     for argument in arguments:
         argument.text = STREAM.sub("; left out, the rows are a stream", argument.text)
         argument.name = argument.flag.replace("-", "_") + ("_" if keyword.iskeyword(argument.flag) else "")
+        argument.nameless = (name, argument.name) in NAMELESS
         argument.required = argument.required and (name, argument.name) not in OPTIONAL
         if (name, argument.name) in DECIDED:
             argument.choices = ["true", "false"]
@@ -154,7 +162,8 @@ def parameters(arguments: list, types: dict) -> list:
     others = [one for one in arguments if not one.positional and not one.required]
     # After an argument that may be left out there is none that has to be given.
     given = [one for one in positional if one.required] + (required if not several else [])
-    left_out = [one for one in positional if not one.required]
+    left_out = [one for one in positional if not one.required] + [one for one in others if one.nameless]
+    others = [one for one in others if not one.nameless]
     star = f"*{several[0].name}: {types[several[0].name]}" if several else "*"
     return [
         *(f"{one.name}: {types[one.name]}" for one in given),

@@ -66,13 +66,15 @@ const fn heading(name: &'static str, command: &'static str, options: &'static [&
     HelpHeading { name, command, options }
 }
 
-const HEADINGS: [HelpHeading; 21] = [
+const HEADINGS: [HelpHeading; 23] = [
     heading("Cells and genes", "simulate", &["cells", "genes", "cell_types", "batches", "density", "sorted", "seed"]),
     heading("Perturbations", "simulate", &["conditions", "combos", "interactions", "interaction", "doses"]),
     heading("Split", "split", &["name", "remove", "hold_out", "scheme", "from_obs", "valid", "reference", "seed"]),
     heading("Predicted conditions", "predict", &["to", "unseen", "unseen_covariate", "batch", "samples", "seed"]),
     heading("Predicted numbers", "predict", &["output", "layout", "genes", "top", "library", "output_scale"]),
     heading("Predicted conditions", "response", &["condition", "doses", "genes"]),
+    heading("Output", "embed", &["from"]),
+    heading("Output", "crossval", &["from"]),
     heading("Scores", "judge", &["values", "target_sum", "scores"]),
     heading("Labels", "judge", &["perturbation", "dose"]),
     heading("Split", "ingest", &["split"]),

@@ -16,8 +16,8 @@ use crate::{
     inspect::Inspected,
     libtorch_program::LibtorchProgram,
     model_args::{
-        EmbedArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
-        evaluation::EvaluateArgs, writing::PredictCommand,
+        EmbedArgs, ExplainArgs, Explained, PredictArgs, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
+        evaluation::EvaluateArgs, sharding::ShardedCommand,
     },
 };
 
@@ -29,15 +29,15 @@ pub enum ModelCommand {
     /// Train a model
     Train(Box<TrainArgs>),
     /// Predict cells under other conditions
-    Predict(PredictCommand),
+    Predict(ShardedCommand<PredictArgs>),
     /// Write the latents of cells, or the embeddings of perturbations and covariates
-    Embed(EmbedArgs),
+    Embed(ShardedCommand<EmbedArgs>),
     /// Predict how genes respond to doses of a perturbation or a pair
     Response(ResponseArgs),
     /// Compare predictions with held-out cells and with baselines
     Evaluate(EvaluateArgs),
     /// Cross-validate: train and evaluate every fold of the atlas
-    Crossval(Box<CrossvalArgs>),
+    Crossval(ShardedCommand<CrossvalArgs>),
     /// Write an HTML report about a model
     Report(ReportArgs),
 }
@@ -48,14 +48,14 @@ impl ModelCommand {
     pub fn device(&self) -> Option<&str> {
         match self {
             Self::Train(args) => Some(&args.device),
-            Self::Predict(PredictCommand::Run(args)) => Some(&args.device),
-            Self::Embed(args) => Some(&args.device),
+            Self::Predict(ShardedCommand::Run(args)) => Some(&args.device),
+            Self::Embed(ShardedCommand::Run(args)) => Some(&args.device),
             Self::Response(args) => Some(&args.device),
             Self::Evaluate(args) => Some(&args.device),
-            Self::Crossval(args) => Some(&args.device),
+            Self::Crossval(ShardedCommand::Run(args)) => Some(&args.device),
             Self::Explain(ExplainArgs { what: Explained::Train(args) }) => Some(&args.device),
             Self::Explain(ExplainArgs { what: Explained::Predict(args) }) => Some(&args.device),
-            Self::Predict(_) | Self::Report(_) => None,
+            Self::Predict(_) | Self::Embed(_) | Self::Crossval(_) | Self::Report(_) => None,
         }
     }
 
@@ -71,7 +71,7 @@ impl ModelCommand {
     pub(crate) fn memory(&self) -> Option<MemoryLogArgs> {
         match self {
             Self::Train(args) => Some(args.memory),
-            Self::Predict(PredictCommand::Run(args)) => Some(args.memory),
+            Self::Predict(ShardedCommand::Run(args)) => Some(args.memory),
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ use std::{path::Path, process::ExitCode};
 use cli::{
     CommandContext,
     inspect::Inspected,
-    model_args::writing::PredictCommand,
+    model_args::sharding::ShardedCommand,
     models::{ModelCommand, ModelCommands, Models},
 };
 use perturbine::{Error, Result, devices::DeviceChoice};
@@ -43,12 +43,20 @@ impl ModelCommands for WithLibtorch {
         match command {
             ModelCommand::Explain(args) => explain::explain(args, context),
             ModelCommand::Train(args) => train::train(*args, context),
-            ModelCommand::Predict(PredictCommand::Run(args)) => predict::predict(&args, context),
-            ModelCommand::Predict(PredictCommand::Commit { out, portable }) => commit::commit(&out, &portable, context),
-            ModelCommand::Embed(args) => embed::embed(&args, context),
+            ModelCommand::Predict(ShardedCommand::Run(args)) => predict::predict(&args, context),
+            ModelCommand::Predict(ShardedCommand::Commit { out, portable }) => {
+                commit::commit_tables("predict", &out, &portable, context)
+            }
+            ModelCommand::Embed(ShardedCommand::Run(args)) => embed::embed(&args, context),
+            ModelCommand::Embed(ShardedCommand::Commit { out, portable }) => {
+                commit::commit_tables("embed", &out, &portable, context)
+            }
             ModelCommand::Response(args) => response::response(&args, context),
             ModelCommand::Evaluate(args) => evaluate::evaluate(args, context),
-            ModelCommand::Crossval(args) => crossval::crossval(&args, context),
+            ModelCommand::Crossval(ShardedCommand::Run(args)) => crossval::crossval(&args, context),
+            ModelCommand::Crossval(ShardedCommand::Commit { out, portable }) => {
+                crossval::commit(&out, &portable, context)
+            }
             ModelCommand::Report(args) => report::report(&args, context),
         }
     }

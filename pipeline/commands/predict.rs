@@ -7,13 +7,13 @@ use stages::{
         selector::Selector,
         split::{Split, SplitPart},
     },
-    sink::{layout::is_named, portable::complete_shard},
+    sink::layout::is_named,
 };
 use tch::Device;
 
 use crate::{
     arrow_stream,
-    commit::{show_plan, show_published},
+    commit::{EARLIER, FILES, complete, show_plan, show_published},
     device::device,
 };
 use cli::model_args::{
@@ -40,7 +40,7 @@ use perturbine::{
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
-    if args.out.as_deref().is_some_and(is_standard_output) && !args.dry_run && !args.plan_only {
+    if args.out.as_deref().is_some_and(is_standard_output) && !args.writing.shards.only_shows() {
         return stream(args, output, context);
     }
     // A long table is refused as an .h5ad later, with the layout that would do.
@@ -60,10 +60,10 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
         context.show.note(&skipped.to_string());
     }
     let size = prediction.size(output, &options)?;
-    if args.plan_only {
-        return show_plan(&prediction.plan(output, &options), size.files(args.out.as_deref()), context);
+    if args.writing.shards.plan_only {
+        return show_plan(&prediction.plan(output, &options), size.files(args.out.as_deref()), FILES, context);
     }
-    if args.dry_run {
+    if args.writing.shards.dry_run {
         let controls = if output == PredictionForm::Changes { prediction.jobs().jobs.len() } else { 0 };
         let targets = prediction.jobs().targets() - controls;
         let minutes = prediction.expected_time(output)?.as_secs_f64() / 60.0;
@@ -72,6 +72,7 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
             "source_cells": source_cells,
             "rows": size.rows,
             "files": size.files(args.out.as_deref()),
+            "units": size.files(args.out.as_deref()),
             "value_bytes": size.value_bytes,
             "bytes": size.file_bytes,
             "minutes": minutes,
@@ -89,15 +90,10 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
             )
         });
     }
-    let out = args
-        .writing
-        .shard_out
-        .as_ref()
-        .or(args.out.as_ref())
-        .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
+    let out = args.writing.shards.place(args.out.as_deref())?;
     let missing_genes = prediction.missing_genes().to_vec();
-    if let Some(shard) = options.shard.filter(|_| options.portable)
-        && let Some(published) = complete_shard(out, &prediction.plan(output, &options), shard)?
+    if let Some(shard) = options.shard
+        && let Some(published) = complete(out, &prediction.plan(output, &options), shard, options.portable)?
     {
         let summary = json!({
             "cells_per_second": null,
@@ -105,7 +101,7 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
             "skipped": skipped,
             "missing_genes": missing_genes,
         });
-        return show_published(&published, out, summary, " earlier: it is complete", context);
+        return show_published(&published, out, summary, EARLIER, context);
     }
     let predicted = prediction.predicted_cells(output, &options)?;
     let waiting = to_usize(size.waiting_bytes);
@@ -124,7 +120,7 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     let steps = context.show.steps(predicted, "cells");
     let drawn = steps.clone();
     let progress = ProgressCounter::to(move |cells| drawn.reached(cells));
-    let target = place.as_ref().filter(|_| !options.portable).map_or(out.as_path(), OutputPlace::path);
+    let target = place.as_ref().filter(|_| !options.portable).map_or(out, OutputPlace::path);
     let published = prediction.telling(progress).publish(output, target, &options)?.published;
     place.iter().try_for_each(OutputPlace::take_place)?;
     steps.end();

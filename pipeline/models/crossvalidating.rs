@@ -1,21 +1,28 @@
 //! For every fold and seed: `train`, then `evaluate` on the cells that the fold held out.
 
-use std::{ops::Range, path::PathBuf, rc::Rc, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
 
 use schemas::skipped::Skipped;
 use schemas::{Error, Result, config::Settings};
 use stages::{
     evaluate::{
         CrossEvaluation, Evaluation, FoldEvaluation,
-        crossval_folder::{CrossFolder, CrossPlan},
+        crossval_folder::{CrossFolder, CrossPlan, files as cross_files},
     },
     model::saved::{Model, files},
     reader::{
         atlas::Atlas,
         split::{Folds, Scheme, Split},
     },
+    sink::{Published, Shard, ShardPlan, resumable::ResumableShard},
     statistics::scale::{Anchor, Scale},
-    storage::disk::ScratchFolder,
+    storage::disk::{ScratchFolder, checksum_of_text},
     trainer::train::EpochReport,
 };
 use tch::Device;
@@ -41,6 +48,13 @@ pub struct CrossOptions {
     pub device: Device,
     /// A folder for all models and tables; without it, models are deleted after their evaluation.
     pub out: Option<PathBuf>,
+}
+
+/// A fold and a seed.
+#[derive(Clone, Copy)]
+struct CrossUnit {
+    fold: usize,
+    seed: u64,
 }
 
 /// One fold with one seed.
@@ -181,19 +195,98 @@ impl CrossValidation {
     /// # Errors
     /// As for [`Training::run`] and [`evaluate`]; a stopped run can be resumed if there is a folder.
     pub fn run(mut self, on_event: &OnEvent) -> Result<CrossEvaluation> {
-        let mut evaluations = Vec::new();
-        for fold in 0..self.folds.names().len() {
-            let split = self.folds.split(fold, split_shares(&self.plan.settings))?;
-            for seed in self.seeds.clone() {
-                let done = self.fold(fold, &split, seed, on_event);
-                evaluations.push(done.map_err(|error| self.with_way_to_resume(error))?);
-            }
-        }
-        let crossed = CrossEvaluation::new(evaluations);
+        let crossed = CrossEvaluation::new(self.run_units(&self.units(), on_event)?);
         if let Some(folder) = &self.folder {
             folder.finish(&crossed)?;
         }
         Ok(crossed)
+    }
+
+    /// Trains and evaluates the folds and seeds of a shard, whose folder takes the place of that of the options. Those that an
+    /// earlier try completed are not trained again.
+    ///
+    /// # Errors
+    /// Those of [`CrossValidation::run`], or a folder that can't be written.
+    pub fn run_shard(mut self, shard: Shard, place: ResumableShard, on_event: &OnEvent) -> Result<Published> {
+        let folder = CrossFolder::at(&place.folder())?;
+        folder.begin(&self.plan)?;
+        self.folder = Some(folder);
+        let units = self.units().into_iter().enumerate().filter(|(number, _)| shard.has(*number));
+        let units: Vec<CrossUnit> = units.map(|(_, unit)| unit).collect();
+        let done = self.run_units(&units, on_event)?;
+        let names = done.iter().flat_map(|unit| CrossFolder::names(&unit.name, unit.seed));
+        place.finish(&names.chain([PathBuf::from(cross_files::PLAN)]).collect::<Vec<_>>())
+    }
+
+    /// Whether a folder has the evaluations of all folds and seeds of a shard, as one that was published has.
+    ///
+    /// # Errors
+    /// A folder with other content, or an evaluation that can't be read.
+    pub fn is_published(&self, shard: Shard, out: &Path) -> Result<bool> {
+        if !CrossFolder::is_at(out) {
+            return Ok(false);
+        }
+        let folder = CrossFolder::at(out)?;
+        folder.check(&self.plan)?;
+        for (_, unit) in self.units().into_iter().enumerate().filter(|(number, _)| shard.has(*number)) {
+            if self.kept_in(&folder, &self.folds.names()[unit.fold], unit.seed)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Number of folds and seeds: one unit for each.
+    #[must_use]
+    pub fn unit_count(&self) -> usize {
+        self.units().len()
+    }
+
+    fn units(&self) -> Vec<CrossUnit> {
+        let seeds = |fold: usize| self.seeds.clone().map(move |seed| CrossUnit { fold, seed });
+        (0..self.folds.names().len()).flat_map(seeds).collect()
+    }
+
+    fn run_units(&mut self, units: &[CrossUnit], on_event: &OnEvent) -> Result<Vec<FoldEvaluation>> {
+        let mut evaluations = Vec::new();
+        for of_fold in units.chunk_by(|one, other| one.fold == other.fold) {
+            let fold = of_fold[0].fold;
+            let split = self.folds.split(fold, split_shares(&self.plan.settings))?;
+            for unit in of_fold {
+                let done = self.fold(fold, &split, unit.seed, on_event);
+                evaluations.push(done.map_err(|error| self.with_way_to_resume(error))?);
+            }
+        }
+        Ok(evaluations)
+    }
+
+    /// The plan, which is the same for all shards.
+    ///
+    /// # Errors
+    /// A batch size that depends on the memory of a machine.
+    pub fn shard_plan(&self) -> Result<ShardPlan> {
+        if self.plan.settings.train.batch_size == 0 {
+            let message =
+                "--batch-size auto depends on a machine's memory, and shards on several would not train alike";
+            return Err(Error::usage(message, "give a number, such as that which `explain train` shows"));
+        }
+        let CrossPlan { scheme, split_seed, folds, atlas, settings } = &self.plan;
+        let settings = serde_json::to_string(settings).map_err(|error| Error::Bug(error.to_string()))?;
+        let anchor = self.evaluation_options.anchor.unwrap_or_default();
+        let Range { start, end } = self.seeds;
+        let made_from = BTreeMap::from([
+            ("program version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("atlas".to_owned(), atlas.clone()),
+            ("scheme".to_owned(), format!("{scheme} with the split seed {split_seed}")),
+            ("range of seeds".to_owned(), format!("{start} to {}", end - 1)),
+            ("checksum of the settings".to_owned(), checksum_of_text(&settings)),
+            ("form of the scores".to_owned(), format!("{:?} and {anchor:?}", self.scale)),
+            // Sums of several threads differ in their last bits.
+            ("number of libtorch's threads".to_owned(), tch::get_num_threads().to_string()),
+        ]);
+        let about = format!("a cross-validation of the atlas {atlas} by {scheme}, seeds {start} to {}", end - 1);
+        let plan = checksum_of_text(&format!("{made_from:?} {folds:?} {settings}"));
+        Ok(ShardPlan { plan, command: "crossval".to_owned(), about, made_from })
     }
 
     fn fold(&mut self, fold: usize, split: &Split, seed: u64, on_event: &OnEvent) -> Result<FoldEvaluation> {
@@ -229,7 +322,10 @@ impl CrossValidation {
 
     /// The stored evaluation of a fold and seed, if it has the requested scale and readout.
     fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+        self.folder.as_ref().map_or(Ok(None), |folder| self.kept_in(folder, name, seed))
+    }
+
+    fn kept_in(&self, folder: &CrossFolder, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
         let readout = self.evaluation_options.anchor.unwrap_or_default();
         let as_asked =
             |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;

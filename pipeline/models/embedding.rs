@@ -3,30 +3,33 @@
 #[cfg_attr(not(feature = "hdf5"), path = "embedding/no_h5ad.rs")]
 mod h5ad;
 
-use std::{collections::HashMap, num::NonZeroUsize, path::Path};
+use std::{collections::HashMap, num::NonZeroUsize, path::Path, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Error, Result,
     arrow::{ATLAS_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
     ids::CellIndex,
-    numbers::{bounded, to_usize},
+    numbers::bounded,
 };
 use stages::{
     BoxError,
     model::saved::Model,
     predictor::predict::{Embed, batch_size, covariate_table, perturbation_table},
     reader::atlas::Atlas,
-    sink::{Published, layout::is_named},
+    sink::{
+        FileOptions, OutputLayout, PartRows, Published, ShardPlan,
+        layout::{is_named, is_one_file, row_bytes},
+    },
     stage::phase::Phase,
 };
 
 use super::{
     predicting::source_plans,
-    publishing::{before_files, write_tables},
+    publishing::{WriteOptions, before_files, encoded, parts_of, plan_of, sink_of, way_to_resume, write_tables},
 };
 use crate::{
-    flows::{Resources, rows},
+    flows::{Resources, completed, rows},
     runtime::{Capacity, Pipeline},
 };
 
@@ -44,38 +47,118 @@ pub enum EmbeddingKind {
 /// # Errors
 /// Genes of the model that the atlas lacks, or covariates that are not those of the model.
 pub fn embed_cells(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
-    embed_every(atlas, model, 1, resources)
+    embed_these(atlas, model, all_cells(atlas), resources)
 }
 
-/// The same, for every `step`-th cell.
-pub(super) fn embed_every(
+/// The same, for some cells.
+pub(super) fn embed_these(
     atlas: &Atlas,
     model: &Model,
-    step: u64,
+    cells: impl Iterator<Item = CellIndex> + Send + 'static,
     resources: &Resources,
 ) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
     let atlas = atlas.with_genes(&model.card.genes)?;
-    let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
-    let mut metadata = metadata(model);
-    metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
-    let schema = embedded_cells_schema(&names, width(model), metadata);
+    let schema = cells_schema(&atlas, model);
     let embed = Embed::new(model.again()?, atlas.clone(), schema.clone())?;
     model.card.check_labels(atlas.path(), atlas.manifest())?;
-    let every = (0..atlas.cells()).step_by(to_usize(step)).map(CellIndex);
-    let plans = source_plans(&atlas, 0, 0, batch_size(1), every);
+    let plans = source_plans(&atlas, 0, 0, batch_size(1), cells);
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
 }
 
-/// The same, written to a folder of Parquet files, or one file if `out` ends in `.parquet` or `.h5ad`.
-///
-/// # Errors
-/// As for [`embed_cells`], or a target that exists or can't be written; then nothing is visible.
-pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resources) -> Result<Published> {
-    resources.phases.enter(Phase::Predicting);
-    let (schema, pipeline) = embed_cells(atlas, model, &before_files(resources))?;
-    match is_named(out, "h5ad") {
-        true => h5ad::write_h5ad(&schema, pipeline, &atlas.manifest().conditions, out),
-        false => write_tables(pipeline, &schema, atlas.cells(), out, resources),
+fn all_cells(atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
+    (0..atlas.cells()).map(CellIndex)
+}
+
+fn cells_schema(atlas: &Atlas, model: &Model) -> SchemaRef {
+    let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
+    let mut metadata = metadata(model);
+    metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
+    embedded_cells_schema(&names, width(model), metadata)
+}
+
+/// The latents of all cells of an atlas, to be written to files.
+#[derive(Debug)]
+pub struct CellLatents<'a> {
+    atlas: &'a Atlas,
+    model: &'a Model,
+    schema: SchemaRef,
+    options: &'a WriteOptions,
+}
+
+impl<'a> CellLatents<'a> {
+    /// Those of an atlas; of the options, the size of files and the shard matter.
+    #[must_use]
+    pub fn new(atlas: &'a Atlas, model: &'a Model, options: &'a WriteOptions) -> Self {
+        Self { atlas, model, schema: cells_schema(atlas, model), options }
+    }
+
+    /// The plan, which is the same for all shards.
+    #[must_use]
+    pub fn plan(&self) -> ShardPlan {
+        let files = format!("in files of {} bytes", self.options.file_bytes);
+        plan_of("embed", "latents of all cells", &files, &self.schema, "")
+    }
+
+    /// The files, over all shards. A batch is never divided: its cells are computed together.
+    fn parts(&self) -> impl Iterator<Item = PartRows> + use<> {
+        let batch = batch_size(1) as u64;
+        let rows = (self.options.file_bytes / row_bytes(&self.schema).max(1)).max(1);
+        parts_of(self.atlas.cells(), rows.next_multiple_of(batch))
+    }
+
+    /// Number of files, over all shards.
+    #[must_use]
+    pub fn units(&self) -> usize {
+        self.parts().count()
+    }
+
+    /// Number of cells.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.atlas.cells()
+    }
+
+    /// Approximate size of all values in bytes.
+    #[must_use]
+    pub fn value_bytes(&self) -> u64 {
+        self.atlas.cells() * row_bytes(&self.schema)
+    }
+
+    /// Writes a folder of Parquet files or a shard of it, or one file if `out` ends in `.parquet` or `.h5ad`.
+    ///
+    /// # Errors
+    /// As for [`embed_cells`], shards of one file, or a target that exists or can't be written; then nothing is visible.
+    pub fn write(&self, out: &Path, resources: &Resources) -> Result<Published> {
+        resources.phases.enter(Phase::Predicting);
+        let (atlas, before) = (self.atlas, before_files(resources));
+        let shard = self.options.shard;
+        if is_named(out, "h5ad") {
+            if shard.is_some() {
+                return Err(Error::usage(
+                    "an .h5ad file can't be written in shards",
+                    "write a folder of Parquet files",
+                ));
+            }
+            let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
+            return h5ad::write_h5ad(&schema, pipeline, &atlas.manifest().conditions, out);
+        }
+        if is_one_file(out) && shard.is_none() {
+            let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
+            return write_tables(pipeline, &schema, atlas.cells(), out, resources);
+        }
+        let (mut first, mut parts, mut cells) = (0, Vec::new(), Vec::new());
+        for part in self.parts() {
+            if shard.is_none_or(|shard| shard.has(part.number)) {
+                cells.push(first..first + part.rows);
+                parts.push(part);
+            }
+            first += part.rows;
+        }
+        let (schema, pipeline) = embed_these(atlas, self.model, cells.into_iter().flatten().map(CellIndex), &before)?;
+        let layout = Arc::new(OutputLayout::new(&schema, &FileOptions::default(), parts)?);
+        let sink = sink_of(out, &layout, &self.plan(), self.options)?;
+        let run = encoded(pipeline, layout, resources)?.run("write", sink);
+        completed(run, way_to_resume(self.options)).map(|(published, _)| published)
     }
 }
 

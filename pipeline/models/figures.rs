@@ -8,6 +8,7 @@ use std::{collections::HashMap, num::NonZeroU64};
 use arrow::array::{Array, AsArray, RecordBatch};
 use schemas::{
     Error, Result,
+    ids::CellIndex,
     numbers::{bounded, to_usize},
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use stages::{
 };
 
 use self::{doses::responses, similarity::similarity};
-use super::embedding::embed_every;
+use super::embedding::embed_these;
 use crate::flows::{Resources, completed};
 
 /// Maximum number of cells in a map.
@@ -70,7 +71,8 @@ impl NameCodes {
 
 fn latents(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Latents> {
     let step = atlas.cells().div_ceil(MOST_CELLS).max(1);
-    let (_, pipeline) = embed_every(atlas, model, step, resources)?;
+    let some = (0..atlas.cells()).step_by(to_usize(step)).map(CellIndex);
+    let (_, pipeline) = embed_these(atlas, model, some, resources)?;
     let (mut conditions, mut contexts) = (NameCodes::default(), NameCodes::default());
     let mut found = Latents::default();
     let mut numbers: [Vec<f32>; 2] = Default::default();

@@ -6,7 +6,11 @@ mod division;
 mod h5ad;
 mod size;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
@@ -66,10 +70,7 @@ impl Prediction {
         self.check(output, options)?;
         self.check_room(output, out, options)?;
         self.resources.phases.enter(Phase::Predicting);
-        let again = match options.shard {
-            Some(_) => "run the same command again: other shards that are complete stay",
-            None => "run the same command again: nothing was written",
-        };
+        let again = way_to_resume(options);
         let plan = self.plan(output, options);
         let schema = self.schema(output);
         if let PredictionFormat::H5ad { with_controls } = options.format {
@@ -81,10 +82,7 @@ impl Prediction {
             return Ok(Written { published: one_file(plan.plan, out, rows)?, report });
         }
         let (selected, layout) = self.layout(output, options, is_one_file(out), &schema)?;
-        let sink = match options.shard {
-            Some(shard) => Publish::create_shard(out, Arc::clone(&layout), &plan, shard, options.portable)?,
-            None => Publish::create(out, Arc::clone(&layout), &plan.plan)?,
-        };
+        let sink = sink_of(out, &layout, &plan, options)?;
         let run = selected.encoded(output, layout)?.run("write", sink);
         let (published, report) = completed(run, again)?;
         Ok(Written { published, report })
@@ -157,35 +155,53 @@ impl Prediction {
     #[must_use]
     pub fn plan(&self, output: PredictionForm, options: &WriteOptions) -> ShardPlan {
         let schema = self.schema(output);
-        let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
         let FileOptions { precision, partition_by } = &options.files;
         let partitions = match partition_by.as_slice() {
             [] => String::new(),
             columns => format!(" partitioned by {}", columns.join(", ")),
         };
-        let (model, atlas, version) = (metadata_value(MODEL_KEY), metadata_value(ATLAS_KEY), env!("CARGO_PKG_VERSION"));
-        let (form, files) = (
-            output.description(),
-            format!("as {}, in files of {} bytes{partitions}", precision.name(), options.file_bytes),
-        );
-        let about = format!("{form} of the model {model} and the atlas {atlas}, {files}");
-        let metadata: Vec<(&str, &str)> =
-            schema.metadata().iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
-        let text = format!(
-            "{version} {about} {} {:?} {:?} {:?} {metadata:?}",
-            self.request,
-            self.terms,
-            self.jobs,
-            schema.fields()
-        );
-        let made_from = [
-            ("program version", version.to_owned()),
-            ("model", model),
-            ("atlas", atlas),
-            ("output", format!("{form}, {files}")),
-        ];
-        let made_from = made_from.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        ShardPlan { plan: checksum_of_text(&text), about, made_from }
+        let form = output.description();
+        let files = format!("as {}, in files of {} bytes{partitions}", precision.name(), options.file_bytes);
+        let request = format!("{} {:?} {:?}", self.request, self.terms, self.jobs);
+        plan_of("predict", form, &files, &schema, &request)
+    }
+}
+
+/// The plan of tables: what they are, how they are divided into files, and what else decides about their rows.
+pub(super) fn plan_of(command: &str, form: &str, files: &str, schema: &SchemaRef, request: &str) -> ShardPlan {
+    let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
+    let (model, atlas, version) = (metadata_value(MODEL_KEY), metadata_value(ATLAS_KEY), env!("CARGO_PKG_VERSION"));
+    let about = format!("{form} of the model {model} and the atlas {atlas}, {files}");
+    let metadata: BTreeMap<&String, &String> = schema.metadata().iter().collect();
+    let text = format!("{version} {about} {request} {:?} {metadata:?}", schema.fields());
+    let made_from = [
+        ("program version", version.to_owned()),
+        ("model", model),
+        ("atlas", atlas),
+        ("output", format!("{form}, {files}")),
+    ];
+    let made_from = made_from.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    ShardPlan { plan: checksum_of_text(&text), command: command.to_owned(), about, made_from }
+}
+
+/// The files of a folder, or of a shard of it.
+pub(super) fn sink_of(
+    out: &Path,
+    layout: &Arc<OutputLayout>,
+    plan: &ShardPlan,
+    options: &WriteOptions,
+) -> Result<Publish> {
+    match options.shard {
+        Some(shard) => Publish::create_shard(out, Arc::clone(layout), plan, shard, options.portable),
+        None => Publish::create(out, Arc::clone(layout), &plan.plan),
+    }
+}
+
+/// What to do after an interruption.
+pub(super) fn way_to_resume(options: &WriteOptions) -> &'static str {
+    match options.shard {
+        Some(_) => "run the same command again: other shards that are complete stay",
+        None => "run the same command again: nothing was written",
     }
 }
 
@@ -213,13 +229,17 @@ pub fn write_tables(
     resources: &Resources,
 ) -> Result<Published> {
     let of_a_file = if is_one_file(out) { rows } else { (FILE_BYTES / row_bytes(schema).max(1)).max(1) };
-    let part = |number: usize, before: u64| PartRows { number, rows: of_a_file.min(rows - before), folders: 1 };
-    let starts = (0..rows.max(1)).step_by(to_usize(of_a_file.max(1)));
-    let parts = starts.enumerate().map(|(number, before)| part(number, before)).collect();
+    let parts = parts_of(rows, of_a_file).collect();
     let layout = Arc::new(OutputLayout::new(schema, &FileOptions::default(), parts)?);
     let sink = Publish::create(out, Arc::clone(&layout), "")?;
     let run = encoded(tables, layout, resources)?.run("write", sink);
     completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
+}
+
+/// Files of this many rows each, of `rows` in total: at least one.
+pub(super) fn parts_of(rows: u64, of_a_file: u64) -> impl Iterator<Item = PartRows> {
+    let starts = (0..rows.max(1)).step_by(to_usize(of_a_file.max(1)));
+    starts.enumerate().map(move |(number, before)| PartRows { number, rows: of_a_file.min(rows - before), folders: 1 })
 }
 
 /// `gather → encode ×N`: tables as row groups of the files of a layout, for [`Publish`] to append.

@@ -105,6 +105,12 @@ class Request:
         value = self.given.get(name)
         return None if value is None else path_of(value)
 
+    def with_given(self, given: Mapping[str, Any]) -> Request:
+        """The same command with other arguments."""
+        other = Request(self.command, given)
+        other.positional, other.kinds = self.positional, self.kinds
+        return other
+
     def has_lists(self) -> bool:
         """Whether a list of names has to be written to a file."""
         return any(self.kinds.get(name) == "listed" and _is_list(value) for name, value in self.given.items())

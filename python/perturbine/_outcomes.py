@@ -40,7 +40,7 @@ def table(request: Request) -> Table:
 def evaluation(request: Request) -> Evaluation:
     """Runs a command that scores predictions."""
     with request:
-        return Evaluation(request.run(), request.path("out"))
+        return Evaluation(request.run(), request.path("out") or request.path("commit"))
 
 
 def judgement(request: Request) -> Evaluation:
@@ -89,6 +89,16 @@ def sharded_prediction(request: Request) -> Prediction | Job[Prediction]:
     from .scale import Job
 
     return Job(request, shards, lambda out, summary: Prediction(None, out, dict(summary)))
+
+
+def sharded_evaluation(request: Request) -> Evaluation | Job[Evaluation]:
+    """Cross-validates here, or prepares it in shards."""
+    shards = request.given.pop("shards", None)
+    if shards is None:
+        return evaluation(request)
+    from .scale import Job
+
+    return Job(request, shards, lambda out, summary: Evaluation(summary, out))
 
 
 def prediction(request: Request) -> Prediction:

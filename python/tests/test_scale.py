@@ -17,27 +17,15 @@ from typing import Any
 
 import perturbine as pb
 import pytest
+from conftest import CELLS, files
 from perturbine._program import program
 from test_errors import stand_in
 
 SHARDS = 3
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "scale"
 
 
 def job(screen: SimpleNamespace, out: Path, **how: Any) -> pb.scale.Job[pb.Prediction]:
-    return pb.predict(screen.model, screen.atlas, to="all", output="cells", out=out, shards=SHARDS, **how)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def single(screen: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a single run."""
-    out = tmp_path_factory.mktemp("single") / "p"
-    screen.model.predict(screen.atlas, to="all", output="cells", out=out)
-    return files(out)
+    return pb.predict(screen.model, screen.atlas, **CELLS, out=out, shards=SHARDS, **how)
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, partial(ProcessPoolExecutor, mp_context=get_context("spawn"))])
@@ -67,11 +55,56 @@ def test_commands_run_in_any_shell(screen: SimpleNamespace, tmp_path: Path, sing
 def test_shards_without_a_common_folder(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
     shards = [tmp_path / f"task-{shard}" / "shard" for shard in range(SHARDS)]
     for shard, folder in enumerate(shards):
-        pb.predict(screen.model, screen.atlas, to="all", output="cells", shard=f"{shard}/{SHARDS}", shard_out=folder)
+        pb.predict(screen.model, screen.atlas, **CELLS, shard=f"{shard}/{SHARDS}", shard_out=folder)
     written = pb.predict(commit=tmp_path / "p", from_=shards)
     assert files(tmp_path / "p") == single and written.to_arrow().num_rows == written.summary["rows"]
-    plan = pb.predict(screen.model, screen.atlas, to="all", output="cells", plan_only=True)
+    plan = pb.predict(screen.model, screen.atlas, **CELLS, plan_only=True)
     assert plan.summary["plan"] in single["_manifest.json"].decode()
+
+
+def test_shards_come_back_through_an_executor_without_a_common_folder(
+    screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]
+) -> None:
+    shards = job(screen, tmp_path / "p", shard_out=tmp_path / "parts")
+    assert not list(tmp_path.iterdir())
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        written = shards.run(pool)
+    assert files(tmp_path / "p") == single and written.to_arrow().num_rows == written.summary["rows"]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["shard-0", "shard-1", "shard-2"]
+
+    again = job(screen, tmp_path / "again", shard_out=tmp_path / "others")
+    for at, command in enumerate(again.commands()):
+        words = shlex.split(command)
+        assert not any(word.startswith("--out=") for word in words)
+        subprocess.run([program(), *words[1:]], check=True, capture_output=True)
+        assert again.status() == [shard <= at for shard in range(SHARDS)]
+    subprocess.run([program(), *shlex.split(again.commit_command())[1:]], check=True, capture_output=True)
+    assert files(tmp_path / "again") == single
+
+
+def test_latents_and_folds_are_jobs_too(screen: SimpleNamespace, tmp_path: Path) -> None:
+    network = {"model.n_latent": 8, "model.n_hidden_encoder": 16, "model.n_hidden_decoder": 16}
+    folds = {"scheme": "random:0.5", "seeds": 2, "epochs": 1, "set": network, "device": "cpu"}
+    with ThreadPoolExecutor(2) as executor:
+        pb.embed(screen.model, screen.atlas, out=tmp_path / "e", file_size=1)
+        embedded = pb.embed(screen.model, screen.atlas, out=tmp_path / "f", file_size=1, shards=2).run(executor)
+        assert files(tmp_path / "f") == files(tmp_path / "e") and embedded.to_arrow().num_rows == 600
+        whole = pb.crossval(screen.atlas, out=tmp_path / "cv", **folds)
+        crossed = pb.crossval(screen.atlas, out=tmp_path / "cw", shards=4, **folds)
+        assert crossed.plan()["units"] == 4 and "--shard=3/4" in crossed.commands()[3]
+        assert crossed.run(executor).json == whole.json
+        parts = pb.crossval(screen.atlas, out=tmp_path / "cx", shards=2, shard_out=tmp_path / "parts", **folds)
+        assert parts.run(executor).json == whole.json
+    assert set(files(tmp_path / "cw")) == set(files(tmp_path / "cv")) == set(files(tmp_path / "cx"))
+
+
+def test_more_shards_than_units_are_warned_of(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
+    shards = pb.predict(screen.model, screen.atlas, **CELLS, out=tmp_path / "p", shards=9)
+    units = shards.plan()["units"]
+    empty = f"9 shards, but {units} units: {9 - units} of them are empty"
+    with ThreadPoolExecutor(2) as executor, pytest.warns(UserWarning, match=empty):
+        shards.run(executor)
+    assert files(tmp_path / "p") == single
 
 
 def test_a_shard_that_was_killed_is_tried_again(
@@ -108,7 +141,7 @@ def test_what_cannot_be_divided_is_refused(screen: SimpleNamespace, tmp_path: Pa
         pb.predict(screen.model, screen.atlas, shards=2)
     with pytest.raises(pb.UsageError, match="0 shards"):
         pb.predict(screen.model, screen.atlas, out=tmp_path / "p", shards=0)
-    for given in ({"progress": True}, {"shard_out": tmp_path / "shard"}, {"plan_only": True}):
+    for given in ({"progress": True}, {"shard": "0/2"}, {"plan_only": True}, {"dry_run": True}, {"commit": tmp_path / "q"}):
         with pytest.raises(pb.UsageError, match="neither `progress`"):
             job(screen, tmp_path / "p", **given)
     with pytest.raises(pb.UsageError, match="of the type str has no `submit`"):
@@ -122,74 +155,29 @@ def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path: Path) -> None:
         pb.scale.run_shard(str(tmp_path / "elsewhere"), [])
 
 
-def test_a_slurm_array_whose_tasks_are_stopped_and_queued_again(
+def test_a_shell_loop_whose_units_are_all_stopped_and_killed(
     screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]
 ) -> None:
-    (tmp_path / "kang.model").symlink_to(screen.model.path)
-    (tmp_path / "kang.atlas").symlink_to(screen.atlas)
-    (tmp_path / "perturbine").symlink_to(program())
-    script = (EXAMPLES / "array.sh").read_text().replace("--to pairs", "--to all")
-    slurm = {"SLURM_CPUS_PER_TASK": "1", "SLURM_ARRAY_TASK_COUNT": str(SHARDS)}
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-
-    def task(shard: int) -> subprocess.Popen[bytes]:
-        variables = {**os.environ, **slurm, "PATH": path, "SLURM_ARRAY_TASK_ID": str(shard)}
-        return subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=variables, stderr=subprocess.DEVNULL)
-
-    for shard in range(SHARDS):
-        # As Slurm does before a time limit; a task that was quicker is complete, and ends at once when it is queued again.
-        stopped = task(shard)
-        stopped.terminate()
-        assert stopped.wait() in (0, 75, -signal.SIGTERM)
-        assert task(shard).wait() == 0
-    subprocess.run([program(), "predict", "--commit", "pairs"], cwd=tmp_path, check=True, capture_output=True)
-    assert files(tmp_path / "pairs") == single
+    log = tmp_path / "calls"
+    environment = {**os.environ, "PERTURBINE_DISK_LOG": str(log)}
+    words = [program(), *shlex.split(job(screen, tmp_path / "counted").commands()[0])[1:]]
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+    calls = len(log.read_text().splitlines())
+    assert calls > 8
+    for call in range(1, calls + 1, 1 if os.environ.get("PERTURBINE_LONG_TESTS") else calls // 3):
+        shards = job(screen, tmp_path / f"p{call}")
+        for command in shards.commands():
+            words = [program(), *shlex.split(command)[1:]]
+            stopped = subprocess.run(words, capture_output=True, preexec_fn=stop_itself)
+            assert stopped.returncode == 75, stopped.stderr
+            killed = subprocess.run(words, capture_output=True, env={**os.environ, "PERTURBINE_FAULT": f"kill@{call}"})
+            assert killed.returncode in (0, -signal.SIGKILL), killed.stderr
+            subprocess.run(words, check=True, capture_output=True)
+        shards.commit()
+        assert files(tmp_path / f"p{call}") == single and not list(tmp_path.glob(f".p{call}*"))
 
 
-def test_the_example_of_executors_runs(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
-    script = EXAMPLES / "executors.py"
-    command = [sys.executable, str(script), "here", str(screen.model.path), str(screen.atlas), str(tmp_path / "p")]
-    subprocess.run(command, check=True, capture_output=True)
-    assert files(tmp_path / "p") == single
-
-
-def test_dask_runs_shards_and_loses_a_worker(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
-    distributed = pytest.importorskip("distributed", reason="without dask, its client is not tested")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        with distributed.Client(cluster) as client:
-            workers = [worker["nanny"] for worker in client.scheduler_info()["workers"].values()]
-            assert len(workers) == 2
-            future = client.submit(kill_once, str(tmp_path / "killed"), pure=False)
-            job(screen, tmp_path / "p").run(client)
-            future.result()
-    assert (tmp_path / "killed").exists() and files(tmp_path / "p") == single
-
-
-def kill_once(mark: str) -> None:
-    """Ends the worker that runs it, the first time."""
-    if not os.path.exists(mark):
-        open(mark, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-RAY = """
-import sys
-import perturbine as pb
-import ray
-model, atlas, folder = sys.argv[1:]
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-pb.predict(model, atlas, to="all", output="cells", out=f"{folder}/p", shards=3).run(ray, num_cpus=1, max_retries=5)
-try:
-    pb.predict(model, atlas, to={"condition": "missing"}, out=f"{folder}/q", shards=2).run(ray)
-except pb.DataError as error:
-    print(error.message)
-"""
-
-
-def test_ray_runs_shards(screen: SimpleNamespace, tmp_path: Path, single: dict[str, bytes]) -> None:
-    pytest.importorskip("ray", reason="without ray, it is not tested")
-    # In a process of its own: ray ends the one that it is in where it fails itself.
-    command = [sys.executable, "-c", RAY, str(screen.model.path), str(screen.atlas), str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert "unknown perturbation" in ran.stdout and files(tmp_path / "p") == single
+def stop_itself() -> None:
+    """Sends SIGTERM to this process, which gets it once it has become the program and can handle it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    os.kill(os.getpid(), signal.SIGTERM)

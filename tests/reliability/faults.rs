@@ -23,7 +23,7 @@ use stages::{
     formats::memory::CellsInMemory,
     reader::split::{Scheme, Split, SplitShares},
     sink::{
-        self, Shard,
+        self, Publication, Shard,
         portable::{commit_portable, complete_shard},
     },
     stage::interrupt::Interrupt,
@@ -99,7 +99,7 @@ impl Job {
                 }
             }
             match home.path(".p.shards").exists() {
-                true => sink::commit(&home.path("p")).map(drop),
+                true => sink::commit(&Publication::of_tables(&home.path("p"), "predict")).map(drop),
                 false => Ok(()),
             }
         };
@@ -122,7 +122,7 @@ impl Job {
                 folders.push(folder);
             }
             if !out.exists() {
-                commit_portable(&out, &folders, &Interrupt::default())?;
+                commit_portable(&Publication::of_tables(&out, "predict"), &folders, &Interrupt::default(), &|_, _| ())?;
             }
             if place.exists() {
                 std::fs::remove_dir_all(place).unwrap();

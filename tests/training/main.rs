@@ -6,6 +6,7 @@
 
 mod commands;
 mod crossval;
+mod crossval_shards;
 mod offsets;
 mod options;
 #[path = "../support/mod.rs"]

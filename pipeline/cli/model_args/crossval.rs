@@ -8,6 +8,7 @@ use clap::Args;
 use super::{
     SettingsArgs,
     evaluation::{ReadoutArg, ScaleArg},
+    sharding::ShardArgs,
 };
 use crate::args::KeyArgs;
 
@@ -32,6 +33,8 @@ pub struct CrossvalArgs {
     /// Folder to keep every model and the tables in; running the command again trains only what is missing
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub shards: ShardArgs,
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// The scale of the scores: log1p_cp10k, log1p or pseudobulk for counts, values for anything else [default: log1p_cp10k or

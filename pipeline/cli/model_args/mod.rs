@@ -4,6 +4,7 @@
 pub mod crossval;
 pub mod evaluation;
 pub mod judge;
+pub mod sharding;
 pub mod writing;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 use schemas::config::GeneChoice;
 
-use self::writing::WriteArgs;
+use self::{sharding::ShardArgs, writing::WriteArgs};
 use crate::{
     args::{KeyArgs, memory::MemoryLogArgs},
     output::ForceArgs,
@@ -152,12 +153,6 @@ pub struct PredictArgs {
     pub split: Option<String>,
     #[command(flatten)]
     pub terms: TermsArgs,
-    /// Show what would be predicted, and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Show the checksum of the plan and its number of units, which shards divide among them, and write nothing
-    #[arg(long, conflicts_with = "dry_run")]
-    pub plan_only: bool,
     #[command(flatten)]
     pub writing: WriteArgs,
     /// Device to compute on: auto, cpu or cuda:0
@@ -281,9 +276,14 @@ pub struct EmbedArgs {
     /// A folder of Parquet files, or a single file if the name ends in .parquet or, for cells, .h5ad; an .h5ad has the basal latent in
     /// obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after; - for a stream of Arrow record batches on stdout
     #[arg(long)]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
     #[command(flatten)]
     pub force: ForceArgs,
+    /// Approximate size of a file's values, for cells
+    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    pub file_size: String,
+    #[command(flatten)]
+    pub shards: ShardArgs,
     /// What to embed
     #[arg(long, value_enum, default_value = "cells")]
     pub of: EmbedArg,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from .. import _outcomes
 from .._arguments import Request, verb
@@ -11,17 +11,24 @@ if TYPE_CHECKING:
     from .._evaluation import Evaluation
     from .._messages import Progress
     from .._types import Many, Scalar, Selector, StrPath
+    from ..scale import Job
 
 
-@verb
+@overload
 def crossval(
-    atlas: StrPath,
-    scheme: str,
+    atlas: StrPath | None = None,
+    scheme: str | None = None,
     *,
     seeds: int | None = None,
     seed: int | None = None,
     split_seed: int | None = None,
     out: StrPath | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
+    shard: str | None = None,
+    shard_out: StrPath | None = None,
+    from_: Many[StrPath] | None = None,
+    commit: StrPath | None = None,
     genes: Many[str] | int | None = None,
     genes_keep: Many[StrPath] | None = None,
     preset: str | None = None,
@@ -58,7 +65,118 @@ def crossval(
     access: Literal["map", "read"] | None = None,
     verbose: int = 0,
     progress: Progress = None,
-) -> Evaluation:
+    shards: None = None,
+) -> Evaluation: ...
+
+
+@overload
+def crossval(
+    atlas: StrPath | None = None,
+    scheme: str | None = None,
+    *,
+    seeds: int | None = None,
+    seed: int | None = None,
+    split_seed: int | None = None,
+    out: StrPath | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
+    shard: str | None = None,
+    shard_out: StrPath | None = None,
+    from_: Many[StrPath] | None = None,
+    commit: StrPath | None = None,
+    genes: Many[str] | int | None = None,
+    genes_keep: Many[StrPath] | None = None,
+    preset: str | None = None,
+    config: StrPath | None = None,
+    set: Many[Selector] | None = None,
+    epochs: int | None = None,
+    batch_size: Scalar | None = None,
+    scale: Literal["log1p_cp10k", "log1p", "pseudobulk", "values"] | None = None,
+    readout: Literal["anchored", "raw"] | None = None,
+    device: str | None = None,
+    perturbation: str | None = None,
+    control: Many[str] | None = None,
+    dose: str | None = None,
+    covariates: Many[str] | None = None,
+    batch: str | None = None,
+    delimiter: str | None = None,
+    layer: str | None = None,
+    raw: bool = False,
+    genome: str | None = None,
+    obs_columns: Many[str] | None = None,
+    genes_table: StrPath | None = None,
+    list_start: Literal["auto", "marker", "gene"] | None = None,
+    values: Literal["auto", "counts", "log1p"] | None = None,
+    on_bad_values: Literal["error", "drop", "clip"] | None = None,
+    filter: Many[Selector] | None = None,
+    drop_label: Many[str] | None = None,
+    min_cells: int | None = None,
+    storage: Literal["packed", "raw", "zstd"] | None = None,
+    compress: bool = False,
+    no_shuffle: bool = False,
+    shuffle_seed: int | None = None,
+    threads: int | None = None,
+    memory: Scalar | None = None,
+    access: Literal["map", "read"] | None = None,
+    verbose: int = 0,
+    progress: Progress = None,
+    shards: int,
+) -> Job[Evaluation]: ...
+
+
+@verb
+def crossval(
+    atlas: StrPath | None = None,
+    scheme: str | None = None,
+    *,
+    seeds: int | None = None,
+    seed: int | None = None,
+    split_seed: int | None = None,
+    out: StrPath | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
+    shard: str | None = None,
+    shard_out: StrPath | None = None,
+    from_: Many[StrPath] | None = None,
+    commit: StrPath | None = None,
+    genes: Many[str] | int | None = None,
+    genes_keep: Many[StrPath] | None = None,
+    preset: str | None = None,
+    config: StrPath | None = None,
+    set: Many[Selector] | None = None,
+    epochs: int | None = None,
+    batch_size: Scalar | None = None,
+    scale: Literal["log1p_cp10k", "log1p", "pseudobulk", "values"] | None = None,
+    readout: Literal["anchored", "raw"] | None = None,
+    device: str | None = None,
+    perturbation: str | None = None,
+    control: Many[str] | None = None,
+    dose: str | None = None,
+    covariates: Many[str] | None = None,
+    batch: str | None = None,
+    delimiter: str | None = None,
+    layer: str | None = None,
+    raw: bool = False,
+    genome: str | None = None,
+    obs_columns: Many[str] | None = None,
+    genes_table: StrPath | None = None,
+    list_start: Literal["auto", "marker", "gene"] | None = None,
+    values: Literal["auto", "counts", "log1p"] | None = None,
+    on_bad_values: Literal["error", "drop", "clip"] | None = None,
+    filter: Many[Selector] | None = None,
+    drop_label: Many[str] | None = None,
+    min_cells: int | None = None,
+    storage: Literal["packed", "raw", "zstd"] | None = None,
+    compress: bool = False,
+    no_shuffle: bool = False,
+    shuffle_seed: int | None = None,
+    threads: int | None = None,
+    memory: Scalar | None = None,
+    access: Literal["map", "read"] | None = None,
+    verbose: int = 0,
+    progress: Progress = None,
+    shards: int | None = None,
+) -> Evaluation | Job[Evaluation]:
     """Cross-validate: train and evaluate every fold of the atlas.
 
     Args:
@@ -69,6 +187,16 @@ def crossval(
         seed: The first of these seeds [default: 0]
         split_seed: Seed of the division into folds, and of the validation cells [default: 0]
         out: Folder to keep every model and the tables in; running the command again trains only what is missing
+        dry_run: Show what would be written and its number of units, and write nothing
+        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
+            nothing
+        shard: Write one shard of the output, from 0/n to n-1/n; --commit publishes them once all are written. A shard
+            that is complete already is not written again
+        shard_out: Write the shard to a folder of its own, which may be moved to another machine; --commit OUT --from
+            FOLDER... publishes them
+        from_: With --commit, folders that --shard-out wrote; repeatable
+        commit: Check and publish PATH once all of its shards are written; takes no model or atlas. --from names shards
+            that --shard-out wrote
         genes: Number of genes to use, those that vary most between training cells, or a file with one gene name per
             line [default: all]
         genes_keep: Genes to add: those that are perturbed, or those listed in a file; repeatable
@@ -128,7 +256,9 @@ def crossval(
         access: How the matrix is read. `map`: Through a memory map; `read`: By plain reads [default: map]
         verbose: Print more detail; 2 and 3 for still more
         progress: Where progress goes: True for `sys.stderr`, a function for each event [default: logging]
+        shards: Prepare this many shards instead, which `Job.run` runs; with `shard_out`, they are folders in it, and
+            workers need not share a folder [default: run here]
     """
-    return _outcomes.evaluation(
+    return _outcomes.sharded_evaluation(
         Request("crossval", locals(), positional="atlas", joined="covariates obs_columns", pairs="set filter", listed="genes")
     )

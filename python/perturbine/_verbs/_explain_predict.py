@@ -20,14 +20,14 @@ def explain_predict(
     *,
     out: StrPath | None = None,
     force: bool = False,
-    dry_run: bool = False,
-    plan_only: bool = False,
     format: Literal["parquet", "h5ad", "csv"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
     controls: Literal["none", "copy"] | None = None,
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
     shard: str | None = None,
     shard_out: StrPath | None = None,
     to: Many[Selector] | None = None,
@@ -64,9 +64,6 @@ def explain_predict(
         out: A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad; left out, the rows are a
             stream
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
-        dry_run: Show what would be predicted, and write nothing
-        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
-            nothing
         format: Parquet files, or one file that scanpy or a spreadsheet opens [default: by the ending of --out, else
             parquet]. `parquet`: A folder of Parquet files, or one file; `h5ad`: One AnnData file; `csv`: One table of
             text, of changes or of means in a long layout
@@ -79,10 +76,13 @@ def explain_predict(
         max_bytes: Refuse to start if the values could take more, as in 10GiB
         file_size: Approximate size of a file's values; means of a job or a batch of cells are never divided [default:
             256MiB]
-        shard: Write one shard of the predictions, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are
-            written
-        shard_out: Write the shard to a folder of its own, which may be moved to another machine; `predict --commit OUT
-            --from FOLDER...` publishes them. A shard that is complete there already is not written again
+        dry_run: Show what would be written and its number of units, and write nothing
+        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
+            nothing
+        shard: Write one shard of the output, from 0/n to n-1/n; --commit publishes them once all are written. A shard
+            that is complete already is not written again
+        shard_out: Write the shard to a folder of its own, which may be moved to another machine; --commit OUT --from
+            FOLDER... publishes them
         to: Conditions to predict: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all;
             repeatable [default: ood if the model's split holds cells out, else observed]
         unseen: What to do with perturbations the model was not trained on. `error`: Refuse; `skip`: Skip, and report

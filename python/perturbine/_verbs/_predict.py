@@ -21,14 +21,14 @@ def predict(
     *,
     out: StrPath | None = None,
     force: bool = False,
-    dry_run: bool = False,
-    plan_only: bool = False,
     format: Literal["parquet", "h5ad", "csv"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
     controls: Literal["none", "copy"] | None = None,
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
     shard: str | None = None,
     shard_out: StrPath | None = None,
     commit: StrPath | None = None,
@@ -68,14 +68,14 @@ def predict(
     *,
     out: StrPath | None = None,
     force: bool = False,
-    dry_run: bool = False,
-    plan_only: bool = False,
     format: Literal["parquet", "h5ad", "csv"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
     controls: Literal["none", "copy"] | None = None,
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
     shard: str | None = None,
     shard_out: StrPath | None = None,
     commit: StrPath | None = None,
@@ -115,14 +115,14 @@ def predict(
     *,
     out: StrPath | None = None,
     force: bool = False,
-    dry_run: bool = False,
-    plan_only: bool = False,
     format: Literal["parquet", "h5ad", "csv"] | None = None,
     precision: Literal["f32", "bf16"] | None = None,
     partition_by: Many[str] | None = None,
     controls: Literal["none", "copy"] | None = None,
     max_bytes: Scalar | None = None,
     file_size: Scalar | None = None,
+    dry_run: bool = False,
+    plan_only: bool = False,
     shard: str | None = None,
     shard_out: StrPath | None = None,
     commit: StrPath | None = None,
@@ -161,9 +161,6 @@ def predict(
         out: A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad; left out, the rows are a
             stream
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
-        dry_run: Show what would be predicted, and write nothing
-        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
-            nothing
         format: Parquet files, or one file that scanpy or a spreadsheet opens [default: by the ending of --out, else
             parquet]. `parquet`: A folder of Parquet files, or one file; `h5ad`: One AnnData file; `csv`: One table of
             text, of changes or of means in a long layout
@@ -176,10 +173,13 @@ def predict(
         max_bytes: Refuse to start if the values could take more, as in 10GiB
         file_size: Approximate size of a file's values; means of a job or a batch of cells are never divided [default:
             256MiB]
-        shard: Write one shard of the predictions, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are
-            written
-        shard_out: Write the shard to a folder of its own, which may be moved to another machine; `predict --commit OUT
-            --from FOLDER...` publishes them. A shard that is complete there already is not written again
+        dry_run: Show what would be written and its number of units, and write nothing
+        plan_only: Show the checksum of the plan and its number of units, which shards divide among them, and write
+            nothing
+        shard: Write one shard of the output, from 0/n to n-1/n; --commit publishes them once all are written. A shard
+            that is complete already is not written again
+        shard_out: Write the shard to a folder of its own, which may be moved to another machine; --commit OUT --from
+            FOLDER... publishes them
         commit: Check and publish PATH once all of its shards are written; takes no model or atlas. --from names shards
             that --shard-out wrote
         to: Conditions to predict: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all;
@@ -224,7 +224,8 @@ def predict(
         access: How the matrix is read. `map`: Through a memory map; `read`: By plain reads [default: map]
         verbose: Print more detail; 2 and 3 for still more
         progress: Where progress goes: True for `sys.stderr`, a function for each event [default: logging]
-        shards: Prepare this many shards instead, which `Job.run` runs [default: run here]
+        shards: Prepare this many shards instead, which `Job.run` runs; with `shard_out`, they are folders in it, and
+            workers need not share a folder [default: run here]
     """
     return _outcomes.sharded_prediction(
         Request("predict", locals(), positional="model atlas", joined="partition_by match", listed="genes")

@@ -64,7 +64,8 @@ impl CrossFolder {
         if path.is_file() {
             return Err(Error::usage(format!("{} is a file", path.display()), "give --out the name of a folder"));
         }
-        if !Self::is_at(path) && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
+        // The plan comes first: another process that has just begun here has it as soon as there is anything else to see.
+        if path.exists() && has_content(path)? && !Self::is_at(path) {
             let message = format!("{} already exists and is not a cross-validation", path.display());
             return Err(Error::usage(message, "remove the folder first, or choose another name"));
         }
@@ -203,6 +204,50 @@ impl CrossFolder {
         Ok(self.evaluation(name, *seed)?.unwrap_or(evaluation))
     }
 
+    /// The names, below the folder, of what belongs to a fold and seed: the model, and its evaluation.
+    #[must_use]
+    pub fn names(fold: &str, seed: u64) -> [PathBuf; 2] {
+        let folder = Self(PathBuf::new());
+        [folder.model(fold, seed), folder.evaluation_path(fold, seed)]
+    }
+
+    /// Writes the results of every fold and seed that has an evaluation.
+    ///
+    /// # Errors
+    /// A folder without a plan or evaluations, or that can't be read, or a full or broken disk.
+    pub fn finish_all(&self) -> Result<CrossEvaluation> {
+        let plan = self.plan()?.ok_or_else(|| Error::damaged(&self.0, "it has no plan"))?;
+        let models = self.models()?;
+        let mut evaluations = Vec::new();
+        for fold in &plan.folds {
+            let folder = self.fold(fold);
+            let seed_of =
+                |model: &PathBuf| model.strip_prefix(&folder).ok()?.to_str()?.strip_prefix("seed-")?.parse().ok();
+            let seeds: BTreeSet<u64> = models.iter().filter_map(seed_of).collect();
+            for seed in seeds {
+                let evaluation = self.evaluation(fold, seed)?;
+                evaluations.push(
+                    evaluation
+                        .ok_or_else(|| Error::Missing { path: self.evaluation_path(fold, seed), kind: "evaluation" })?,
+                );
+            }
+        }
+        if evaluations.is_empty() {
+            return Err(Error::damaged(&self.0, "it has no evaluations"));
+        }
+        let crossed = CrossEvaluation::new(evaluations);
+        self.finish(&crossed)?;
+        Ok(crossed)
+    }
+
+    /// The results of a cross-validation that is complete; `None` if it is not.
+    ///
+    /// # Errors
+    /// Results that can't be read.
+    pub fn result(&self) -> Result<Option<CrossEvaluation>> {
+        read(&self.0.join(files::RESULT))
+    }
+
     /// Writes all results; older tables are replaced.
     ///
     /// # Errors
@@ -219,6 +264,16 @@ impl CrossFolder {
     fn evaluation_path(&self, fold: &str, seed: u64) -> PathBuf {
         self.fold(fold).join(format!("seed-{seed}.json"))
     }
+}
+
+/// Whether a folder has anything whose name does not begin with a dot, as those of files in the making do.
+fn has_content(folder: &Path) -> Result<bool> {
+    for entry in folder.read_dir().map_err(Error::io("read", folder))? {
+        if !entry.map_err(Error::io("read", folder))?.file_name().as_encoded_bytes().starts_with(b".") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -11,16 +11,18 @@ use parquet::{arrow::ArrowWriter, file::writer::SerializedFileWriter};
 use schemas::{Error, Result};
 use stage::{BoxError, Sink};
 use storage::{
-    disk::{HashedFile, StagedFile, StagedFolder, create_folders, rename, sync_folder, write_atomically},
+    disk::{HashedFile, StagedFile, StagedFolder, create_folders, rename, sync_folder},
     parquet_file::written,
 };
 
 use super::{
-    MANIFEST, Published, PublishedFile,
+    Published, PublishedFile,
     encode::{Encoded, EncodedGroup},
     layout::{OutputLayout, PartRows, check_name, is_one_file},
     portable::PortableShard,
-    shards::{Shard, ShardFolder, ShardPlan, refuse_shards},
+    publication::write_manifest,
+    shard_plan::{Shard, ShardPlan},
+    shards::{ShardFolder, refuse_shards},
 };
 
 /// Where files are written before they are complete, and how they become visible.
@@ -161,7 +163,7 @@ impl Publish {
     fn commit(self) -> Result<Published> {
         let published = Published::new(&self.plan, self.files);
         match self.place {
-            Destination::Folder(folder) => publish_folder(folder, &published)?,
+            Destination::Folder(folder) => publish_folder(folder, &published, &write_manifest)?,
             Destination::File(staged, _) => staged.commit()?,
             Destination::Shard(shard) => {
                 sync_folders_of(&published, |name| shard.whole(name))?;
@@ -193,11 +195,21 @@ impl Sink for Publish {
     }
 }
 
-/// Makes a folder of complete files visible, with its manifest.
-pub(super) fn publish_folder(folder: StagedFolder, published: &Published) -> Result<()> {
+/// Makes a folder of complete files visible, with what `complete` adds to it.
+pub(super) fn publish_folder(
+    folder: StagedFolder,
+    published: &Published,
+    complete: &dyn Fn(&Path, &Published) -> Result<()>,
+) -> Result<()> {
     sync_folders_of(published, |name| folder.file(name))?;
-    write_atomically(&folder.file(MANIFEST), &published.to_json()?)?;
+    complete(&folder.file(""), published)?;
     folder.commit()
+}
+
+/// The number of the part from which a file has its name.
+pub(super) fn part_number(name: &str) -> Option<usize> {
+    let (_, name) = name.rsplit_once('/').unwrap_or(("", name));
+    name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
 }
 
 /// Syncs the names of files, and of the folders that contain them, to the disk.

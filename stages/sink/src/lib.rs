@@ -3,7 +3,8 @@
 //!
 //! [`gather`] makes row groups, [`encode`] turns them into bytes on many threads (`lists` handles the columns
 //! with nearly all of the data), and [`files`] appends the bytes in order. [`layout`] holds everything that
-//! determines the bytes. In [`shards`], several processes write one folder together; [`portable`] shards need no common folder.
+//! determines the bytes. In [`shards`], several processes write one folder together; [`portable`] shards need no common folder; those of models are
+//! [`resumable`].
 //!
 //! ```no_run
 //! let damaged = sink::verify("predictions".as_ref())?;
@@ -27,6 +28,9 @@ pub mod layout;
 mod lists;
 pub mod portable;
 pub mod precision;
+pub mod publication;
+pub mod resumable;
+mod shard_plan;
 pub mod shards;
 pub mod write_options;
 pub mod written;
@@ -51,7 +55,9 @@ pub use self::{
     gather::{GatherRowGroups, RowGroupEvent},
     layout::{FileOptions, OutputLayout, PartRows},
     precision::OutputPrecision,
-    shards::{Shard, ShardPlan, commit},
+    publication::Publication,
+    shard_plan::{Shard, ShardPlan},
+    shards::commit,
 };
 
 /// A published folder.
@@ -70,6 +76,8 @@ impl Published {
     /// Some files of a plan.
     fn new(plan: &str, mut files: Vec<PublishedFile>) -> Self {
         files.sort_by(|one, other| one.name.cmp(&other.name));
+        // Shards may have some in common.
+        files.dedup_by(|one, other| one.name == other.name);
         Self { plan: plan.to_owned(), rows: files.iter().map(|file| file.rows).sum(), files }
     }
 

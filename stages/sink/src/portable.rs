@@ -4,7 +4,7 @@
 //! The folder holds the shard's files under the names that they will have, and `_shard.json`: the plan and the list of files.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{File, metadata},
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
@@ -22,10 +22,12 @@ use super::{
     Published, PublishedFile, damaged,
     files::{create_parent, publish_folder},
     layout::check_name,
-    shards::{Shard, ShardPlan, ShardRecord, complete, refuse_one_file},
+    publication::Publication,
+    shard_plan::{Shard, ShardPlan, ShardRecord},
+    shards::{complete, refuse_one_file},
 };
 
-const RECORD: &str = "_shard.json";
+pub(super) const RECORD: &str = "_shard.json";
 
 /// A portable shard being written; if dropped without [`PortableShard::finish`], it leaves nothing behind.
 #[derive(Debug)]
@@ -76,12 +78,19 @@ pub fn complete_shard(folder: &Path, plan: &ShardPlan, shard: Shard) -> Result<O
     Err(Error::data(folder.display().to_string(), wrong, hint))
 }
 
-/// Publishes the folder that a single run would have written, from all shards of one plan. These stay as they are.
+/// Publishes the folder that a single run would have written, from all shards of one plan. These stay as they are. `copied` receives
+/// the bytes that were copied so far, and those of all files.
 ///
 /// # Errors
-/// A target that exists; folders that are not shards, are damaged, belong to another plan than most, or hold the same
-/// shard with other content (all of them are named); shards that are missing; a disk without room for the files.
-pub fn commit_portable(target: &Path, folders: &[PathBuf], interrupt: &Interrupt) -> Result<Published> {
+/// A target that exists; folders that are not shards, are damaged, belong to another command or another plan than most, or hold the
+/// same shard with other content (all of them are named); shards that are missing; a disk without room for the files.
+pub fn commit_portable(
+    publication: &Publication<'_>,
+    folders: &[PathBuf],
+    interrupt: &Interrupt,
+    copied: &dyn Fn(u64, u64),
+) -> Result<Published> {
+    let target = publication.target;
     refuse_existing(target)?;
     check_name(target)?;
     refuse_one_file(target)?;
@@ -96,20 +105,37 @@ pub fn commit_portable(target: &Path, folders: &[PathBuf], interrupt: &Interrupt
     }
     let shards = consistent(&records, &mut wrong);
     refuse_wrong(target, &wrong)?;
-    complete(target, shards.values().map(|(_, record)| record.shard))?;
-    let files = || shards.values().flat_map(|(folder, record)| record.files.iter().map(move |file| (*folder, file)));
-    check_room(target, files().map(|(_, file)| file.bytes).sum())?;
+    let plan = shards.values().next().map(|(_, record)| &record.plan);
+    if let Some(other) = plan.filter(|plan| plan.command != publication.command) {
+        let message = format!("these are shards of `{}`, not of `{}`", other.command, publication.command);
+        let hint =
+            format!("run perturbine {} --commit {} --from with the same folders", other.command, target.display());
+        return Err(Error::data(target.display().to_string(), message, hint));
+    }
+    complete(publication, shards.values().map(|(_, record)| record.shard))?;
+    // What shards have in common, such as a plan, is copied once.
+    let (mut seen, mut files) = (HashSet::new(), Vec::new());
+    for (folder, record) in shards.values() {
+        files.extend(record.files.iter().filter(|file| seen.insert(&file.name)).map(|file| (*folder, file)));
+    }
+    let all = files.iter().map(|(_, file)| file.bytes).sum();
+    check_room(target, all)?;
     let staged = StagedFolder::create(target)?;
-    for (folder, file) in files() {
+    let mut done = 0;
+    for (folder, file) in &files {
         let path = folder.join(&file.name);
-        if !file.has(&copied(&path, &staged.file(&file.name), interrupt)?) {
+        let mut count = |bytes: usize| {
+            done += bytes as u64;
+            copied(done, all);
+        };
+        if !file.has(&copy(&path, &staged.file(&file.name), interrupt, &mut count)?) {
             wrong.push(Error::damaged(path, "its checksum does not match that in _shard.json").to_string());
         }
     }
     refuse_wrong(target, &wrong)?;
-    let plan = shards.values().next().map_or("", |(_, record)| record.plan.plan.as_str());
-    let published = Published::new(plan, files().map(|(_, file)| file.clone()).collect());
-    publish_folder(staged, &published)?;
+    let plan = plan.map_or("", |plan| plan.plan.as_str());
+    let published = Published::new(plan, files.into_iter().map(|(_, file)| file.clone()).collect());
+    publish_folder(staged, &published, publication.complete)?;
     Ok(published)
 }
 
@@ -179,7 +205,8 @@ fn refuse_wrong(target: &Path, wrong: &[String]) -> Result<()> {
     Err(Error::data(target.display().to_string(), message, hint))
 }
 
-fn copied(from: &Path, to: &Path, interrupt: &Interrupt) -> Result<FileEntry> {
+/// Copies a file, and counts its bytes.
+fn copy(from: &Path, to: &Path, interrupt: &Interrupt, count: &mut dyn FnMut(usize)) -> Result<FileEntry> {
     let mut source = File::open(from).map_err(Error::io("open", from))?;
     create_parent(to)?;
     let (mut file, mut buffer) = (HashedFile::create(to)?, vec![0; 1 << 20]);
@@ -187,7 +214,10 @@ fn copied(from: &Path, to: &Path, interrupt: &Interrupt) -> Result<FileEntry> {
         interrupt.check()?;
         match source.read(&mut buffer) {
             Ok(0) => return file.finish(),
-            Ok(read) => file.append(&buffer[..read])?,
+            Ok(read) => {
+                file.append(&buffer[..read])?;
+                count(read);
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(Error::io("read", from)(error)),
         }

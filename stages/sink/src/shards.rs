@@ -1,4 +1,4 @@
-//! One folder of predictions written by several processes, in any order and with any retries, and published by [`commit`].
+//! One folder of an output written by several processes, in any order and with any retries, and published by [`commit`].
 //! Where these share no folder, shards are [portable](super::portable).
 //!
 //! Next to the future `NAME` is `.NAME.shards/PLAN/`, one folder for each plan (model, atlas, query and
@@ -16,7 +16,6 @@ use std::{
 };
 
 use schemas::{Error, Result};
-use serde::{Deserialize, Serialize};
 use storage::{
     disk::{FolderLock, create_folders, refuse_existing, remove_all, rename, sync_folder, write_atomically},
     sealed::{read_sealed, sealed},
@@ -24,105 +23,11 @@ use storage::{
 
 use super::{
     MANIFEST, Published, PublishedFile, damaged,
+    files::part_number,
     layout::{check_name, is_one_file},
+    publication::Publication,
+    shard_plan::{Shard, ShardPlan, ShardRecord},
 };
-
-/// One of several shares of the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    index: usize,
-    of: usize,
-}
-
-impl Shard {
-    /// Shard `index` (from 0) of `of`.
-    ///
-    /// # Errors
-    /// An index that is not below `of`.
-    pub fn new(index: usize, of: usize) -> Result<Self> {
-        match index < of {
-            true => Ok(Self { index, of }),
-            false => Err(Error::usage(
-                format!("there is no shard {index}/{of}"),
-                format!("shards count from 0: 0/{of} to {}/{of}", of.saturating_sub(1)),
-            )),
-        }
-    }
-
-    /// Reads `0/4`.
-    ///
-    /// # Errors
-    /// Text that does not consist of two numbers, the first less than the second.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad =
-            || Error::usage(format!("`{text}` is not a shard"), "write 0/4 for the first of four, 3/4 for the last");
-        let (index, of) = text.split_once('/').ok_or_else(bad)?;
-        let number = |text: &str| text.trim().parse::<usize>().map_err(|_| bad());
-        let of = number(of)?;
-        if of == 0 {
-            return Err(bad());
-        }
-        Self::new(number(index)?, of)
-    }
-
-    /// The shard's number, from 0.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.index
-    }
-
-    /// Number of shards.
-    #[must_use]
-    pub fn count(self) -> usize {
-        self.of
-    }
-
-    /// Whether a part of the plan belongs to this shard.
-    #[must_use]
-    pub fn has(self, part: usize) -> bool {
-        part % self.of == self.index
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.of)
-    }
-}
-
-/// The plan to which shards belong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardPlan {
-    /// Its checksum: equal plans make equal files.
-    pub plan: String,
-    /// A description for people.
-    pub about: String,
-    /// Where machines may differ, by name: model, atlas, program version, output.
-    pub made_from: BTreeMap<String, String>,
-}
-
-impl ShardPlan {
-    /// How another plan differs from this one.
-    pub(super) fn differences(&self, other: &Self) -> String {
-        let differing = self.made_from.iter().filter_map(|(name, ours)| {
-            let theirs = other.made_from.get(name).map_or("nothing", String::as_str);
-            (theirs != ours).then(|| format!("the {name} is {theirs}, not {ours}"))
-        });
-        match differing.collect::<Vec<_>>()[..] {
-            [] => "flags that choose what is predicted differ, or the split".to_owned(),
-            ref differing => differing.join(", "),
-        }
-    }
-}
-
-/// The record of a complete shard.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ShardRecord {
-    pub(super) shard: Shard,
-    #[serde(flatten)]
-    pub(super) plan: ShardPlan,
-    pub(super) files: Vec<PublishedFile>,
-}
 
 /// A shard being written; if dropped without [`ShardFolder::finish`], its complete files remain.
 #[derive(Debug)]
@@ -145,9 +50,17 @@ impl PlanFolder {
         self.0.join("shards")
     }
 
+    fn record(&self, shard: Shard) -> PathBuf {
+        self.records().join(format!("{}-of-{}.json", shard.index, shard.of))
+    }
+
     /// The records of the plan's complete shards.
     fn read_records(&self) -> Result<Vec<ShardRecord>> {
         let mut records = Vec::new();
+        // Another process may be about to create it.
+        if !self.records().exists() {
+            return Ok(records);
+        }
         for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
             records.push(read_sealed(&path)?);
         }
@@ -160,7 +73,9 @@ impl ShardFolder {
         refuse_existing(target)?;
         check_name(target)?;
         refuse_one_file(target)?;
-        let folder = PlanFolder(shards_of(target)?.join(&plan.plan));
+        let shards = shards_of(target)?;
+        refuse_other_plan(&shards, plan, shard)?;
+        let folder = PlanFolder(shards.join(&plan.plan));
         // Several processes, on several machines, may try the same shard at the same time.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let writing = folder.0.join("writing").join(format!("{now}-{}", std::process::id()));
@@ -180,11 +95,15 @@ impl ShardFolder {
         self.folder.data().join(name)
     }
 
+    /// The folder of complete files.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.data()
+    }
+
     /// Records that the shard is complete.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
         let record = ShardRecord { shard: self.shard, plan: self.plan.clone(), files: published.files.clone() };
-        let name = format!("{}-of-{}.json", self.shard.index, self.shard.of);
-        write_atomically(&self.folder.records().join(name), &sealed(&record)?)
+        write_atomically(&self.folder.record(self.shard), &sealed(&record)?)
     }
 }
 
@@ -208,16 +127,35 @@ pub fn refuse_one_file(target: &Path) -> Result<()> {
     Err(Error::usage(message, "give --out a name that does not end in .parquet"))
 }
 
+/// The files of a shard that is complete already: beside `target`, or published there. A shard that is damaged is not complete.
+///
+/// # Errors
+/// A name that can't be that of a folder.
+pub fn complete_beside(target: &Path, plan: &ShardPlan, shard: Shard) -> Result<Option<Published>> {
+    if let Ok(published) = read_sealed::<Published>(&target.join(MANIFEST))
+        && published.plan == plan.plan
+    {
+        let is_own = |file: &PublishedFile| part_number(&file.name).is_some_and(|part| shard.has(part));
+        return Ok(Some(Published::new(&plan.plan, published.files.into_iter().filter(is_own).collect())));
+    }
+    let folder = PlanFolder(shards_of(target)?.join(&plan.plan));
+    // Whatever is wrong with a record or a file, it is written again.
+    let record = read_sealed::<ShardRecord>(&folder.record(shard)).ok();
+    let whole = record.filter(|record| damaged(&folder.data(), &record.files).is_empty());
+    Ok(whole.map(|record| Published::new(&plan.plan, record.files)))
+}
+
 /// Publishes a folder if all of its shards are complete: for one plan and one count, with every file
 /// unchanged.
 ///
 /// # Errors
 /// A target that exists; shards that are missing (these are named), damaged, for several plans or for several
-/// counts; another process that is publishing them.
-pub fn commit(target: &Path) -> Result<Published> {
+/// counts, or of another command; another process that is publishing them.
+pub fn commit(publication: &Publication<'_>) -> Result<Published> {
+    let target = publication.target;
     let shards = shards_of(target)?;
     let _alone = FolderLock::take(&shards)?;
-    if let Some(published) = committed_before(target, &shards) {
+    if let Some(published) = committed_before(target, &shards)? {
         clear(&shards);
         return Ok(published);
     }
@@ -225,11 +163,7 @@ pub fn commit(target: &Path) -> Result<Published> {
     if !shards.exists() {
         return Err(Error::Missing { path: shards, kind: "folder of shards" });
     }
-    let mut plans: BTreeMap<PathBuf, Vec<ShardRecord>> = BTreeMap::new();
-    for path in listed(&shards)?.into_iter().filter(|path| path.is_dir()) {
-        let records = PlanFolder(path.clone()).read_records()?;
-        plans.insert(path, records);
-    }
+    let mut plans = read_plans(&shards)?;
     // A plan without complete shards is ignored if there is another one.
     if plans.values().any(|records| !records.is_empty()) {
         plans.retain(|_, records| !records.is_empty());
@@ -240,29 +174,60 @@ pub fn commit(target: &Path) -> Result<Published> {
     let (path, records) = plans.pop_first().ok_or_else(|| Error::damaged(&shards, "it has no plan"))?;
     let plan = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = PlanFolder(path);
-    complete(target, records.iter().map(|record| record.shard))?;
-    let files: Vec<PublishedFile> = records.into_iter().flat_map(|record| record.files).collect();
-    if let Some((name, what)) = damaged(&folder.data(), &files).into_iter().next() {
+    publication.refuse_other_command(&records)?;
+    complete(publication, records.iter().map(|record| record.shard))?;
+    let published = Published::new(&plan, records.into_iter().flat_map(|record| record.files).collect());
+    if let Some((name, what)) = damaged(&folder.data(), &published.files).into_iter().next() {
         return Err(Error::damaged(folder.data().join(name), what));
     }
     // Leftovers of an attempt by another program version are not published.
-    let names: BTreeSet<&Path> = files.iter().map(|file| Path::new(&file.name)).collect();
+    let names: BTreeSet<&Path> = published.files.iter().map(|file| Path::new(&file.name)).collect();
     remove_unlisted(&folder.data(), &folder.data(), &names)?;
-    let published = Published::new(&plan, files);
-    write_atomically(&folder.data().join(MANIFEST), &published.to_json()?)?;
+    (publication.complete)(&folder.data(), &published)?;
     rename(&folder.data(), target)?;
     sync_folder(target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     clear(&shards);
     Ok(published)
 }
 
+/// The records of complete shards, by the folder of their plan.
+fn read_plans(shards: &Path) -> Result<BTreeMap<PathBuf, Vec<ShardRecord>>> {
+    let folders = listed(shards)?.into_iter().filter(|path| path.is_dir());
+    folders.map(|path| Ok((path.clone(), PlanFolder(path).read_records()?))).collect()
+}
+
 /// The output of a commit that was killed before it could remove its shards.
-fn committed_before(target: &Path, shards: &Path) -> Option<Published> {
-    let path = target.join(MANIFEST);
-    let published: Published = read_sealed(&path).ok()?;
+fn committed_before(target: &Path, shards: &Path) -> Result<Option<Published>> {
+    if !target.exists() || !shards.exists() {
+        return Ok(None);
+    }
     // No shard is started while the target exists, so these are the shards from which it was made.
-    let folder = PlanFolder(shards.join(&published.plan));
-    (!published.plan.is_empty() && shards.exists() && !folder.data().exists()).then_some(published)
+    let moved = listed(shards)?.into_iter().find(|path| path.is_dir() && !PlanFolder(path.clone()).data().exists());
+    let Some(plan) = moved else { return Ok(None) };
+    let name = plan.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match read_sealed::<Published>(&target.join(MANIFEST)) {
+        Ok(published) => Ok((published.plan == name).then_some(published)),
+        // Not every output has a manifest.
+        Err(Error::Missing { .. }) => Ok(Some(Published::new(&name, Vec::new()))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses to start a shard beside complete ones of another plan: nothing could publish them together.
+fn refuse_other_plan(shards: &Path, plan: &ShardPlan, shard: Shard) -> Result<()> {
+    if !shards.exists() {
+        return Ok(());
+    }
+    let plans = read_plans(shards)?;
+    let records = plans.values().flatten();
+    let Some(other) = records.into_iter().find(|record| record.plan.plan != plan.plan) else { return Ok(()) };
+    let message =
+        format!("shard {shard} is not of the plan of shard {}: {}", other.shard, other.plan.differences(plan));
+    let hint = format!(
+        "write all shards with the same model, atlas, program and flags; if those that are there are not needed, remove {}",
+        shards.display()
+    );
+    Err(Error::data(shards.display().to_string(), message, hint))
 }
 
 fn clear(shards: &Path) {
@@ -272,18 +237,16 @@ fn clear(shards: &Path) {
 }
 
 /// Checks that shards `0/n` to `n-1/n` are all complete.
-pub(super) fn complete(target: &Path, shards: impl Iterator<Item = Shard>) -> Result<()> {
+pub(super) fn complete(publication: &Publication<'_>, shards: impl Iterator<Item = Shard>) -> Result<()> {
+    let Publication { target, command, .. } = publication;
     let shards: Vec<Shard> = shards.collect();
     let counts: BTreeSet<usize> = shards.iter().map(|shard| shard.of).collect();
     let place = target.display().to_string();
     let of = match counts.iter().copied().collect::<Vec<_>>()[..] {
         [of] => of,
         [] => {
-            return Err(Error::data(
-                place,
-                "no shard is complete",
-                "run predict with --shard 0/1, or all of 0/4 to 3/4",
-            ));
+            let hint = format!("run {command} with --shard 0/1, or all of 0/4 to 3/4");
+            return Err(Error::data(place, "no shard is complete", hint));
         }
         _ => {
             let shards: Vec<String> = shards.iter().map(Shard::to_string).collect();
@@ -298,7 +261,7 @@ pub(super) fn complete(target: &Path, shards: impl Iterator<Item = Shard>) -> Re
         return Ok(());
     }
     let message = format!("{} of its {of} shards missing: {}", missing.len(), missing.join(", "));
-    Err(Error::data(place, message, format!("run the same predict with --shard {}", missing[0])))
+    Err(Error::data(place, message, format!("run the same {command} with --shard {}", missing[0])))
 }
 
 fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<ShardRecord>>) -> Error {
@@ -315,7 +278,7 @@ fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<ShardRecord>>) -> Er
     )
 }
 
-fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Result<()> {
+pub(super) fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Result<()> {
     for path in listed(folder)? {
         if path.is_dir() {
             remove_unlisted(&path, root, names)?;
@@ -327,14 +290,17 @@ fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Resul
 }
 
 /// Refuses a folder of which shards are waiting to be published: nothing could publish them later, and they would stay.
-pub(super) fn refuse_shards(target: &Path) -> Result<()> {
+///
+/// # Errors
+/// A folder with shards.
+pub fn refuse_shards(target: &Path) -> Result<()> {
     let shards = shards_of(target)?;
     if !shards.exists() {
         return Ok(());
     }
     let message = format!("shards of {} are in {}", target.display(), shards.display());
-    let hint = "write the missing ones with --shard and publish them with `predict --commit`, remove that folder if they are not \
-                needed, or choose another name";
+    let hint = "write the missing ones with --shard and publish them with --commit, remove that folder if they are not needed, or \
+                choose another name";
     Err(Error::usage(message, hint))
 }
 
@@ -353,26 +319,4 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = read().map_err(Error::io("read", folder))?;
     paths.sort();
     Ok(paths)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_count_from_nought() {
-        assert_eq!(Shard::parse("0/4").expect("a shard").to_string(), "0/4");
-        assert_eq!(Shard::parse("3/4").expect("a shard").to_string(), "3/4");
-        for wrong in ["4/4", "1", "a/2", "0/0", "-1/2", ""] {
-            Shard::parse(wrong).expect_err(wrong);
-        }
-    }
-
-    #[test]
-    fn each_part_is_one_shards() {
-        let shards: Vec<Shard> = (0..3).map(|index| Shard::new(index, 3).expect("a shard")).collect();
-        for part in 0..20 {
-            assert_eq!(shards.iter().filter(|shard| shard.has(part)).count(), 1);
-        }
-    }
 }

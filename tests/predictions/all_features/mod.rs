@@ -3,6 +3,7 @@
 mod changes;
 mod commands;
 mod doses;
+mod embed_shards;
 mod evaluation;
 mod fitting_atlas;
 mod honest;

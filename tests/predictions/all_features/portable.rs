@@ -137,6 +137,22 @@ fn a_shard_whose_bytes_changed_on_the_way_is_not_published() {
 }
 
 #[test]
+fn a_commit_that_copies_shows_its_progress() {
+    let home = home();
+    home.json(&format!("{CELLS} --shard 0/1 --shard-out 0"));
+    let bytes = home.json(&format!("{CELLS} --shard 0/1 --shard-out 0"))["bytes"].as_u64().unwrap();
+    // Each write takes so long that an event is due.
+    let ran = home.run_with_fault("--progress json predict --commit p --from 0", "slow@300");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let events = ran.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_bytes: Vec<Value> = events.filter(|event| event["unit"] == "bytes").collect();
+    assert!(!of_bytes.is_empty(), "{}", ran.stderr);
+    for event in of_bytes {
+        assert!(event["of"] == bytes && event["done"].as_u64().unwrap() <= bytes, "{event}");
+    }
+}
+
+#[test]
 fn a_machine_with_another_atlas_model_or_program_is_refused_with_what_differs() {
     let home = home();
     shards(&home, &[0, 1]);

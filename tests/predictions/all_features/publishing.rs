@@ -141,7 +141,16 @@ fn what_is_missing_or_of_another_plan_is_named() {
     says(&home.refused(65, "predict --commit p"), &["different counts", "0/3", "1/4"]);
     let plan = fs::read_dir(home.path(".p.shards")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(plan.join("shards/1-of-4.json")).unwrap();
-    home.json(&format!("{MEANS} --out p --shard 1/3 --precision bf16"));
+    // A machine that would write another plan's shard says so before it computes, unless both begin at once.
+    let other = format!("{MEANS} --shard 1/3 --precision bf16");
+    let message = home.refused(65, &format!("{other} --out p"));
+    says(
+        &message,
+        &["shard 1/3 is not of the plan of shard 0/3: the output is means in a wide table, as bf16", "not means"],
+    );
+    home.json(&format!("{other} --out q"));
+    let of_other = fs::read_dir(home.path(".q.shards")).unwrap().next().unwrap().unwrap();
+    fs::rename(of_other.path(), home.path(".p.shards").join(of_other.file_name())).unwrap();
     says(
         &home.refused(65, "predict --commit p"),
         &["2 plans", "0/3, 2/3", "1/3", "means in a wide table of the model", "as bf16, in files of"],
@@ -156,7 +165,8 @@ fn what_is_missing_or_of_another_plan_is_named() {
     home.json("predict --commit p");
     assert_eq!(home.json("verify p")["damaged"], serde_json::json!([]));
     says(&home.refused(2, "predict --commit p"), &["already exists"]);
-    says(&home.refused(2, &format!("{MEANS} --out p --shard 1/3")), &["already exists"]);
+    assert!(home.run(&format!("{MEANS} --out p --shard 1/3")).stdout.contains("earlier: it is complete"));
+    says(&home.refused(2, &format!("{other} --out p")), &["already exists"]);
 }
 
 #[test]
@@ -164,7 +174,7 @@ fn shards_are_not_left_behind_a_folder_that_is_written_whole() {
     let home = home();
     home.json("predict m s.atlas --to observed --out p --shard 0/2");
     let whole = "predict m s.atlas --to observed --out p";
-    says(&home.refused(2, whole), &["shards of p are in .p.shards", "predict --commit"]);
+    says(&home.refused(2, whole), &["shards of p are in .p.shards", "publish them with --commit"]);
     home.json(&format!("{whole} --shard 1/2"));
     home.json("predict --commit p");
     assert!(!home.path(".p.shards").exists());
