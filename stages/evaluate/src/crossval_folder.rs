@@ -64,7 +64,14 @@ impl CrossFolder {
         if path.is_file() {
             return Err(Error::usage(format!("{} is a file", path.display()), "give --out the name of a folder"));
         }
-        if !Self::is_at(path) && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
+        // Another process may be writing its plan there, under a hidden name.
+        let is_visible = |entry: std::io::Result<fs::DirEntry>| {
+            entry.map(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        };
+        let is_in_use = || -> std::io::Result<bool> {
+            Ok(path.read_dir()?.map(is_visible).collect::<std::io::Result<Vec<_>>>()?.contains(&true))
+        };
+        if path.exists() && is_in_use().map_err(Error::io("read", path))? && !Self::is_at(path) {
             let message = format!("{} already exists and is not a cross-validation", path.display());
             return Err(Error::usage(message, "remove the folder first, or choose another name"));
         }
@@ -257,4 +264,18 @@ fn write_table(crossed: &CrossEvaluation, path: &Path) -> Result<()> {
     file.write(&table)?;
     file.finish()?;
     staged.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_another_process_begins_is_no_reason_to_remove_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        fs::write(home.path().join(".crossval-plan.json.tmp-1-0"), "").expect("a file");
+        assert!(CrossFolder::at(home.path()).is_ok());
+        fs::write(home.path().join("notes.txt"), "").expect("a file");
+        assert!(CrossFolder::at(home.path()).is_err());
+    }
 }
