@@ -273,9 +273,9 @@ mod tests {
     #[test]
     fn a_folder_that_another_process_begins_is_no_reason_to_remove_it() {
         let home = tempfile::tempdir().expect("a folder");
-        fs::write(home.path().join(".crossval-plan.json.tmp-1-0"), "").expect("a file");
+        write_atomically(&home.path().join(".crossval-plan.json.tmp-1-0"), b"").expect("a file");
         assert!(CrossFolder::at(home.path()).is_ok());
-        fs::write(home.path().join("notes.txt"), "").expect("a file");
+        write_atomically(&home.path().join("notes.txt"), b"").expect("a file");
         assert!(CrossFolder::at(home.path()).is_err());
     }
 }
