@@ -202,6 +202,10 @@ impl CommandContext {
                 let message = format!("{} was written by another command in the meantime", cache.display());
                 return Err(Error::usage(message, "run the command again to use it, or rename it first"));
             }
+            if let Err(error) = refuse_to_lose_entries(cache) {
+                discard(&staged)?;
+                return Err(error);
+            }
             self.take_over_splits(cache, &staged)?;
         }
         let files = vec![FileState { path: name_of(path), stamp }];

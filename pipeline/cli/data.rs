@@ -36,6 +36,7 @@ use super::{
     models::{ModelCommands, is_model},
     output::{OutputKind, OutputPlace},
     show::bytes,
+    try_lock,
 };
 use flows::ingesting::{self, IngestOptions, OnCells};
 use schemas::{Error, Result};
@@ -74,8 +75,10 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
 }
 
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
+    // A split that is written meanwhile would be one of the atlas that is replaced.
+    let lock = || try_lock(&args.out)?.ok_or_else(|| Error::Busy { path: args.out.clone() });
+    let _lock = args.force.force.then(lock).transpose()?;
     let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
-    refuse_to_lose_splits(&args.out)?;
     check_different(&args.inputs)?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
@@ -126,21 +129,6 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
             bytes(size)
         )
     })
-}
-
-/// Refuses to replace an atlas that has splits: they are part of it.
-fn refuse_to_lose_splits(atlas: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Ok(()) };
-    let names: Vec<String> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| is_named(path, "parquet"))
-        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        .collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let message = format!("{} has splits, which would be lost: {}", atlas.display(), names.join(", "));
-    Err(Error::usage(message, "ingest under another name, or remove them first: perturbine split ATLAS --remove NAME"))
 }
 
 /// Ingests a source and reports the guesses.

@@ -207,11 +207,11 @@ impl CommandContext {
         Atlas::open_with(path, self.access)
     }
 
-    /// Waits until no other process creates or looks for an atlas, or writes a split into it.
+    /// Waits until no other process creates, replaces or looks for an atlas, or writes a split into it.
     fn lock(&self, atlas: &Path) -> Result<PathLock> {
         let mut is_noted = false;
         loop {
-            if let Some(lock) = PathLock::try_take(atlas)? {
+            if let Some(lock) = try_lock(atlas)? {
                 return Ok(lock);
             }
             if !is_noted {
@@ -224,4 +224,9 @@ impl CommandContext {
             thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+/// Tries to lock an atlas, by the same name through links too; `None` if another process holds the lock.
+fn try_lock(atlas: &Path) -> Result<Option<PathLock>> {
+    PathLock::try_take(&atlas.canonicalize().unwrap_or_else(|_| atlas.to_path_buf()))
 }

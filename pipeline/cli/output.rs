@@ -103,10 +103,23 @@ impl OutputKind {
         }
     }
 
+    /// Refuses to replace anything but an output of this kind.
+    fn check_replaceable(self, target: &Path) -> Result<()> {
+        if !self.is_at(target) {
+            let message =
+                format!("{} is not an output of this command, so --force does not replace it", target.display());
+            return Err(Error::usage(message, "remove it first, or choose another name"));
+        }
+        self.refuse_to_lose(target)
+    }
+
     /// Refuses to replace a folder that holds anything that a command did not write.
     fn refuse_to_lose(self, target: &Path) -> Result<()> {
         let foreign = match self {
-            Self::Atlas => return refuse_to_lose_entries(target),
+            Self::Atlas => {
+                refuse_to_lose_entries(target)?;
+                return refuse_to_lose_splits(target);
+            }
             Self::Model => foreign_file(target, &|name| model_files::ALL.contains(&name) || is_of_checkpoint(name))?,
             Self::Predictions | Self::LongPredictions if target.is_dir() => {
                 let written: Published = read_sealed(&target.join(sink::MANIFEST))?;
@@ -125,6 +138,22 @@ impl OutputKind {
     }
 }
 
+/// Refuses to replace an atlas that has splits: they are part of it.
+fn refuse_to_lose_splits(atlas: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Ok(()) };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_named(path, "parquet"))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    names.sort_unstable();
+    let message = format!("{} has splits, which would be lost: {}", atlas.display(), names.join(", "));
+    Err(Error::usage(message, "ingest under another name, or remove them first: perturbine split ATLAS --remove NAME"))
+}
+
 /// The name that stands for standard output.
 pub const STANDARD_OUTPUT: &str = "-";
 
@@ -136,6 +165,7 @@ pub fn is_standard_output(out: &Path) -> bool {
 
 /// The place of an output.
 pub struct OutputPlace {
+    kind: OutputKind,
     target: PathBuf,
     /// The hidden name beside it where the new output is written first, if it replaces another one.
     staged: Option<PathBuf>,
@@ -149,15 +179,10 @@ impl OutputPlace {
     pub fn new(flag: &str, target: &Path, kind: OutputKind, force: ForceArgs) -> Result<Self> {
         kind.check(flag, target)?;
         if !force.force || !target.exists() {
-            return Ok(Self { target: target.to_path_buf(), staged: None });
+            return Ok(Self { kind, target: target.to_path_buf(), staged: None });
         }
-        if !kind.is_at(target) {
-            let message =
-                format!("{} is not an output of this command, so --force does not replace it", target.display());
-            return Err(Error::usage(message, "remove it first, or choose another name"));
-        }
-        kind.refuse_to_lose(target)?;
-        Ok(Self { target: target.to_path_buf(), staged: Some(replacement_of(target)) })
+        kind.check_replaceable(target)?;
+        Ok(Self { kind, target: target.to_path_buf(), staged: Some(replacement_of(target)) })
     }
 
     /// The same, for a run that does not go on from what an interrupted one left under the hidden name.
@@ -183,15 +208,22 @@ impl OutputPlace {
     }
 
     /// Puts the complete output in the place of the old one, if there is an old one.
+    ///
+    /// # Errors
+    /// Anything that came to be there while the new output was made, which stays beside it.
     pub fn take_place(&self) -> Result<()> {
-        match &self.staged {
-            None => Ok(()),
-            Some(staged) if staged.is_dir() && self.target.is_dir() => {
-                let _lock = FolderLock::take(&self.target)?;
-                replace_folder(staged, &self.target)
-            }
-            Some(staged) => rename(staged, &self.target),
+        let Some(staged) = &self.staged else { return Ok(()) };
+        if self.target.exists() {
+            self.kind.check_replaceable(&self.target).map_err(|error| {
+                let hint = format!("move it to another folder; the new output is complete in {}", staged.display());
+                Error::usage(error.to_string(), hint)
+            })?;
         }
+        if !staged.is_dir() || !self.target.is_dir() {
+            return rename(staged, &self.target);
+        }
+        let _lock = FolderLock::take(&self.target)?;
+        replace_folder(staged, &self.target)
     }
 }
 

@@ -230,7 +230,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
     note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
     let prediction = prediction.with_terms(&terms_asked)?;
-    Ok(if output == PredictionForm::Changes { prediction.of_changes() } else { prediction })
+    if output == PredictionForm::Changes { prediction.of_changes() } else { Ok(prediction) }
 }
 
 /// Says if cells to start from are not controls, unless a condition was named.

@@ -23,7 +23,7 @@ use stages::{
     sink::{Published, Shard, ShardPlan, resumable::ResumableShard},
     statistics::scale::{Anchor, Scale},
     storage::disk::{ScratchFolder, checksum_of_text},
-    trainer::train::EpochReport,
+    trainer::train::{EpochReport, depends_on_threads},
 };
 use tch::Device;
 
@@ -274,16 +274,17 @@ impl CrossValidation {
         let settings = serde_json::to_string(settings).map_err(|error| Error::Bug(error.to_string()))?;
         let anchor = self.evaluation_options.anchor.unwrap_or_default();
         let Range { start, end } = self.seeds;
-        let made_from = BTreeMap::from([
+        let mut made_from = BTreeMap::from([
             ("program version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("atlas".to_owned(), atlas.clone()),
             ("scheme".to_owned(), format!("{scheme} with the split seed {split_seed}")),
             ("range of seeds".to_owned(), format!("{start} to {}", end - 1)),
             ("checksum of the settings".to_owned(), checksum_of_text(&settings)),
             ("form of the scores".to_owned(), format!("{:?} and {anchor:?}", self.scale)),
-            // Sums of several threads differ in their last bits.
-            ("number of libtorch's threads".to_owned(), tch::get_num_threads().to_string()),
         ]);
+        if depends_on_threads(&self.plan.settings.clone().check(self.atlas.manifest().values)?) {
+            made_from.insert("number of libtorch's threads".to_owned(), tch::get_num_threads().to_string());
+        }
         let about = format!("a cross-validation of the atlas {atlas} by {scheme}, seeds {start} to {}", end - 1);
         let plan = checksum_of_text(&format!("{made_from:?} {folds:?} {settings}"));
         Ok(ShardPlan { plan, command: "crossval".to_owned(), about, made_from })

@@ -120,11 +120,13 @@ impl Prediction {
 
     /// The same predictions in the terms chosen so far, of changes on the scale of logarithms if the model's values are counts: control is predicted too, from the
     /// same cells.
-    #[must_use]
-    pub fn of_changes(mut self) -> Self {
-        self.jobs = self.jobs.against_control(&self.model.card);
+    ///
+    /// # Errors
+    /// Source cells that are not controls.
+    pub fn of_changes(mut self) -> Result<Self> {
+        self.jobs = self.jobs.against_control(&self.model.card, &self.atlas)?;
         self.terms = self.terms.of_changes();
-        self
+        Ok(self)
     }
 
     /// The predictions to make, and the skipped requests.

@@ -156,29 +156,52 @@ fn hidden_atlases(home: &Home) -> Vec<String> {
     names.filter(|name| name.contains(".s.atlas.anew")).collect()
 }
 
+/// A training on `s.h5ad` that was stopped while it makes its atlas.
+fn stopped_while_it_makes_an_atlas(home: &Home) -> std::process::Child {
+    let mut train = home.command(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
+    train.env("PERTURBINE_FAULT", "slow@200").stdout(Stdio::null()).stderr(Stdio::piped());
+    let train = train.spawn().unwrap();
+    let start = Instant::now();
+    while hidden_atlases(home).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no atlas is made");
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&train), Signal::STOP).unwrap();
+    train
+}
+
+/// The message of a command that goes on and is refused.
+fn refused_when_it_goes_on(train: std::process::Child) -> String {
+    kill_process(Pid::from_child(&train), Signal::CONT).unwrap();
+    let ran = train.wait_with_output().unwrap();
+    let message = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{message}");
+    message
+}
+
 #[test]
 fn an_atlas_of_the_user_that_appears_while_another_one_is_made_is_not_replaced() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});
-    let mut train = home.command(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
-    train.env("PERTURBINE_FAULT", "slow@200").stdout(Stdio::null()).stderr(Stdio::piped());
-    let train = train.spawn().unwrap();
-    let signal = |signal| kill_process(Pid::from_child(&train), signal).unwrap();
-    let start = Instant::now();
-    while hidden_atlases(&home).is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(120), "no atlas is made");
-        thread::sleep(Duration::from_millis(5));
-    }
-    signal(Signal::STOP);
+    let train = stopped_while_it_makes_an_atlas(&home);
     home.json("ingest s.h5ad --out s.atlas --covariates batch");
     let before = home.json("inspect s.atlas");
-    signal(Signal::CONT);
-    let ran = train.wait_with_output().unwrap();
-    let message = String::from_utf8(ran.stderr).unwrap();
-    assert_eq!(ran.status.code(), Some(2), "{message}");
+    let message = refused_when_it_goes_on(train);
     says(&message, &["s.atlas was written by another command in the meantime", "run the command again to use it"]);
     assert_eq!(home.json("inspect s.atlas"), before);
     assert!(hidden_atlases(&home).is_empty() && !home.path("m").exists());
+}
+
+#[test]
+fn what_is_put_into_an_atlas_while_it_is_made_again_is_not_lost() {
+    let home = trained();
+    fs::remove_dir_all(home.path("m")).unwrap();
+    h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "batch", "other", |_, batch| batch.to_owned()));
+    let train = stopped_while_it_makes_an_atlas(&home);
+    fs::write(home.path("s.atlas/notes.txt"), "mine").unwrap();
+    let message = refused_when_it_goes_on(train);
+    says(&message, &["s.atlas/notes.txt would be lost when s.atlas is replaced"]);
+    assert!(home.path("s.atlas/notes.txt").exists() && hidden_atlases(&home).is_empty());
 }
 
 /// Runs a command while the folder `data` is read-only, for all users; none where that can't be arranged.

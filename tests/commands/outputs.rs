@@ -1,6 +1,11 @@
 //! Outputs: their endings, and `--force`.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use stages::storage::disk::FolderLock;
 
@@ -116,6 +121,57 @@ fn an_output_that_another_process_replaces_is_called_by_its_name() {
         let _lock = FolderLock::take(&replacement).unwrap();
         let message = home.refused(75, line);
         says(&message, &[&format!("another process is writing {name}\n"), "try again later"]);
+    }
+}
+
+/// A command that writes slowly, once it has begun to write what will replace `name`.
+fn replacing(home: &Home, name: &str, line: &str) -> Child {
+    let mut command = home.command(line);
+    command.env("PERTURBINE_FAULT", "slow@100").stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let (hidden, start) = (format!(".new-{name}"), Instant::now());
+    let has_begun = || {
+        fs::read_dir(home.path("")).unwrap().any(|entry| entry.unwrap().file_name().to_str().unwrap().contains(&hidden))
+    };
+    while !has_begun() {
+        assert!(start.elapsed() < Duration::from_secs(120), "nothing is written");
+        thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+fn what_is_put_into_an_output_while_it_is_replaced_is_not_lost() {
+    let home = Home::with_model(HOLD_OUT);
+    for (name, line) in [
+        ("s.atlas", "ingest s.h5ad --out s.atlas --force".to_owned()),
+        ("m", format!("train s.atlas --out m --epochs 1 {TINY} --force")),
+    ] {
+        let child = replacing(&home, name, &line);
+        let mine = home.path(name).join("notes.txt");
+        fs::write(&mine, "mine").unwrap();
+        let ran = child.wait_with_output().unwrap();
+        let message = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(2), "{message}");
+        says(&message, &["notes.txt would be lost", &format!("the new output is complete in .new-{name}")]);
+        assert_eq!(fs::read(&mine).unwrap(), b"mine");
+        fs::remove_file(mine).unwrap();
+        home.json(&line);
+    }
+}
+
+#[test]
+fn a_split_waits_until_its_atlas_is_replaced() {
+    let home = Home::with_model(HOLD_OUT);
+    std::os::unix::fs::symlink("s.atlas", home.path("link")).unwrap();
+    for (atlas, name) in [("s.atlas", "first"), ("link", "second")] {
+        let child = replacing(&home, "s.atlas", "ingest s.h5ad --out s.atlas --force");
+        let second = home.run("ingest s.h5ad --out link --force");
+        assert_eq!(second.code, 75, "{}", second.stderr);
+        home.json(&format!("split {atlas} --name {name} --scheme random:0.2"));
+        assert!(child.wait_with_output().unwrap().status.success());
+        assert!(home.json("inspect s.atlas")["splits"][name]["ood"].as_u64() > Some(0), "{name} is lost");
+        home.json(&format!("split s.atlas --remove {name}"));
     }
 }
 

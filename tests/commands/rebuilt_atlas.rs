@@ -183,13 +183,17 @@ fn a_split_waits_for_the_command_that_makes_the_atlas_again() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});
     train(&home, "--out a");
-    let lock = PathLock::try_take(&home.path("s.atlas")).unwrap().expect("nobody has it");
-    let mut child = home.command("split s.atlas --name mine --scheme random:0.2").spawn().unwrap();
-    thread::sleep(Duration::from_millis(500));
-    assert!(child.try_wait().unwrap().is_none(), "it did not wait");
-    drop(lock);
-    assert!(child.wait().unwrap().success());
-    assert!(held_out(&home, "mine").contains(&true));
+    fs::create_dir(home.path("links")).unwrap();
+    symlink("../s.atlas", home.path("links/other")).unwrap();
+    for (atlas, name) in [("s.atlas", "mine"), ("links/other", "linked"), ("./s.atlas/.", "dotted")] {
+        let lock = PathLock::try_take(&home.path("s.atlas").canonicalize().unwrap()).unwrap().expect("nobody has it");
+        let mut child = home.command(&format!("split {atlas} --name {name} --scheme random:0.2")).spawn().unwrap();
+        thread::sleep(Duration::from_millis(500));
+        assert!(child.try_wait().unwrap().is_none(), "it did not wait for {atlas}");
+        drop(lock);
+        assert!(child.wait().unwrap().success());
+        assert!(held_out(&home, name).contains(&true));
+    }
 }
 
 /// A table of 60 cells with lists of numbered genes.

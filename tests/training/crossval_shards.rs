@@ -98,8 +98,12 @@ fn plans_are_shown_and_what_is_wrong_is_named() {
         let message = home.refused(65, &format!("{changed} --shard 5/6 --shard-out 5"));
         says(&message, &["5: it is shard 5/6 of another plan", parts]);
     }
-    let threads = format!("--threads 2 {line} --shard 5/6 --shard-out 5");
-    let ran = home.command(&threads).env("OMP_NUM_THREADS", "2").output().unwrap();
+    // Another number of threads changes nothing, unless it is libtorch that divides a step among them.
+    let on_two_threads = |line: &str| home.command(&format!("--threads 2 {line}")).env("OMP_NUM_THREADS", "2").output();
+    assert!(on_two_threads(&format!("{line} --shard 5/6 --shard-out 5")).unwrap().status.success());
+    let plain = format!("{line} --set train.engine=plain --shard 5/6 --shard-out plain");
+    home.json(&plain);
+    let ran = on_two_threads(&plain).unwrap();
     assert_eq!(ran.status.code(), Some(65));
     says(&String::from_utf8(ran.stderr).unwrap(), &["the number of libtorch's threads is 1, not 2"]);
     home.json(&format!("{line} --out cv --shard 5/6"));

@@ -313,3 +313,17 @@ fn write_table(crossed: &CrossEvaluation, path: &Path) -> Result<()> {
     file.finish()?;
     staged.commit()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_another_process_begins_is_no_reason_to_remove_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        write_atomically(&home.path().join(".crossval-plan.json.tmp-1-0"), b"").expect("a file");
+        assert!(CrossFolder::at(home.path()).is_ok());
+        write_atomically(&home.path().join("notes.txt"), b"").expect("a file");
+        assert!(CrossFolder::at(home.path()).is_err());
+    }
+}

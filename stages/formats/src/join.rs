@@ -78,11 +78,11 @@ struct JoinedFile {
 impl Joined {
     /// Joins sources, in their order.
     ///
-    /// Genes that occur several times in a file are matched in order of appearance.
+    /// Files that list the same genes in the same order may have several of one name.
     ///
     /// # Errors
-    /// No sources, a gene id column that a source lacks or that has missing values, no gene in common, or a name
-    /// for the file column that is taken.
+    /// No sources, a gene id column that a source lacks or that has missing values, no gene in common, several genes
+    /// that could be one of another file, or a name for the file column that is taken.
     pub fn new(sources: Vec<Arc<dyn Source>>, options: &JoinOptions) -> Result<Self> {
         let keys: Vec<Vec<GeneKey>> =
             sources.iter().map(|source| gene_keys(&**source, options.gene_id.as_deref())).collect::<Result<_>>()?;
@@ -90,6 +90,7 @@ impl Joined {
             for (source, keys) in sources.iter().zip(&keys) {
                 check_genes(&**source, keys, options.gene_id.as_deref())?;
             }
+            check_repeated(&sources, &keys, options.gene_id.as_deref())?;
         }
         let (kept, places) = joined_genes(&keys, options.genes);
         let Some(first) = sources.first() else { return Err(Error::usage("there are no files to ingest", "name one")) };
@@ -288,6 +289,40 @@ pub fn gene_id_place(source: &dyn Source, name: &str) -> Result<usize> {
         let hint = "name a column of var with --gene-id, or leave it out to join genes by name";
         Error::data(&source.origin().path, unknown.to_string(), hint)
     })
+}
+
+/// Refuses several genes of one name that could each be that of another file, unless all files list the same genes in the same order.
+fn check_repeated(sources: &[Arc<dyn Source>], keys: &[Vec<GeneKey>], gene_id: Option<&str>) -> Result<()> {
+    if keys.windows(2).all(|pair| pair[0] == pair[1]) {
+        return Ok(());
+    }
+    let path = |at: usize| &sources[at].origin().path;
+    let mut files_of: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, keys) in keys.iter().enumerate() {
+        keys.iter().filter(|(_, before)| *before == 0).for_each(|(name, _)| files_of.entry(name).or_default().push(at));
+    }
+    for (at, keys) in keys.iter().enumerate() {
+        let other = |name: &str| files_of[name].iter().copied().find(|other| *other != at);
+        let repeated = keys.iter().filter(|(_, before)| *before > 0);
+        let Some((name, other)) = repeated.into_iter().find_map(|(name, _)| Some((name, other(name)?))) else {
+            continue;
+        };
+        let times = keys.iter().filter(|(own, _)| own == name).count();
+        let message = format!(
+            "{times} genes are called `{name}`, and each of them could be the gene of that name in {}",
+            path(other)
+        );
+        let hint = match gene_id {
+            None => {
+                "name a column of var that identifies genes with --gene-id, or write files in which no two genes have one name"
+            }
+            Some(_) => {
+                "name a column with a different id for each gene, or write files in which no two genes have one id"
+            }
+        };
+        return Err(Error::data(path(at), message, hint));
+    }
+    Ok(())
 }
 
 /// Refuses genes without a name or id: they would be matched with each other.

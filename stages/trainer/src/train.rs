@@ -40,6 +40,7 @@ use stage::{
 use storage::disk::{DiskFile, check_room};
 use tch::{Device, Kind, Tensor};
 
+pub use self::steps::depends_on_threads;
 use self::{
     on_disk::{append_line, room_of, truncate_history},
     steps::engine,

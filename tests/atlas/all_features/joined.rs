@@ -53,17 +53,52 @@ fn a_file_that_is_given_twice_is_refused_through_links_too() {
     assert_eq!(home.json("ingest s.h5ad copy.h5ad --out both.atlas")["cells"], 200);
 }
 
+/// A folder of two cells: counts 5 and 7 of the first and third gene, and 1 of the second.
+fn folder_of_genes(home: &Home, name: &str, features: [&str; 3]) {
+    let folder = home.path(name);
+    fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    write("matrix.mtx", "%%MatrixMarket matrix coordinate integer general\n3 2 3\n1 1 5\n2 2 1\n3 2 7\n");
+    write("barcodes.tsv", "AAA-1\nCCC-1\n");
+    write("features.tsv", &features.map(|feature| format!("{feature}\tGene Expression\n")).concat());
+}
+
+#[test]
+fn genes_of_one_name_are_not_taken_for_one_another() {
+    let home = Home::new();
+    for (name, features) in [
+        ("a", ["E1\tMATR3", "E2\tMATR3", "E3\tMYC"]),
+        ("same", ["E1\tMATR3", "E2\tMATR3", "E3\tMYC"]),
+        ("turned", ["E2\tMATR3", "E3\tMYC", "E1\tMATR3"]),
+        ("one", ["E2\tMATR3", "E3\tMYC", "E4\tTP53"]),
+        ("none", ["E5\tSOX2", "E3\tMYC", "E4\tTP53"]),
+    ] {
+        folder_of_genes(&home, name, features);
+    }
+    for (inputs, path, other) in
+        [("a turned", "a", "turned"), ("a one", "a", "one"), ("one a --join outer", "a", "one")]
+    {
+        let message = home.refused(65, &format!("ingest {inputs} --no-perturbation --out n.atlas"));
+        let twice =
+            format!("{path}: 2 genes are called `MATR3`, and each of them could be the gene of that name in {other}");
+        says(&message, &[&twice, "--gene-id"]);
+    }
+    for (inputs, genes) in [
+        ("a same", 3),
+        ("a none", 1),
+        ("a none --join outer", 5),
+        ("a turned --gene-id gene_ids", 3),
+        ("a one --gene-id gene_ids", 2),
+    ] {
+        let made = home.json(&format!("ingest {inputs} --no-perturbation --out n.atlas --force"));
+        assert_eq!(made["genes"], genes, "{inputs}");
+    }
+}
+
 #[test]
 fn genes_without_an_id_are_not_taken_for_one_another() {
     let home = Home::new();
-    let folder = |name: &str, features: [&str; 3]| {
-        let folder = home.path(name);
-        fs::create_dir(&folder).unwrap();
-        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
-        write("matrix.mtx", "%%MatrixMarket matrix coordinate integer general\n3 2 3\n1 1 5\n2 2 1\n3 2 7\n");
-        write("barcodes.tsv", "AAA-1\nCCC-1\n");
-        write("features.tsv", &features.map(|feature| format!("{feature}\tGene Expression\n")).concat());
-    };
+    let folder = |name: &str, features: [&str; 3]| folder_of_genes(&home, name, features);
     folder("a", ["E1\tTP53", "E2\tMYC", "\tx"]);
     folder("b", ["E2\tMYC", "E1\tTP53", "\ty"]);
     let message = home.refused(65, "ingest a b --gene-id gene_ids --out n.atlas");

@@ -164,3 +164,14 @@ fn values_that_are_no_logarithms_have_no_fold_change() {
     assert!(column(&table, "p").iter().any(Option::is_some));
     assert!(known(&table, "mean").iter().any(|mean| *mean < 0.0));
 }
+
+#[test]
+fn changes_start_from_controls_alone() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    let line = "predict m s.atlas --to condition=G00034,dose=0.5 --output changes";
+    for (from, label) in [("condition=G00034,dose=0.5", "G00034"), ("cell_type=type_0", "G000")] {
+        let message = home.refused(2, &format!("{line} --from {from} --out c.parquet"));
+        says(&message, &["are not controls", label, "add condition=ctrl to --from"]);
+    }
+    home.json(&format!("{line} --from condition=ctrl,cell_type=type_0 --out c.parquet"));
+}

@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use model::saved::ModelCard;
-use schemas::conditions::dose_label;
+use reader::atlas::Atlas;
+use schemas::{
+    Error, Result,
+    conditions::{CONTROL, dose_label},
+    counting::{counted, grouped},
+    ids::CellIndex,
+};
 
 use super::{Extrapolation, Job, Target, jobs::Jobs};
 
@@ -12,8 +18,11 @@ const CONTROL_CODE: u32 = 1;
 
 impl Jobs {
     /// The same jobs, each divided by the covariates of its targets, with control in these covariates first.
-    #[must_use]
-    pub fn against_control(&self, card: &ModelCard) -> Self {
+    ///
+    /// # Errors
+    /// Source cells that are not controls: a change from control would be added to the mean of cells that have an effect already.
+    pub fn against_control(&self, card: &ModelCard, atlas: &Atlas) -> Result<Self> {
+        self.check_controls(atlas)?;
         let mut jobs: Vec<Job> = Vec::new();
         for job in self.jobs.iter() {
             let first = jobs.len();
@@ -29,7 +38,24 @@ impl Jobs {
         }
         let mut against = self.clone();
         against.jobs = Arc::new(jobs);
-        against
+        Ok(against)
+    }
+
+    fn check_controls(&self, atlas: &Atlas) -> Result<()> {
+        let is_perturbed = |cell: &CellIndex| atlas.condition(*cell) != CONTROL;
+        let Some(first) = self.all_source_cells(atlas).find(is_perturbed) else { return Ok(()) };
+        let conditions = &atlas.manifest().conditions;
+        let message = format!(
+            "changes are from control, but {} of {} are not controls, the first of them of `{}`",
+            grouped(self.all_source_cells(atlas).filter(is_perturbed).count() as u64),
+            counted(self.all_source_cells(atlas).count() as u64, "source cell"),
+            conditions.name(atlas.condition(first))
+        );
+        let hint = format!(
+            "add condition={} to --from, or leave --from out; --output means starts from any cells",
+            conditions.name(CONTROL)
+        );
+        Err(Error::usage(message, hint))
     }
 }
 

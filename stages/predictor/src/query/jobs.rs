@@ -141,16 +141,18 @@ impl Jobs {
         self.spans().iter().map(|span| span.cells * self.jobs[span.job].targets.len() as u64).sum()
     }
 
-    /// Cells from which any of the predictions starts, ascending; if there are too many, evenly spread ones.
+    /// Cells from which any of the predictions starts, ascending.
+    pub(super) fn all_source_cells<'a>(&'a self, atlas: &'a Atlas) -> impl Iterator<Item = CellIndex> + 'a {
+        let contexts: HashSet<&[u32]> = self.jobs.iter().flat_map(|job| &job.contexts).map(Vec::as_slice).collect();
+        let cells = (0..atlas.cells()).map(CellIndex);
+        cells.filter(move |cell| contexts.contains(atlas.covariates(*cell)) && (self.is_source)(*cell))
+    }
+
+    /// The same; if there are too many, evenly spread ones.
     #[must_use]
     pub fn any_source_cells(&self, atlas: &Atlas, most: u64) -> Vec<CellIndex> {
-        let contexts: HashSet<&[u32]> = self.jobs.iter().flat_map(|job| &job.contexts).map(Vec::as_slice).collect();
-        let all = || {
-            let cells = (0..atlas.cells()).map(CellIndex);
-            cells.filter(|cell| contexts.contains(atlas.covariates(*cell)) && (self.is_source)(*cell))
-        };
-        let step = (all().count() as u64).div_ceil(most.max(1)).max(1);
-        all().step_by(to_usize(step)).collect()
+        let step = (self.all_source_cells(atlas).count() as u64).div_ceil(most.max(1)).max(1);
+        self.all_source_cells(atlas).step_by(to_usize(step)).collect()
     }
 
     /// The parts of the jobs to run, in order.

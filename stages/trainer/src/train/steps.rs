@@ -19,7 +19,7 @@ use model::{
 use schemas::{
     Error, Result,
     batch::{BatchPlan, Position, TrainingLength},
-    config::{EngineChoice, MatrixPrecision, TrainingPlan},
+    config::{EngineChoice, MatrixPrecision, Norm, ReconLoss, TrainingPlan},
 };
 use stage::{batch::Batch, workers::Workers};
 use tch::{Device, Kind, Tensor};
@@ -157,6 +157,18 @@ pub(super) fn engine(learner: &mut Learner, workers: &Workers) -> Result<Box<dyn
             return Err(Error::usage(format!("train.engine = fused is not possible: {lacks}"), "use auto or plain"));
         }
     })
+}
+
+/// Whether steps on a CPU are libtorch's own, whose number of threads changes the last bits of a training; see [`Fused`].
+#[must_use]
+pub fn depends_on_threads(plan: &TrainingPlan) -> bool {
+    let (model, train) = (&plan.model, &plan.train);
+    let norms = [model.norm_encoder, model.norm_decoder];
+    matches!(train.engine, EngineChoice::Plain | EngineChoice::Replayed)
+        || model.recon_loss != ReconLoss::Nb
+        || train.precision == MatrixPrecision::Bf16
+        || train.checkpointing
+        || norms.contains(&Norm::BatchThenLayer)
 }
 
 fn steps_an_epoch(plan: &TrainingPlan, length: TrainingLength) -> u64 {

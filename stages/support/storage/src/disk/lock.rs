@@ -100,7 +100,11 @@ impl PathLock {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = parent_of(target).join(format!(".{name}.lock"));
         loop {
-            let open = || File::options().create(true).append(true).open(&path);
+            // A file of another user's may be one to read only, which is enough for a lock.
+            let open = || {
+                let opened = File::options().create(true).append(true).open(&path);
+                opened.or_else(|error| File::open(&path).map_err(|_| error))
+            };
             let file = match faults::before(Call::Create, &path).and_then(|()| open()) {
                 Ok(file) => file,
                 Err(error) if is_refused(error.kind()) => return Ok(Some(Self { held: None })),
@@ -212,5 +216,17 @@ mod tests {
             drop(first);
             assert_eq!(fs::read_dir(home.path()).expect("the folder").count(), 0);
         }
+    }
+
+    #[test]
+    fn a_name_that_another_user_locks_is_locked() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().expect("a folder");
+        let target = home.path().join("s.atlas");
+        let _held = PathLock::try_take(&target).expect("a lock").expect("nobody has it");
+        // To all but root, this is as if the file were another user's.
+        let file = home.path().join(".s.atlas.lock");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o444)).expect("our own file");
+        assert!(PathLock::try_take(&target).expect("no fault").is_none());
     }
 }
