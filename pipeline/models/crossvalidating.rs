@@ -330,7 +330,9 @@ impl CrossValidation {
         let readout = self.evaluation_options.anchor.unwrap_or_default();
         let as_asked =
             |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;
-        Ok(folder.evaluation(name, seed)?.filter(as_asked))
+        // A fold whose model was removed is trained again.
+        let has_model = folder.model(name, seed).exists();
+        Ok(folder.evaluation(name, seed)?.filter(|kept| has_model && as_asked(kept)))
     }
 
     fn train(&mut self, run: FoldRun<'_>, split: &Split, path: PathBuf, on_event: &OnEvent) -> Result<()> {
