@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
+#[path = "documented/recipes.rs"]
+mod recipes;
 mod support;
 
 use std::{

@@ -19,7 +19,7 @@ use ingest::{
 use reader::atlas::Damage;
 use schemas::{
     atlas::{Codec, Manifest, Selection, files},
-    counting::{counted, grouped},
+    counting::counted,
     error::ExitCode,
     quoting::listed,
 };
@@ -35,7 +35,7 @@ use super::{
     },
     models::{ModelCommands, is_model},
     output::{OutputKind, OutputPlace},
-    show::bytes,
+    show::{bytes, non_zero},
 };
 use flows::ingesting::{self, IngestOptions, OnCells};
 use schemas::{Error, Result};
@@ -73,10 +73,23 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
     })
 }
 
+/// Refuses a folder that this program wrote, in which there are no cells to ingest.
+fn refuse_own(input: &Path) -> Result<()> {
+    let (what, hint) = if input.join(files::MANIFEST).exists() {
+        ("an atlas already", "use it as it is, or name the data file that it was made of")
+    } else if is_model(input) {
+        ("a model, not a file of cells", "name the data file")
+    } else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("{} is {what}", input.display()), hint))
+}
+
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
     refuse_to_lose_splits(&args.out)?;
     check_different(&args.inputs)?;
+    args.inputs.iter().try_for_each(|input| refuse_own(input))?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
         .iter()
@@ -117,11 +130,10 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
         format!(
-            "{} × {}, {} non-zero {} in {} ({})",
+            "{} × {}, {} in {} ({})",
             counted(manifest.cells, "cell"),
             counted(manifest.genes.into(), "gene"),
-            grouped(manifest.nonzeros),
-            manifest.values,
+            non_zero(manifest.nonzeros, &manifest.values.to_string()),
             args.out.display(),
             bytes(size)
         )

@@ -19,7 +19,11 @@ pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
     if is_standard_output(&args.out) {
         return stream(args, context);
     }
-    let place = OutputPlace::new("--out", &args.out, OutputKind::Predictions, args.force)?.afresh()?;
+    let kind = match args.of {
+        EmbedArg::Cells => OutputKind::Latents,
+        EmbedArg::Perturbations | EmbedArg::Covariates => OutputKind::Embeddings,
+    };
+    let place = OutputPlace::new("--out", &args.out, kind, args.force)?.afresh()?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let published = match args.of {
         EmbedArg::Perturbations => write_table(&model, EmbeddingKind::Perturbations, place.path(), &context.resources)?,

@@ -4,7 +4,7 @@ use serde_json::json;
 use stages::{
     predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     reader::{
-        selector::Selector,
+        selector::{Selector, with_key_of},
         split::{Split, SplitPart},
     },
     sink::{layout::is_named, portable::complete_shard},
@@ -179,7 +179,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     };
     let mut to = Vec::new();
     for text in &args.to {
-        to.extend(Request::parse(text)?);
+        to.extend(Request::parse(text).map_err(|error| with_key_of(text, &atlas, error))?);
     }
     if to.is_empty() {
         let holds_out = split.as_ref().is_some_and(|split| split.counts()[&SplitPart::Ood] > 0);

@@ -3,6 +3,7 @@
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
     reader::selector::Selector,
+    sink::{csv_table::CsvTable, layout::is_named},
     storage::{disk::StagedFile, parquet_file::ParquetFile},
 };
 
@@ -45,11 +46,15 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
     }
     if let Some(place) = &place {
         let table = responses.table()?;
-        let staged = StagedFile::create(place.path())?;
-        let mut file = ParquetFile::create(staged.path(), table.schema())?;
-        file.write(&table)?;
-        file.finish()?;
-        staged.commit()?;
+        if is_named(place.path(), "csv") {
+            CsvTable::write(place.path(), &table)?;
+        } else {
+            let staged = StagedFile::create(place.path())?;
+            let mut file = ParquetFile::create(staged.path(), table.schema())?;
+            file.write(&table)?;
+            file.finish()?;
+            staged.commit()?;
+        }
         place.take_place()?;
     }
     let table = response_table(&responses).map_err(|error| Error::Bug(error.to_string()))?;
