@@ -21,7 +21,7 @@ pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Ch
     let cosine = |a: usize, b: usize| f64::from(similarity.cosines[a * names.len() + b]);
     let order = order(names.len(), &cosine);
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let (left, top) = ((CHARACTER * (longest as f64 + 2.0)).clamp(60.0, 190.0), 4.0);
+    let (left, top) = ((CHARACTER * (longest as f64 + 3.0)).clamp(60.0, 216.0), 4.0);
     let tile = (272.0 / names.len() as f64).max(14.0);
     let mut body = String::new();
     for (row, a) in order.iter().enumerate() {
