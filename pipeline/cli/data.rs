@@ -87,6 +87,7 @@ fn refuse_own(input: &Path) -> Result<()> {
 
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
+    place.check_free()?;
     refuse_to_lose_splits(&args.out)?;
     check_different(&args.inputs)?;
     args.inputs.iter().try_for_each(|input| refuse_own(input))?;

@@ -170,6 +170,7 @@ pub fn is_standard_output(out: &Path) -> bool {
 /// The place of an output.
 pub struct OutputPlace {
     target: PathBuf,
+    kind: OutputKind,
     /// The hidden name beside it where the new output is written first, if it replaces another one.
     staged: Option<PathBuf>,
 }
@@ -182,7 +183,7 @@ impl OutputPlace {
     pub fn new(flag: &str, target: &Path, kind: OutputKind, force: ForceArgs) -> Result<Self> {
         kind.check(flag, target)?;
         if !force.force || !target.exists() {
-            return Ok(Self { target: target.to_path_buf(), staged: None });
+            return Ok(Self { target: target.to_path_buf(), kind, staged: None });
         }
         if !kind.is_at(target) {
             let message =
@@ -190,7 +191,7 @@ impl OutputPlace {
             return Err(Error::usage(message, "remove it first, or choose another name"));
         }
         kind.refuse_to_lose(target)?;
-        Ok(Self { target: target.to_path_buf(), staged: Some(replacement_of(target)) })
+        Ok(Self { target: target.to_path_buf(), kind, staged: Some(replacement_of(target)) })
     }
 
     /// The same, for a run that does not go on from what an interrupted one left under the hidden name.
@@ -205,9 +206,14 @@ impl OutputPlace {
         Ok(self)
     }
 
-    /// Refuses a name that is in use.
+    /// Refuses a name that is in use, with `--force` as a way out where it would replace what is there.
     pub fn check_free(&self) -> Result<()> {
-        refuse_existing(self.path())
+        refuse_existing(self.path()).map_err(|error| match error {
+            Error::Usage { .. } if self.staged.is_none() && self.kind.is_at(&self.target) => {
+                Error::usage(error.to_string(), "choose another name, or add --force, which replaces it")
+            }
+            other => other,
+        })
     }
 
     /// The name to write to.

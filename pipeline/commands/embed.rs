@@ -24,6 +24,7 @@ pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
         EmbedArg::Perturbations | EmbedArg::Covariates => OutputKind::Embeddings,
     };
     let place = OutputPlace::new("--out", &args.out, kind, args.force)?.afresh()?;
+    place.check_free()?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let published = match args.of {
         EmbedArg::Perturbations => write_table(&model, EmbeddingKind::Perturbations, place.path(), &context.resources)?,

@@ -75,6 +75,7 @@ fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<DataFr
         text("condition", points().map(|_| responses.condition.clone()).collect()),
         text("dose", points().map(|(_, point)| point.dose.clone()).collect()),
         text("extrapolation", points().map(|(_, point)| point.extrapolation.to_owned()).collect()),
+        text("dose_was", points().map(|(_, point)| point.dose_was.to_owned()).collect()),
         Series::new("distance".into(), points().map(|(_, point)| point.distance.map(f64::from)).collect::<Vec<_>>())
             .into_column(),
         number("effect_size", points().map(|(_, point)| point.effect_size).collect()),
