@@ -35,7 +35,12 @@ use perturbine::{
         publishing::WriteOptions,
     },
     memory::PeakMemory,
-    schemas::{conditions::CONTROL, counting::counted, numbers::to_usize, quoting::listed},
+    schemas::{
+        conditions::CONTROL,
+        counting::{counted, grouped},
+        numbers::to_usize,
+        quoting::listed,
+    },
 };
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
@@ -266,7 +271,8 @@ pub(super) fn seen_by(
         OnMissingGenesArg::Zero => {
             let atlas = atlas.with_genes_or_zeros(genes)?;
             if let missing @ [_, ..] = atlas.missing_genes() {
-                let (count, all, named) = (missing.len(), genes.len(), missing.join(", "));
+                let named = missing.join(", ");
+                let [count, all] = [missing.len(), genes.len()].map(|count| grouped(count as u64));
                 context.show.note(&format!("{count} of the model's {all} genes are missing and count as 0: {named}"));
             }
             Ok(atlas)

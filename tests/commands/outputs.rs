@@ -13,7 +13,7 @@ fn an_ending_is_obeyed_or_refused_with_what_to_write() {
     let home = Home::with_model(HOLD_OUT);
     for (line, parts) in [
         ("predict m s.atlas --out x.pdf", &["x.pdf", ".parquet or .h5ad"][..]),
-        ("embed m s.atlas --out x.json", &["x.json", ".parquet or .h5ad"]),
+        ("embed m s.atlas --out x.json", &["x.json", ".parquet, .csv or .h5ad"]),
         ("report m --out s.csv", &["s.csv", "a name that ends in .html"]),
         ("judge p --truth s.atlas --out x.pdf", &["x.pdf", "a name that ends in .html"]),
         ("judge p --truth s.atlas --card x.html", &["x.html", "give --card a name that ends in .json"]),
@@ -22,7 +22,7 @@ fn an_ending_is_obeyed_or_refused_with_what_to_write() {
         ("train s.atlas --out m.h5ad", &["m.h5ad", "the name of a folder"]),
         ("explain train s.atlas --out m.h5ad", &["m.h5ad", "the name of a folder"]),
         ("response m s.atlas --condition G00000 --out r.pdf", &["r.pdf", "a name that ends in .parquet or .csv"]),
-        ("embed m --of perturbations --out e.h5ad", &["e.h5ad", ".parquet"]),
+        ("embed m --of perturbations --out e.h5ad", &["e.h5ad", ".parquet or .csv"]),
     ] {
         says(&home.refused(2, line), parts);
     }

@@ -175,7 +175,8 @@ fn every_recipe_runs_on_files_of_its_layout() {
     let mut run = BTreeSet::new();
     for command in commands() {
         let words = words(command.strip_prefix("perturbine ").expect("a command of ours"));
-        let layout = LAYOUTS.iter().find(|layout| words.iter().any(|word| word.ends_with(layout.file)));
+        let layout =
+            LAYOUTS.iter().find(|layout| words.iter().any(|word| word.rsplit('/').next() == Some(layout.file)));
         if words.iter().any(|word| word == "--layer") {
             has_layer = add_layer(&home.path("Norman2019.h5ad"));
             if !has_layer {
