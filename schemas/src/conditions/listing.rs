@@ -51,7 +51,7 @@ mod tests {
     fn control_is_listed_first() {
         let mut table = ConditionTable::new(LabelRules { delimiter: "+".into(), controls: vec!["ctrl".into()] });
         let mut intern = |dose: &str| table.intern("A", Some(dose)).expect("a dose");
-        let mut ids = vec![intern("100"), intern("9"), CONTROL];
+        let mut ids = [intern("100"), intern("9"), CONTROL];
         ids.sort_by(|one, other| table.listing_order(*one, *other));
         let doses: Vec<String> = ids.iter().map(|id| table.dose_label(*id)).collect();
         assert_eq!((ids[0], &doses[1], &doses[2]), (CONTROL, &"9".to_owned(), &"100".to_owned()));
