@@ -1,12 +1,15 @@
-//! The pages for users are right: every command in a block marked `console` runs, page by page, in a folder of its own;
-//! `docs/cli.md` has the program's help; links lead to pages and headings that exist.
+//! The pages for users are right: every command in a block marked `console` runs, page by page, in a folder of its own, or is
+//! refused with the printed error; `docs/cli.md` has the program's help; links lead to pages and headings that exist.
 //!
-//! Commands on data that a clone lacks are in blocks marked `text` or `sh`, which nothing runs.
+//! Recipes run on files of their layouts. Commands that need a GPU, a cluster or a build with faults are in blocks marked `text` or
+//! `sh`, which nothing runs.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
+#[path = "documented/recipes.rs"]
+mod recipes;
 mod support;
 
 use std::{
@@ -17,9 +20,22 @@ use std::{
 
 use self::support::Home;
 
+const README: &str = "README.md";
+/// Pages whose commands use the files of README's.
+const AFTER_README: [&str; 4] = ["docs/errors.md", "docs/memory.md", "docs/other-programs.md", "docs/scale.md"];
+
+/// A command of a page.
+struct PrintedCommand {
+    line: usize,
+    /// The words behind `perturbine`.
+    words: Vec<String>,
+    /// The lines of the error that the page shows, if it shows one.
+    error: Vec<String>,
+}
+
 /// A test for each page, so that they run beside each other.
 macro_rules! pages {
-    ($($name:ident: $page:literal,)*) => {
+    ($($name:ident: $page:expr,)*) => {
         const RUN: &[&str] = &[$($page),*];
 
         $(#[test]
@@ -30,11 +46,15 @@ macro_rules! pages {
 }
 
 pages! {
-    the_readme_runs: "README.md",
+    the_readme_runs: README,
+    the_page_of_errors_runs: "docs/errors.md",
     the_page_from_cpa_tools_runs: "docs/from-cpa-tools.md",
     the_page_from_scanpy_runs: "docs/from-scanpy.md",
     the_page_of_inputs_runs: "docs/inputs.md",
+    the_page_of_memory_runs: "docs/memory.md",
+    the_page_about_other_programs_runs: "docs/other-programs.md",
     the_page_of_predictions_runs: "docs/predictions.md",
+    the_page_of_scale_runs: "docs/scale.md",
     the_page_of_training_runs: "docs/training.md",
 }
 
@@ -87,10 +107,19 @@ fn links_lead_to_pages_and_headings_that_exist() {
 #[track_caller]
 fn run(page: &str) {
     let home = Home::new();
-    for (line, words) in commands(page, &read(page)) {
+    if AFTER_README.contains(&page) {
+        run_in(&home, README);
+    }
+    run_in(&home, page);
+}
+
+#[track_caller]
+fn run_in(home: &Home, page: &str) {
+    for PrintedCommand { line, words, error } in commands(page, &read(page)) {
         let output = home.command("").args(&words).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{page}:{line}: perturbine {} failed\n{stderr}", words.join(" "));
+        let is_right = output.status.success() == error.is_empty() && error.iter().all(|line| stderr.contains(line));
+        assert!(is_right, "{page}:{line}: perturbine {} does not do what is printed\n{stderr}", words.join(" "));
     }
 }
 
@@ -112,20 +141,25 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// The commands of a page, as words behind `perturbine`, with their line numbers.
+/// The commands of a page.
 #[track_caller]
-fn commands(page: &str, text: &str) -> Vec<(usize, Vec<String>)> {
-    let (mut commands, mut fence) = (Vec::new(), None);
+fn commands(page: &str, text: &str) -> Vec<PrintedCommand> {
+    let (mut commands, mut fence) = (Vec::<PrintedCommand>::new(), None);
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_start();
         match (fence, line.strip_prefix("```")) {
             (None, Some(language)) => fence = Some(language.trim()),
             (Some(_), Some(_)) => fence = None,
             (Some("console"), None) => {
-                let Some(typed) = line.strip_prefix("$ ") else { continue };
+                let Some(typed) = line.strip_prefix("$ ") else {
+                    if let Some(last) = commands.last_mut().filter(|_| line.starts_with("error: ")) {
+                        last.error.push(line.to_owned());
+                    }
+                    continue;
+                };
                 let command = typed.strip_prefix("perturbine ");
                 let command = command.unwrap_or_else(|| panic!("{page}:{}: not a command of ours: {typed}", at + 1));
-                commands.push((at + 1, words(command)));
+                commands.push(PrintedCommand { line: at + 1, words: words(command), error: Vec::new() });
             }
             _ => {}
         }

@@ -19,7 +19,7 @@ use ingest::{
 use reader::atlas::Damage;
 use schemas::{
     atlas::{Codec, Manifest, Selection, files},
-    counting::{counted, grouped},
+    counting::counted,
     error::ExitCode,
     quoting::listed,
 };
@@ -35,7 +35,7 @@ use super::{
     },
     models::{ModelCommands, is_model},
     output::{OutputKind, OutputPlace},
-    show::bytes,
+    show::{bytes, non_zero},
     try_lock,
 };
 use flows::ingesting::{self, IngestOptions, OnCells};
@@ -74,12 +74,26 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
     })
 }
 
+/// Refuses a folder that this program wrote, in which there are no cells to ingest.
+fn refuse_own(input: &Path) -> Result<()> {
+    let (what, hint) = if input.join(files::MANIFEST).exists() {
+        ("an atlas already", "use it as it is, or name the data file that it was made of")
+    } else if is_model(input) {
+        ("a model, not a file of cells", "name the data file")
+    } else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("{} is {what}", input.display()), hint))
+}
+
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     // A split that is written meanwhile would be one of the atlas that is replaced.
     let lock = || try_lock(&args.out)?.ok_or_else(|| Error::Busy { path: args.out.clone() });
     let _lock = args.force.force.then(lock).transpose()?;
     let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;
+    place.check_free()?;
     check_different(&args.inputs)?;
+    args.inputs.iter().try_for_each(|input| refuse_own(input))?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
         .iter()
@@ -120,11 +134,10 @@ pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
         format!(
-            "{} × {}, {} non-zero {} in {} ({})",
+            "{} × {}, {} in {} ({})",
             counted(manifest.cells, "cell"),
             counted(manifest.genes.into(), "gene"),
-            grouped(manifest.nonzeros),
-            manifest.values,
+            non_zero(manifest.nonzeros, &manifest.values.to_string()),
             args.out.display(),
             bytes(size)
         )

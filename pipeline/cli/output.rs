@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -29,8 +29,8 @@ use schemas::{Error, Result};
 
 /// The mark of a page of this program.
 const PAGE_MARK: &str = "<meta name=\"generator\" content=\"perturbine";
-/// The first columns of a `.csv` file of predictions.
-const CSV_BEGIN: &str = "condition,dose,";
+/// Columns of every table of curves.
+const CURVE_COLUMNS: [&str; 5] = ["distance", "gene", "mean", "control", "change"];
 /// Number of bytes at the beginning of a page in which the program is named.
 const PAGE_BEGIN: u64 = 64 << 10;
 
@@ -53,7 +53,11 @@ pub enum OutputKind {
     Predictions,
     /// The same of long tables, `.csv` included.
     LongPredictions,
-    /// A `.parquet` file of curves.
+    /// The latents of cells: a folder of Parquet files or one file, `.csv` and `.h5ad` included.
+    Latents,
+    /// The same of a table of embeddings, without `.h5ad`.
+    Embeddings,
+    /// A `.parquet` or `.csv` file of curves.
     Curves,
     /// An `.html` file.
     Page,
@@ -70,7 +74,9 @@ impl OutputKind {
             Self::Atlas | Self::Model => (&[], true),
             Self::Predictions => (&["parquet", "h5ad"], true),
             Self::LongPredictions => (&["parquet", "csv"], true),
-            Self::Curves => (&["parquet"], false),
+            Self::Latents => (&["parquet", "csv", "h5ad"], true),
+            Self::Embeddings => (&["parquet", "csv"], true),
+            Self::Curves => (&["parquet", "csv"], false),
             Self::Page => (&["html"], false),
             Self::Card => (&["json"], false),
             Self::Simulated => (&["h5ad"], false),
@@ -80,7 +86,22 @@ impl OutputKind {
     /// Refuses a name that promises another format.
     pub fn check(self, flag: &str, target: &Path) -> Result<()> {
         let (formats, may_be_folder) = self.formats();
-        check_name(flag, target, formats, may_be_folder)
+        check_name(flag, target, formats, may_be_folder).map_err(|error| match self.csv_instead() {
+            Some(instead) if is_named(target, "csv") => {
+                let hint = error.hint().unwrap_or_default();
+                Error::usage(error.to_string(), format!("{hint}; {instead}"))
+            }
+            _ => error,
+        })
+    }
+
+    /// Another way to CSV, of a kind that is not written as `.csv`.
+    fn csv_instead(self) -> Option<&'static str> {
+        match self {
+            Self::Predictions => Some("--output changes and --layout long write .csv"),
+            Self::Page => Some("`judge --csv` prints scores as CSV, and `report --tables FOLDER` writes all tables"),
+            _ => None,
+        }
     }
 
     /// Whether what is at a path is an output of this kind, made by this program.
@@ -93,13 +114,25 @@ impl OutputKind {
         match self {
             Self::Atlas => path.join(files::MANIFEST).exists(),
             Self::Model => is_model(path),
-            Self::Predictions if is_named(path, "h5ad") => is_predicted_h5ad(path),
-            Self::LongPredictions if is_named(path, "csv") => begins_with(CSV_BEGIN.len() as u64) == CSV_BEGIN,
-            Self::Predictions | Self::LongPredictions => is_written(path),
-            Self::Curves => has_curves(path),
+            Self::Predictions | Self::Latents if is_named(path, "h5ad") => is_predicted_h5ad(path),
+            _ if is_named(path, "csv") => {
+                self.csv_columns().iter().all(|name| csv_header(path).split(',').any(|column| column.trim() == *name))
+            }
+            Self::Predictions | Self::LongPredictions | Self::Latents | Self::Embeddings => is_written(path),
+            Self::Curves => has_columns(path, &CURVE_COLUMNS),
             Self::Page => begins_with(PAGE_BEGIN).contains(PAGE_MARK),
             Self::Card => Card::read(path).is_ok(),
             Self::Simulated => false,
+        }
+    }
+
+    /// Columns of every `.csv` file of this kind.
+    fn csv_columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Latents => &["cell", "condition", "dose", "basal_1"],
+            Self::Embeddings => &["embedding_1"],
+            Self::Curves => &CURVE_COLUMNS,
+            _ => &["condition", "dose", "extrapolation", "gene"],
         }
     }
 
@@ -121,7 +154,7 @@ impl OutputKind {
                 return refuse_to_lose_splits(target);
             }
             Self::Model => foreign_file(target, &|name| model_files::ALL.contains(&name) || is_of_checkpoint(name))?,
-            Self::Predictions | Self::LongPredictions if target.is_dir() => {
+            Self::Predictions | Self::LongPredictions | Self::Latents | Self::Embeddings if target.is_dir() => {
                 let written: Published = read_sealed(&target.join(sink::MANIFEST))?;
                 let files: HashSet<&str> = written.files.iter().map(|file| file.name.as_str()).collect();
                 foreign_file(target, &|name| name == sink::MANIFEST || files.contains(name))?
@@ -197,9 +230,14 @@ impl OutputPlace {
         Ok(self)
     }
 
-    /// Refuses a name that is in use.
+    /// Refuses a name that is in use, with `--force` as a way out where it would replace what is there.
     pub fn check_free(&self) -> Result<()> {
-        refuse_existing(self.path())
+        refuse_existing(self.path()).map_err(|error| match error {
+            Error::Usage { .. } if self.staged.is_none() && self.kind.is_at(&self.target) => {
+                Error::usage(error.to_string(), "choose another name, or add --force, which replaces it")
+            }
+            other => other,
+        })
     }
 
     /// The name to write to.
@@ -252,14 +290,17 @@ fn is_predicted_h5ad(path: &Path) -> bool {
     open(path, &choice).is_ok_and(|source| source.members().iter().any(|member| member.name == "uns/perturbine/output"))
 }
 
-/// Whether a Parquet file has curves of `response`.
-fn has_curves(path: &Path) -> bool {
+/// Whether a Parquet file has these columns.
+fn has_columns(path: &Path, names: &[&str]) -> bool {
     let schema = fs::File::open(path).ok().and_then(|file| parquet(file).ok());
-    schema.is_some_and(|builder| {
-        ["distance", "gene", "mean", "control", "change"]
-            .iter()
-            .all(|name| builder.schema().field_with_name(name).is_ok())
-    })
+    schema.is_some_and(|builder| names.iter().all(|name| builder.schema().field_with_name(name).is_ok()))
+}
+
+/// The first line of a file.
+fn csv_header(path: &Path) -> String {
+    let mut line = String::new();
+    let read = fs::File::open(path).and_then(|file| BufReader::new(file.take(PAGE_BEGIN)).read_line(&mut line));
+    if read.is_ok() { line } else { String::new() }
 }
 
 /// A page with the mark by which `--force` knows it.

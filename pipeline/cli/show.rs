@@ -104,6 +104,12 @@ pub fn wrote(rows: u64, out: &Path, size: u64) -> String {
     format!("wrote {} to {} ({})", counted(rows, "row"), out.display(), bytes(size))
 }
 
+/// A number of stored values, which are `counts` or others.
+pub(crate) fn non_zero(count: u64, values: &str) -> String {
+    let noun = if values == "counts" { "non-zero count" } else { "non-zero value" };
+    counted(count, noun)
+}
+
 /// Formats a number of bytes for people.
 pub fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];

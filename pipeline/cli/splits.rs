@@ -2,7 +2,7 @@
 
 use reader::{
     groups::Groups,
-    selector::Selector,
+    selector::{Selector, with_key_of},
     split::{Scheme, Split, SplitPart, SplitShares},
 };
 use schemas::counting::{counted, grouped};
@@ -66,7 +66,11 @@ fn remove_split(atlas: &Atlas, name: &str, context: &CommandContext) -> Result<(
 pub fn held_out(atlas: &Atlas, name: &str, selectors: &[String], shares: SplitShares, seed: u64) -> Result<Split> {
     let scheme = match selectors {
         [] => Scheme::Nothing,
-        selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
+        selectors => {
+            let parsed =
+                selectors.iter().map(|text| Selector::parse(text).map_err(|error| with_key_of(text, atlas, error)));
+            Scheme::HoldOut(parsed.collect::<Result<_>>()?)
+        }
     };
     Split::make(atlas, name, &scheme, shares, seed)
 }

@@ -8,7 +8,7 @@ use super::show::{OutputStyle, print};
 use schemas::{Error, Result, counting::counted};
 
 /// Columns that are hidden last: what a row is about, and the score to look at first.
-const HIDDEN_LAST: [&str; 5] = ["condition", "dose", "covariates", "cells", "pearson_delta"];
+const HIDDEN_LAST: [&str; 6] = ["condition", "dose", "covariates", "cells", "pearson_delta", "dose_was"];
 
 impl OutputStyle {
     /// Prints a result that has a table: the table alone as CSV if requested, otherwise as [`OutputStyle::result`] does.

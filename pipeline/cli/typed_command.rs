@@ -4,11 +4,14 @@ use std::env;
 
 use report::CommandRun;
 
+/// The program that users start; a command about a model runs in another one.
+const PROGRAM: &str = "perturbine";
+
 /// The program and its arguments, quoted for a shell.
 pub fn typed_command() -> CommandRun {
     let arguments = env::args_os().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
-    let line: Vec<String> = [env!("CARGO_PKG_NAME").to_owned()].into_iter().chain(arguments).collect();
-    let program = format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let line: Vec<String> = [PROGRAM.to_owned()].into_iter().chain(arguments).collect();
+    let program = format!("{PROGRAM} {}", env!("CARGO_PKG_VERSION"));
     CommandRun { line: line.join(" "), program }
 }
 

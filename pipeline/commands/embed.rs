@@ -31,12 +31,19 @@ pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
         return stream(args, context);
     }
     args.shards.check(out)?;
-    let place = |out| OutputPlace::new("--out", out, OutputKind::Predictions, args.force)?.afresh();
+    let kind = match args.of {
+        EmbedArg::Cells => OutputKind::Latents,
+        EmbedArg::Perturbations | EmbedArg::Covariates => OutputKind::Embeddings,
+    };
+    let place = |out| OutputPlace::new("--out", out, kind, args.force)?.afresh();
     let place = out.map(place).transpose()?;
     let shard = args.shards.shard()?;
     if !matches!(args.of, EmbedArg::Cells) && (shard.is_some() || args.shards.only_shows()) {
         let message = "a model's table is one unit";
         return Err(Error::usage(message, "leave out --shard, --dry-run and --plan-only, or embed cells"));
+    }
+    if shard.is_none() && !args.shards.only_shows() {
+        place.iter().try_for_each(OutputPlace::check_free)?;
     }
     let model = Model::load(&args.model, device(&args.device)?)?;
     let target = match (&place, &args.shards.shard_out) {
@@ -72,7 +79,10 @@ pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
 
 /// Shows what would be written.
 fn show_only(latents: &CellLatents<'_>, args: &EmbedArgs, context: &CommandContext) -> Result<()> {
-    let one_file = args.out.as_deref().is_some_and(|out| is_one_file(out) || is_named(out, "h5ad"));
+    let one_file = args
+        .out
+        .as_deref()
+        .is_some_and(|out| is_one_file(out) || ["csv", "h5ad"].iter().any(|format| is_named(out, format)));
     let units = if one_file { 1 } else { latents.units() };
     if args.shards.plan_only {
         return show_plan(&latents.plan(), units, FILES, context);

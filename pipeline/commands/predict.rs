@@ -4,7 +4,7 @@ use serde_json::json;
 use stages::{
     predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     reader::{
-        selector::Selector,
+        selector::{Selector, with_key_of},
         split::{Split, SplitPart},
     },
     sink::layout::is_named,
@@ -35,7 +35,12 @@ use perturbine::{
         publishing::WriteOptions,
     },
     memory::PeakMemory,
-    schemas::{conditions::CONTROL, counting::counted, numbers::to_usize, quoting::listed},
+    schemas::{
+        conditions::CONTROL,
+        counting::{counted, grouped},
+        numbers::to_usize,
+        quoting::listed,
+    },
 };
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
@@ -52,6 +57,9 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     let place = |out| OutputPlace::new("--out", out, kind, args.force)?.afresh();
     let place = args.out.as_deref().map(place).transpose()?;
     let options = args.writing.options(args.out.as_deref())?;
+    if !args.dry_run && !args.plan_only && options.shard.is_none() {
+        place.iter().try_for_each(OutputPlace::check_free)?;
+    }
     let on = device(&args.device)?;
     let prediction = prepare_prediction(args, on, context)?;
     let skipped = prediction.jobs().skipped.clone();
@@ -175,7 +183,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     };
     let mut to = Vec::new();
     for text in &args.to {
-        to.extend(Request::parse(text)?);
+        to.extend(Request::parse(text).map_err(|error| with_key_of(text, &atlas, error))?);
     }
     if to.is_empty() {
         let holds_out = split.as_ref().is_some_and(|split| split.counts()[&SplitPart::Ood] > 0);
@@ -259,7 +267,8 @@ pub(super) fn seen_by(
         OnMissingGenesArg::Zero => {
             let atlas = atlas.with_genes_or_zeros(genes)?;
             if let missing @ [_, ..] = atlas.missing_genes() {
-                let (count, all, named) = (missing.len(), genes.len(), missing.join(", "));
+                let named = missing.join(", ");
+                let [count, all] = [missing.len(), genes.len()].map(|count| grouped(count as u64));
                 context.show.note(&format!("{count} of the model's {all} genes are missing and count as 0: {named}"));
             }
             Ok(atlas)

@@ -3,6 +3,7 @@
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{
     reader::selector::Selector,
+    sink::{csv_table::CsvTable, layout::is_named},
     storage::{disk::StagedFile, parquet_file::ParquetFile},
 };
 
@@ -45,11 +46,15 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
     }
     if let Some(place) = &place {
         let table = responses.table()?;
-        let staged = StagedFile::create(place.path())?;
-        let mut file = ParquetFile::create(staged.path(), table.schema())?;
-        file.write(&table)?;
-        file.finish()?;
-        staged.commit()?;
+        if is_named(place.path(), "csv") {
+            CsvTable::write(place.path(), &table)?;
+        } else {
+            let staged = StagedFile::create(place.path())?;
+            let mut file = ParquetFile::create(staged.path(), table.schema())?;
+            file.write(&table)?;
+            file.finish()?;
+            staged.commit()?;
+        }
         place.take_place()?;
     }
     let table = response_table(&responses).map_err(|error| Error::Bug(error.to_string()))?;
@@ -70,6 +75,7 @@ fn response_table(responses: &Responses) -> polars::prelude::PolarsResult<DataFr
         text("condition", points().map(|_| responses.condition.clone()).collect()),
         text("dose", points().map(|(_, point)| point.dose.clone()).collect()),
         text("extrapolation", points().map(|(_, point)| point.extrapolation.to_owned()).collect()),
+        text("dose_was", points().map(|(_, point)| point.dose_was.to_owned()).collect()),
         Series::new("distance".into(), points().map(|(_, point)| point.distance.map(f64::from)).collect::<Vec<_>>())
             .into_column(),
         number("effect_size", points().map(|(_, point)| point.effect_size).collect()),

@@ -18,7 +18,9 @@ pub fn data_overview(atlas: &Atlas, split: &Split) -> DataOverview {
     let batch_groups = Groups::from_atlas(atlas, Some(split));
     let contexts = ContextGroups::new(atlas, &batch_groups);
     let mut groups: Vec<_> = contexts.all().iter().collect();
-    groups.sort_by_key(|group| (group.condition.index(), group.context.clone()));
+    groups.sort_by(|one, other| {
+        manifest.conditions.listing_order(one.condition, other.condition).then_with(|| one.context.cmp(&other.context))
+    });
     let groups = groups.into_iter().map(|group| {
         let cells = |part: SplitPart| group.members.iter().map(|at| batch_groups.all()[*at].cells_for(part)).sum();
         let has_dose = manifest.keys.dose.is_some() && group.condition != CONTROL;

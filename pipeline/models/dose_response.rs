@@ -6,14 +6,16 @@ use arrow::{
     array::{ArrayRef, Float32Array, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
-use schemas::skipped::Skipped;
-use schemas::{Error, Result, arrow::response_schema, config::GeneChoice, numbers::to_usize};
+use schemas::{
+    Error, Result, arrow::response_schema, config::GeneChoice, numbers::to_usize, skipped::Skipped,
+    vocabulary::Vocabulary,
+};
 use serde::Serialize;
 use stages::{
     model::saved::Model,
     predictor::{
         predict::TargetMeans,
-        query::{Job, OnNoControl, OnUnseen, Query, Request},
+        query::{Job, OnNoControl, OnUnseen, Query, Request, Target},
     },
     reader::{atlas::Atlas, selector::Selector},
     trainer::gene_choice::ChosenGenes,
@@ -70,6 +72,9 @@ pub struct Point {
     pub dose: String,
     /// How far the point is beyond the training data.
     pub extrapolation: &'static str,
+    /// Whether the doses were `trained`, in any context and with any other perturbation, or are `interpolated` between trained doses
+    /// or no dose, or `extrapolated` beyond the largest; of a pair, the last of these that applies to either.
+    pub dose_was: &'static str,
     /// The distance in latent space to the nearest trained condition and covariates: 0 for trained ones; larger
     /// is less certain. `None` if the training data are unknown.
     pub distance: Option<f32>,
@@ -269,6 +274,7 @@ impl<'a> WholeCurves<'a> {
                     Point {
                         dose: target.dose.clone(),
                         extrapolation: target.extrapolation.name(),
+                        dose_was: dose_was(&model.card.vocabulary, target),
                         distance: point.distance,
                         effect_size: squares.sum::<f64>().sqrt(),
                         mean: pick(&point.mean),
@@ -279,6 +285,22 @@ impl<'a> WholeCurves<'a> {
         });
         curves.collect()
     }
+}
+
+/// How the doses of a target relate to those of training.
+fn dose_was(vocabulary: &Vocabulary, target: &Target) -> &'static str {
+    let kinds = target.parts.iter().map(|(code, dose)| {
+        let trained = vocabulary.trained.iter().flat_map(|group| group.perturbations.iter().zip(&group.doses));
+        let trained: Vec<f64> = trained.filter(|(known, _)| *known == code).map(|(_, dose)| *dose).collect();
+        if trained.contains(dose) {
+            0
+        } else if trained.iter().any(|known| known > dose) {
+            1
+        } else {
+            2
+        }
+    });
+    ["trained", "interpolated", "extrapolated"][kinds.max().unwrap_or(0)]
 }
 
 impl Responses {
@@ -305,6 +327,7 @@ impl Responses {
         let mut columns = vec![text(&|_| self.condition.clone()), text(&|(_, point, _)| point.dose.clone())];
         columns.extend(covariates.iter().map(|name| text(&|(curve, ..)| curve.covariates[name].clone())));
         columns.push(text(&|(_, point, _)| point.extrapolation.to_owned()));
+        columns.push(text(&|(_, point, _)| point.dose_was.to_owned()));
         columns.push(Arc::new(Float32Array::from_iter(rows.iter().map(|(_, point, _)| point.distance))));
         columns.push(text(&|(.., gene)| self.genes[*gene].clone()));
         columns.push(number(&|(_, point, gene)| point.mean[*gene]));

@@ -5,7 +5,11 @@ mod h5ad;
 
 use std::{collections::HashMap, num::NonZeroUsize, path::Path, sync::Arc};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, SchemaRef},
+    error::ArrowError,
+};
 use schemas::{
     Error, Result,
     arrow::{ATLAS_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
@@ -19,6 +23,7 @@ use stages::{
     reader::atlas::Atlas,
     sink::{
         FileOptions, OutputLayout, PartRows, Published, ShardPlan,
+        csv_table::CsvTable,
         layout::{is_named, is_one_file, row_bytes},
     },
     stage::phase::Phase,
@@ -26,7 +31,9 @@ use stages::{
 
 use super::{
     predicting::source_plans,
-    publishing::{WriteOptions, before_files, encoded, parts_of, plan_of, sink_of, way_to_resume, write_tables},
+    publishing::{
+        WriteOptions, before_files, encoded, one_file, parts_of, plan_of, sink_of, way_to_resume, write_tables,
+    },
 };
 use crate::{
     flows::{Resources, completed, rows},
@@ -124,7 +131,7 @@ impl<'a> CellLatents<'a> {
         self.atlas.cells() * row_bytes(&self.schema)
     }
 
-    /// Writes a folder of Parquet files or a shard of it, or one file if `out` ends in `.parquet` or `.h5ad`.
+    /// Writes a folder of Parquet files or a shard of it, or one file if `out` ends in `.parquet`, `.csv` or `.h5ad`.
     ///
     /// # Errors
     /// As for [`embed_cells`], shards of one file, or a target that exists or can't be written; then nothing is visible.
@@ -132,15 +139,17 @@ impl<'a> CellLatents<'a> {
         resources.phases.enter(Phase::Predicting);
         let (atlas, before) = (self.atlas, before_files(resources));
         let shard = self.options.shard;
+        if let (Some(_), Some(format)) = (shard, ["csv", "h5ad"].into_iter().find(|format| is_named(out, format))) {
+            let message = format!("a .{format} file can't be written in shards");
+            return Err(Error::usage(message, "write a folder of Parquet files"));
+        }
         if is_named(out, "h5ad") {
-            if shard.is_some() {
-                return Err(Error::usage(
-                    "an .h5ad file can't be written in shards",
-                    "write a folder of Parquet files",
-                ));
-            }
             let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
             return h5ad::write_h5ad(&schema, pipeline, &atlas.manifest().conditions, out);
+        }
+        if is_named(out, "csv") {
+            let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
+            return write_csv(&schema, pipeline, out);
         }
         if is_one_file(out) && shard.is_none() {
             let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
@@ -162,6 +171,13 @@ impl<'a> CellLatents<'a> {
     }
 }
 
+/// Writes a `.csv` file with a column for each number of a vector.
+fn write_csv(schema: &SchemaRef, tables: Pipeline<RecordBatch>, out: &Path) -> Result<Published> {
+    let run = tables.run("write", CsvTable::with_vectors(out, schema)?);
+    let (rows, _) = completed(run, "run the same command again: nothing was written")?;
+    one_file(String::new(), out, rows)
+}
+
 /// One of a model's embedding tables, as rows of [`embeddings_schema`].
 ///
 /// # Errors
@@ -175,16 +191,29 @@ pub fn table(model: &Model, table: EmbeddingKind) -> Result<(SchemaRef, Vec<Reco
     Ok((schema, batches.map_err(|error| Error::Bug(error.to_string()))?))
 }
 
-/// The same, written to files.
+/// The same, written to files; a `.csv` file lacks the similarities, whose number differs between covariates.
 ///
 /// # Errors
 /// A target that exists or can't be written; then nothing is visible.
 pub fn write_table(model: &Model, kind: EmbeddingKind, out: &Path, resources: &Resources) -> Result<Published> {
-    let (schema, batches) = table(model, kind)?;
+    let (mut schema, mut batches) = table(model, kind)?;
+    let is_csv = is_named(out, "csv");
+    if is_csv {
+        let flat: Vec<usize> = (0..schema.fields().len()).filter(|at| !is_list(&schema, *at)).collect();
+        let bug = |error: ArrowError| Error::Bug(error.to_string());
+        schema = Arc::new(schema.project(&flat).map_err(bug)?);
+        batches = batches.iter().map(|batch| batch.project(&flat).map_err(bug)).collect::<Result<_>>()?;
+    }
     let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let capacity = Capacity { items: NonZeroUsize::MIN.get(), bytes: resources.memory };
     let source = Pipeline::from_source("table", capacity, batches.into_iter().map(Ok::<_, BoxError>));
-    write_tables(source.with_stop(resources.stop.clone()), &schema, rows, out, resources)
+    let source = source.with_stop(resources.stop.clone());
+    if is_csv { write_csv(&schema, source, out) } else { write_tables(source, &schema, rows, out, resources) }
+}
+
+/// Whether a column has lists of any length.
+fn is_list(schema: &SchemaRef, at: usize) -> bool {
+    matches!(schema.field(at).data_type(), DataType::List(_))
 }
 
 fn metadata(model: &Model) -> HashMap<String, String> {

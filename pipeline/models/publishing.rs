@@ -206,7 +206,7 @@ pub(super) fn way_to_resume(options: &WriteOptions) -> &'static str {
 }
 
 /// A single file without a manifest that was written.
-fn one_file(plan: String, out: &Path, rows: u64) -> Result<Published> {
+pub(super) fn one_file(plan: String, out: &Path, rows: u64) -> Result<Published> {
     let bytes = std::fs::metadata(out).map_err(Error::io("read", out))?.len();
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Published { plan, rows, files: vec![PublishedFile { name, rows, bytes, checksum: None }] })

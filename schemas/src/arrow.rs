@@ -245,10 +245,11 @@ pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<Str
 }
 
 /// A dose response: one row per covariate combination, dose and gene. `change` is `mean` minus `control`,
-/// both predicted.
+/// both predicted; `dose_was` is `trained`, `interpolated` or `extrapolated`.
 #[must_use]
 pub fn response_schema(covariates: &[String]) -> SchemaRef {
     let mut fields = labels(covariates);
+    fields.push(Field::new("dose_was", DataType::Utf8, false));
     fields.push(Field::new("distance", DataType::Float32, true));
     fields.push(Field::new("gene", DataType::Utf8, false));
     fields.extend(["mean", "control", "change"].map(|name| Field::new(name, DataType::Float32, false)));

@@ -7,6 +7,7 @@
 //! label, at the same dose, counts once.
 
 mod label;
+mod listing;
 mod tuples;
 
 use crate::numbers::bounded;
@@ -14,7 +15,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::label::{BadLabel, LabelRules, dose_label, holds_doses, parse, repeated};
+pub use self::{
+    label::{BadLabel, LabelRules, dose_label, holds_doses, parse, repeated},
+    listing::listing_order,
+};
 use crate::{
     ids::{CombinationId, ConditionId, PerturbationId},
     notation::{Meaning, meaning},

@@ -62,3 +62,28 @@ fn choices_are_listed() {
         assert!(script.contains(part) && script.contains("hold-out"), "{shell}");
     }
 }
+
+#[test]
+fn what_is_given_in_the_place_of_something_else_is_named() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    home.json("predict m s.atlas --output changes --out c.parquet");
+    for (code, line, parts) in [
+        (2, "ingest s.atlas --out i", &["s.atlas is an atlas already"][..]),
+        (2, "ingest m --out i", &["m is a model, not a file of cells"]),
+        (
+            65,
+            "ingest s.h5ad --layer log --out i",
+            &["has no layers, and --layer log asks for one", "leave out --layer"],
+        ),
+        (
+            2,
+            "train s.atlas --set train.lrr=1 --out i",
+            &["unknown setting `train.lrr`", "train.lr,", "`perturbine settings`"],
+        ),
+        (2, "split s.atlas --name x --hold-out type_0", &["got `type_0`; did you mean `cell_type=type_0`?"]),
+        (2, "predict m s.atlas --to type_0 --out x", &["did you mean `cell_type=type_0`?"]),
+        (65, "evaluate m s.atlas --predictions c.parquet", &["a table of changes", "--output means"]),
+    ] {
+        says(&home.refused(code, line), parts);
+    }
+}

@@ -18,7 +18,7 @@ fn an_ending_is_obeyed_or_refused_with_what_to_write() {
     let home = Home::with_model(HOLD_OUT);
     for (line, parts) in [
         ("predict m s.atlas --out x.pdf", &["x.pdf", ".parquet or .h5ad"][..]),
-        ("embed m s.atlas --out x.json", &["x.json", ".parquet or .h5ad"]),
+        ("embed m s.atlas --out x.json", &["x.json", ".parquet, .csv or .h5ad"]),
         ("report m --out s.csv", &["s.csv", "a name that ends in .html"]),
         ("judge p --truth s.atlas --out x.pdf", &["x.pdf", "a name that ends in .html"]),
         ("judge p --truth s.atlas --card x.html", &["x.html", "give --card a name that ends in .json"]),
@@ -26,11 +26,38 @@ fn an_ending_is_obeyed_or_refused_with_what_to_write() {
         ("ingest s.h5ad --out i.parquet", &["i.parquet", "the name of a folder"]),
         ("train s.atlas --out m.h5ad", &["m.h5ad", "the name of a folder"]),
         ("explain train s.atlas --out m.h5ad", &["m.h5ad", "the name of a folder"]),
-        ("response m s.atlas --condition G00000 --out r.csv", &["r.csv", "a name that ends in .parquet"]),
-        ("embed m --of perturbations --out e.h5ad", &["e.h5ad", ".parquet"]),
+        ("response m s.atlas --condition G00000 --out r.pdf", &["r.pdf", "a name that ends in .parquet or .csv"]),
+        ("embed m --of perturbations --out e.h5ad", &["e.h5ad", ".parquet or .csv"]),
     ] {
         says(&home.refused(2, line), parts);
     }
+}
+
+#[test]
+fn latents_embeddings_and_curves_are_written_as_csv() {
+    let home = Home::with_model(HOLD_OUT);
+    for (line, file, columns, rows) in [
+        ("embed m s.atlas", "l.csv", "cell,condition,dose,cell_type,basal_1,basal_2,", 600),
+        ("embed m --of perturbations", "p.csv", "perturbation,embedding_1,", 5),
+        ("embed m --of covariates", "c.csv", "covariate,value,embedding_1,", 2),
+        (
+            "response m s.atlas --condition G00034 --doses 0.5,1 --genes 3",
+            "r.csv",
+            "condition,dose,cell_type,",
+            2 * 2 * 3,
+        ),
+    ] {
+        let line = format!("{line} --out {file}");
+        home.json(&line);
+        let text = fs::read_to_string(home.path(file)).unwrap();
+        assert!(text.starts_with(columns), "{text}");
+        assert_eq!(text.lines().count(), 1 + rows, "{line}");
+        says(&home.refused(2, &line), &["already exists", "--force"]);
+        home.json(&format!("{line} --force"));
+        assert_eq!(fs::read_to_string(home.path(file)).unwrap(), text, "{line}");
+    }
+    let other = home.refused(2, "embed m s.atlas --out r.csv --force");
+    says(&other, &["r.csv is not an output of this command"]);
 }
 
 #[test]

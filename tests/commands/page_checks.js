@@ -20,6 +20,9 @@ frame.onload = () => {
   for (const part of page.querySelectorAll('html, h1, h2, h3, p, figcaption, dt, dd, summary, .verdict, .charts, figure'))
     if (part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== 'inline')
       found.push(`<${part.localName} class="${part.className}"> is wider than its place: ${told(part).slice(0, 80)}`);
+  if (frame.clientWidth > 1000)
+    for (const table of page.querySelectorAll('.scroll'))
+      if (table.scrollWidth > table.clientWidth + 1) found.push(`a table is wider than the page: ${told(table).slice(0, 80)}`);
   const header = page.querySelector('th.number button');
   header?.click();
   if (header && !header.parentNode.hasAttribute('aria-sort')) found.push('a click on a header does not sort');

@@ -7,7 +7,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::support::{Home, skipped};
+use super::support::{
+    Home, TINY,
+    h5ad::{set_column, write_h5ad},
+    simulator, skipped,
+};
 
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 const CHECKS: &str = include_str!("page_checks.js");
@@ -48,17 +52,33 @@ fn the_page_looks_right_wide_narrow_and_dark() {
     let answers =
         |browser: &&&str| Command::new(browser).arg("--version").output().is_ok_and(|one| one.status.success());
     let Some(browser) = BROWSERS.iter().find(answers) else { return skipped("there is no chromium") };
-    let home = Home::with_model("condition=G00034,dose=0.5");
-    home.json("evaluate m s.atlas");
-    home.json("report m --out r.html");
-    for (width, is_dark) in [(1300, false), (380, false), (1300, true)] {
-        let said = console(browser, &home.path("r.html"), width, is_dark);
-        let lines: Vec<&str> = said.lines().collect();
-        assert!(
-            lines.len() == 1 && lines[0].contains(&format!("texts, dark {is_dark}")),
-            "{width} px, dark {is_dark}:\n{said}"
-        );
+    for home in [Home::with_model("condition=G00034,dose=0.5"), with_nanomolar_doses()] {
+        home.json("evaluate m s.atlas");
+        home.json("report m --out r.html");
+        for (width, is_dark) in [(1300, false), (380, false), (1300, true)] {
+            let said = console(browser, &home.path("r.html"), width, is_dark);
+            let lines: Vec<&str> = said.lines().collect();
+            assert!(
+                lines.len() == 1 && lines[0].contains(&format!("texts, dark {is_dark}")),
+                "{width} px, dark {is_dark}:\n{said}"
+            );
+        }
     }
+}
+
+/// A model of a screen with long names and doses up to 10,000, and few cells of each.
+fn with_nanomolar_doses() -> Home {
+    let home = Home::new();
+    let simulator = simulator(300, true);
+    let mut chunk = simulator.chunk(0..300).unwrap();
+    let nanomolar =
+        |dose: &str| dose.parse::<f64>().map_or(dose.to_owned(), |dose| (dose * dose * dose * 10_000.0).to_string());
+    set_column(&mut chunk, "dose", "dose", |_, doses| doses.split('+').map(nanomolar).collect::<Vec<_>>().join("+"));
+    set_column(&mut chunk, "condition", "condition", |_, name| name.replace("G0", "Trametinib (GSK112) G0"));
+    write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
+    home.json("ingest s.h5ad --out s.atlas");
+    home.json(&format!("train s.atlas --out m --hold-out cell_type=type_0,dose=10000 --epochs 2 {TINY}"));
+    home
 }
 
 #[test]

@@ -147,6 +147,12 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
     assert!(!again.stderr.contains("training on"), "{}", again.stderr);
     assert_eq!(serde_json::from_str::<Value>(&again.stdout).unwrap(), crossed);
 
+    // A model that was removed is trained again.
+    fs::remove_dir_all(home.path("cv/fold-type_1/seed-2")).unwrap();
+    let again = home.run(&format!("--json {line}"));
+    assert_eq!(again.stderr.matches("already done").count(), 3, "{}", again.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&again.stdout).unwrap()["mean"], crossed["mean"]);
+
     // Another scale judges the models that are there; another seed trains only its own.
     let raw = home.run(&format!("{line} --readout raw"));
     assert!(!raw.stderr.contains("training on"), "{}", raw.stderr);

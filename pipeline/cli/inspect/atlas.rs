@@ -13,7 +13,12 @@ use super::{
     conditions::{conditions_table, conditions_value},
     shown_rows, table_of,
 };
-use crate::{CommandContext, args::InspectArgs, show::bytes, splits::counts};
+use crate::{
+    CommandContext,
+    args::InspectArgs,
+    show::{bytes, non_zero},
+    splits::counts,
+};
 use reader::atlas::Atlas;
 use schemas::{Error, Result};
 
@@ -91,11 +96,10 @@ pub(super) fn covariates_value(covariates: &[Covariate], cells: &[Vec<u64>]) -> 
 pub(super) fn size_text(value: &Value) -> String {
     let count = |key: &str| grouped(value[key].as_u64().unwrap_or(0));
     format!(
-        "{} cells × {} genes, {} non-zero {} ({})\n",
+        "{} cells × {} genes, {} ({})\n",
         count("cells"),
         count("genes"),
-        count("nonzeros"),
-        value["values"].as_str().unwrap_or_default(),
+        non_zero(value["nonzeros"].as_u64().unwrap_or(0), value["values"].as_str().unwrap_or_default()),
         bytes(value["bytes"].as_u64().unwrap_or(0)),
     )
 }

@@ -14,13 +14,7 @@ use schemas::Result;
 pub(super) fn conditions_value(table: &ConditionTable, cells_of: &[u64]) -> Value {
     let all = cells_of.iter().enumerate().map(|(at, cells)| (ConditionId::at(at), *cells));
     let mut present: Vec<(ConditionId, u64)> = all.filter(|(_, cells)| *cells > 0).collect();
-    present.sort_by(|(one, _), (other, _)| {
-        let order = |id: ConditionId| (id != CONTROL, table.name(id));
-        let doses = |id: ConditionId| table.condition(id).doses.iter().copied();
-        order(*one)
-            .cmp(&order(*other))
-            .then_with(|| doses(*one).partial_cmp(doses(*other)).unwrap_or(std::cmp::Ordering::Equal))
-    });
+    present.sort_by(|(one, _), (other, _)| table.listing_order(*one, *other));
     let shown = present.into_iter().map(|(id, cells)| {
         let perturbations: Vec<&str> =
             table.parts(id).map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str()).collect();
@@ -49,9 +43,4 @@ pub(super) fn conditions_table(value: &Value) -> Result<DataFrame> {
         column("cells", conditions.iter().map(|condition| condition["cells"].as_u64()).collect::<Vec<_>>()),
         column("control", conditions.iter().map(|condition| condition["control"].as_bool()).collect::<Vec<_>>()),
     ])
-}
-
-/// The numbers of a dose as written in files, for sorting: `0.5+1` is 0.5 and 1.
-pub(super) fn numbers_of(dose: &str) -> Vec<f64> {
-    dose.split('+').map(|part| part.parse().unwrap_or(f64::INFINITY)).collect()
 }

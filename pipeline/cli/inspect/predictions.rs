@@ -6,9 +6,9 @@ use polars::prelude::DataFrame;
 use serde_json::{Value, json};
 use sink::written::WrittenPredictions;
 
-use super::{Inspected, column, columns::type_name, conditions::numbers_of, shown_rows, table_of};
+use super::{Inspected, column, columns::type_name, shown_rows, table_of};
 use crate::{CommandContext, show::bytes};
-use schemas::{Result, counting::counted};
+use schemas::{Result, conditions::listing_order, counting::counted};
 
 /// Labels of control, which is listed first.
 const CONTROLS: [&str; 2] = ["ctrl", "control"];
@@ -16,13 +16,11 @@ const CONTROLS: [&str; 2] = ["ctrl", "control"];
 pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspected> {
     let mut found = WrittenPredictions::read(path)?;
     found.conditions.sort_by(|one, other| {
-        let name = |(condition, ..): &(String, Option<String>, u64)| {
-            (!CONTROLS.contains(&condition.as_str()), condition.clone())
-        };
-        let doses = |(_, dose, _): &(String, Option<String>, u64)| numbers_of(dose.as_deref().unwrap_or_default());
-        name(one)
-            .cmp(&name(other))
-            .then_with(|| doses(one).partial_cmp(&doses(other)).unwrap_or(std::cmp::Ordering::Equal))
+        let is_perturbed = |(condition, ..): &(String, Option<String>, u64)| !CONTROLS.contains(&condition.as_str());
+        let dose = |(_, dose, _): &(String, Option<String>, u64)| dose.clone().unwrap_or_default();
+        is_perturbed(one)
+            .cmp(&is_perturbed(other))
+            .then_with(|| listing_order((&one.0, &dose(one)), (&other.0, &dose(other))))
     });
     let form = form_of(&found);
     let table = conditions_table(&found)?;

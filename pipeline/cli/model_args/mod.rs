@@ -273,8 +273,9 @@ pub struct EmbedArgs {
     pub model: PathBuf,
     /// The atlas with the cells to embed; not needed for embedding tables
     pub atlas: Option<PathBuf>,
-    /// A folder of Parquet files, or a single file if the name ends in .parquet or, for cells, .h5ad; an .h5ad has the basal latent in
-    /// obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after; - for a stream of Arrow record batches on stdout
+    /// A folder of Parquet files, or a single file if the name ends in .parquet, .csv (a column for each number) or, for cells, .h5ad;
+    /// an .h5ad has the basal latent in obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after; - for a stream of Arrow
+    /// record batches on stdout
     #[arg(long)]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -329,9 +330,9 @@ pub struct ResponseArgs {
     /// Genes to show: a number of those whose prediction changes most over all doses, or those listed in a file
     #[arg(long, value_name = "N|FILE", default_value = "10")]
     pub genes: GeneChoice,
-    /// Also write the curves to a .parquet file, one row per dose and gene; - for a stream of Arrow record batches on stdout instead of
-    /// the table
-    #[arg(long, value_name = "FILE.parquet")]
+    /// Also write the curves to a .parquet or .csv file, one row per dose and gene; - for a stream of Arrow record batches on stdout
+    /// instead of the table
+    #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub force: ForceArgs,

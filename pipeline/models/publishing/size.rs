@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use schemas::{Error, Result};
+use schemas::{
+    Error, Result,
+    counting::{counted, grouped},
+};
 use stages::{
     sink::{
         FileOptions, OutputPrecision, Shard,
@@ -81,6 +84,7 @@ impl Prediction {
         let likely = self.size(output, options)?.file_bytes / shards;
         check_room(out, likely / LEAST_SHARE)?;
         if let Some(free) = free_bytes(out).filter(|free| *free < likely) {
+            let [likely, free] = [likely, free].map(grouped);
             tracing::warn!("{}: about {likely} bytes would be written, but {free} are free", out.display());
         }
         Ok(())
@@ -111,7 +115,12 @@ impl Prediction {
         };
         match options.max_bytes {
             Some(allowed) if allowed < most => Err(Error::usage(
-                format!("{} rows would take up to {most} bytes, and --max-bytes allows {allowed}", size.rows),
+                format!(
+                    "{} would take up to {} bytes, and --max-bytes allows {}",
+                    counted(size.rows, "row"),
+                    grouped(most),
+                    grouped(allowed)
+                ),
                 "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run shows the size",
             )),
             _ => Ok(()),

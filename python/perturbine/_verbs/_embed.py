@@ -95,9 +95,9 @@ def embed(
     Args:
         model: The model
         atlas: The atlas with the cells to embed; not needed for embedding tables
-        out: A folder of Parquet files, or a single file if the name ends in .parquet or, for cells, .h5ad; an .h5ad has
-            the basal latent in obsm["X_cpa"], the others in X_cpa_corrected and X_cpa_after; left out, the rows are a
-            stream
+        out: A folder of Parquet files, or a single file if the name ends in .parquet, .csv (a column for each number)
+            or, for cells, .h5ad; an .h5ad has the basal latent in obsm["X_cpa"], the others in X_cpa_corrected and
+            X_cpa_after; left out, the rows are a stream
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
         file_size: Approximate size of a file's values, for cells [default: 256MiB]
         dry_run: Show what would be written and its number of units, and write nothing

@@ -44,7 +44,8 @@ def response(
             [default: 10]
         from_: Cells to start from, as in 'cell_type=B' [default: the controls of each covariate combination]
         cells_per_condition: Maximum number of source cells per covariate combination [default: 256]
-        out: Also write the curves to a .parquet file, one row per dose and gene; left out, the rows are a stream
+        out: Also write the curves to a .parquet or .csv file, one row per dose and gene; left out, the rows are a
+            stream
         force: Replace an existing output of the same kind; the old one stays until the new one is complete
         device: Device to compute on: auto, cpu or cuda:0 [default: auto]
         threads: Worker threads of each parallel stage, and at most as many of libtorch, on whose number the last digits

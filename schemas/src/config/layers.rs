@@ -36,11 +36,17 @@ impl Settings {
                 value.ok_or_else(|| Error::usage(format!("`{assignment}` has a value that can't be parsed"), hint))?;
             let over =
                 key.rsplit('.').fold(value, |inner, name| toml::Table::from_iter([(name.to_owned(), inner)]).into());
+            let known = names(&table);
             if let toml::Value::Table(over) = over {
                 overlay(&mut table, over);
             }
-            Self::from_table(table.clone())
-                .map_err(|message| Error::usage(format!("`{assignment}`: {message}"), hint))?;
+            Self::from_table(table.clone()).map_err(|message| match message.contains("unknown field") {
+                true => {
+                    let unknown = Error::unknown("setting", key, known.iter().map(String::as_str));
+                    Error::usage(unknown.to_string(), "`perturbine settings` lists all settings")
+                }
+                false => Error::usage(format!("`{assignment}`: {message}"), hint),
+            })?;
         }
         Self::from_table(table).map_err(Error::Bug)
     }
@@ -54,6 +60,15 @@ impl Settings {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are TOML")
     }
+}
+
+/// The names of settings, as in `train.lr`.
+fn names(table: &toml::Table) -> Vec<String> {
+    let of_section = |(section, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(settings) => settings.keys().map(|name| format!("{section}.{name}")).collect(),
+        _ => vec![section.clone()],
+    };
+    table.iter().flat_map(of_section).collect()
 }
 
 fn overlay(base: &mut toml::Table, over: toml::Table) {

@@ -16,6 +16,7 @@ use schemas::{
     Error, Result,
     arrow::place_of_column,
     conditions::{CONTROL, Covariate},
+    counting::counted,
     ids::ConditionId,
     numbers::{bounded, to_usize},
 };
@@ -177,15 +178,15 @@ impl PredictedCells {
         let mut notes = Vec::new();
         if self.controls > 0 {
             let used = if self.holds_means() { "not scored" } else { "what its cells are tested against" };
-            notes.push(format!("{path}: {} rows of control are {used}", self.controls));
+            let are = if self.controls == 1 { "is" } else { "are" };
+            notes.push(format!("{path}: {} of control {are} {used}", counted(self.controls, "row")));
         }
         if !self.unknown.is_empty() {
             let named: Vec<&str> = self.unknown.keys().take(MOST_NAMED).map(String::as_str).collect();
             let more = if self.unknown.len() > MOST_NAMED { ", ..." } else { "" };
-            let (labels, named) = (self.unknown.len(), named.join(", "));
-            let rows: u64 = self.unknown.values().sum();
-            let what = if labels == 1 { "label" } else { "labels" };
-            notes.push(format!("{path}: {rows} rows have {labels} {what} that the atlas does not have (condition, dose or covariates): {named}{more}"));
+            let (labels, named) = (counted(self.unknown.len() as u64, "label"), named.join(", "));
+            let rows = counted(self.unknown.values().sum(), "row");
+            notes.push(format!("{path}: {rows} with {labels} that the atlas does not have (condition, dose or covariates): {named}{more}"));
         }
         notes
     }

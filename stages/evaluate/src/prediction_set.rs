@@ -23,7 +23,7 @@ use schemas::{
     Error, Result,
     arrow::{GENES_KEY, SCALE_KEY},
 };
-use sink::{MANIFEST, hive, verify};
+use sink::{MANIFEST, hive, layout::is_named, verify};
 use statistics::scale::Scale;
 use storage::parquet_read::{self, Batches, Undecodable};
 
@@ -107,13 +107,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "prediction set" });
     }
-    if path.extension().is_some_and(|extension| extension == "h5ad") {
+    if let Some(ending) = ["h5ad", "csv"].into_iter().find(|ending| is_named(path, ending)) {
         let hint = "predict to a folder, or to a file that ends in .parquet";
-        return Err(Error::data(
-            path.display().to_string(),
-            "only predictions in Parquet can be evaluated, not .h5ad",
-            hint,
-        ));
+        let message = format!("only predictions in Parquet can be evaluated, not .{ending}");
+        return Err(Error::data(path.display().to_string(), message, hint));
     }
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);

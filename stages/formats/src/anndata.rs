@@ -164,6 +164,10 @@ fn choose(root: &dyn StoredGroup, choice: &Choice) -> Result<MatrixChoice> {
         }
         (Some(layer), false) => {
             let names = layers(root)?;
+            if names.is_empty() {
+                let message = format!("the file has no layers, and --layer {layer} asks for one");
+                return Err(root.place().error(message, "leave out --layer to take X"));
+            }
             if !names.contains(layer) {
                 return Err(Error::unknown("layer", layer, names.iter().map(String::as_str)));
             }

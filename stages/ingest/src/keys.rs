@@ -3,18 +3,20 @@
 //! Candidates are tried in order. Several columns that agree in every row are not ambiguous; several that
 //! differ are an error that lists them.
 
+mod candidates;
 mod delimiter;
 mod labels;
 mod notes;
 mod unread_doses;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use arrow::{array::AsArray, datatypes::DataType};
-use formats::source::{Source, name_in_atlas, obs_column};
+use arrow::datatypes::DataType;
+use formats::source::{Source, name_in_atlas};
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
 use self::{
+    candidates::{check_names_perturbations, guess, with_values},
     delimiter::{guess_delimiter, likely_combinations},
     labels::PerturbationLabels,
     notes::{notes, unread_tuples},
@@ -32,6 +34,7 @@ const PERTURBATION_HABITS: [&[&str]; 4] = [
 ];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
+
 /// The user's choices; missing ones are guessed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestedKeys {
@@ -87,10 +90,10 @@ pub struct ResolvedKeys {
 pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<ResolvedKeys> {
     let no_dose = requested.dose.as_deref() == Some("");
     let requested = &requested.named_as_in_atlas(source)?;
-    let mut guessed = Vec::new();
+    let (mut guessed, mut decided) = (Vec::new(), Vec::new());
     let mut settle = |given: &Option<String>, flag: &str, habits: &[&str]| match given {
         Some(name) => Ok(Some(name.clone())),
-        None => guess(source, flag, habits, &mut guessed),
+        None => guess(source, flag, habits, &mut guessed, &mut decided),
     };
     let perturbation = match requested.no_perturbation {
         true => None,
@@ -98,6 +101,9 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
             let mut found = requested.perturbation.clone();
             for habits in PERTURBATION_HABITS {
                 found = settle(&found, "--perturbation", habits)?;
+            }
+            if let (Some(guessed), None) = (&found, &requested.perturbation) {
+                check_names_perturbations(source, guessed, &PERTURBATION_HABITS.concat())?;
             }
             found
         }
@@ -126,7 +132,6 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
     covariates.retain(|name| Some(name) != requested.batch.as_ref());
     covariates.extend(requested.batch.clone());
     check_covariates(&covariates)?;
-    let mut decided = Vec::new();
     let delimiter = match (&requested.delimiter, &perturbation) {
         (None, Some(column)) => guess_delimiter(source, column, &mut guessed, &mut decided)?,
         (requested, _) => requested.clone(),
@@ -193,7 +198,7 @@ fn no_perturbation_column(source: &dyn Source) -> Result<Error> {
     let texts = schema.fields().iter().skip(1).filter(|field| *field.data_type() == DataType::Utf8);
     let mut candidates = Vec::new();
     for field in texts {
-        candidates.push(format!("{} ({})", field.name(), most_frequent(source, field.name())?.join(", ")));
+        candidates.push(with_values(source, field.name())?);
     }
     let candidates = match candidates.as_slice() {
         [] => "no column is text".to_owned(),
@@ -203,55 +208,6 @@ fn no_perturbation_column(source: &dyn Source) -> Result<Error> {
     let hint = "name the perturbation column with --perturbation COLUMN (of `ingest` or `train`); `ingest --no-perturbation` makes an atlas without \
                 labels, on which no model can be trained";
     Ok(Error::data(format!("{}, obs", source.origin().path), message, hint))
-}
-
-/// The most frequent values of a column.
-fn most_frequent(source: &dyn Source, column: &str) -> Result<Vec<String>> {
-    const SHOWN: usize = 3;
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for values in obs_column(source, column)? {
-        for value in values?.as_string::<i32>().iter().flatten() {
-            match counts.get_mut(value) {
-                Some(count) => *count += 1,
-                None => _ = counts.insert(value.to_owned(), 1),
-            }
-        }
-    }
-    let mut by_count: Vec<(String, u64)> = counts.into_iter().collect();
-    by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let more = if by_count.len() > SHOWN { Some("...".to_owned()) } else { None };
-    Ok(by_count.into_iter().take(SHOWN).map(|(value, _)| value).chain(more).collect())
-}
-
-fn names(source: &dyn Source) -> Vec<String> {
-    source.obs_schema().fields().iter().map(|field| field.name().clone()).collect()
-}
-
-fn guess(source: &dyn Source, flag: &str, habits: &[&str], guessed: &mut Vec<String>) -> Result<Option<String>> {
-    let names = names(source);
-    let found: Vec<&str> = habits.iter().copied().filter(|habit| names.iter().any(|name| name == habit)).collect();
-    let Some((first, others)) = found.split_first() else { return Ok(None) };
-    for other in others {
-        if !same(source, first, other)? {
-            let message = format!("the columns {} differ, and each could be {flag}", found.join(", "));
-            return Err(Error::data(
-                format!("{}, obs", source.origin().path),
-                message,
-                format!("choose one with {flag}"),
-            ));
-        }
-    }
-    guessed.push(format!("{flag} {first}"));
-    Ok(Some((*first).to_owned()))
-}
-
-fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
-    for (a, b) in obs_column(source, a)?.zip(obs_column(source, b)?) {
-        if a?.as_string::<i32>() != b?.as_string::<i32>() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Whether a label matches a pattern, in which `*` matches any text.

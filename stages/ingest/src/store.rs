@@ -18,6 +18,7 @@ use schemas::{
         BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, FileStamp, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder,
         Selection, ValueKind, ValueWidth, files,
     },
+    counting::counted,
     numbers::checked,
 };
 use stage::{BoxError, Sink, pool::Pooled};
@@ -297,30 +298,29 @@ impl AtlasFacts {
     /// Decides the kind of the values.
     fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
         let names = gene_names(self.source.var());
-        let refuse = |what: &str, bad_values: &[BadValue], count: u64, hint: &str| {
-            let places: Vec<String> = bad_values
-                .iter()
-                .map(|bad| {
-                    let (file, row) = self.source.locate(bad.cell);
-                    let of_file = if file == self.source.origin().path { String::new() } else { format!("{file}, ") };
-                    format!("{of_file}cell {row}, gene `{}`: {}", names[bad.gene as usize], bad.value)
-                })
-                .collect();
-            Err(Error::data(self.place(), format!("{count} {what} ({})", places.join("; ")), hint))
+        let refuse = |(noun, [one, several]): (&str, [&str; 2]), bad_values: &[BadValue], count: u64, hint: &str| {
+            let place = |bad: &BadValue| {
+                let (file, row) = self.source.locate(bad.cell);
+                let of_file = if file == self.source.origin().path { String::new() } else { format!("{file}, ") };
+                format!("{of_file}cell {row}, gene `{}`: {}", names[bad.gene as usize], bad.value)
+            };
+            let places: Vec<String> = bad_values.iter().map(place).collect();
+            let what = if count == 1 { one } else { several };
+            let message = format!("{} {what} ({})", counted(count, noun), places.join("; "));
+            Err(Error::data(self.place(), message, hint))
         };
         if census.not_finite_count > 0 {
             return refuse(
-                "values are NaN or infinite",
+                ("value", ["is NaN or infinite", "are NaN or infinite"]),
                 &census.not_finite,
                 census.not_finite_count,
                 "--on-bad-values clip makes them 0, --on-bad-values drop leaves their cells out",
             );
         }
-        let (negative, fractions) = (census.negative_count, census.fraction_count);
-        let too_large = census.too_large_count;
+        let (negative, fractions, too_large) = (census.negative_count, census.fraction_count, census.too_large_count);
         let refuse_large = || {
             refuse(
-                "counts are too large for float32 to hold exactly",
+                ("count", ["is too large for a float32", "are too large for a float32"]),
                 &census.too_large,
                 too_large,
                 "name the layer that holds raw counts with --layer; for values that are not counts, use --values log1p",
@@ -329,20 +329,20 @@ impl AtlasFacts {
         match self.values {
             ValuesAs::Continuous => Ok(ValueKind::Continuous),
             ValuesAs::Counts if negative > 0 => refuse(
-                "counts are negative",
+                ("count", ["is negative", "are negative"]),
                 &census.negative,
                 negative,
                 "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0",
             ),
             ValuesAs::Counts if fractions > 0 => refuse(
-                "values are not counts",
+                ("value", ["is not an integer", "are not integers"]),
                 &census.fractions,
                 fractions,
                 "name the layer that holds raw counts with --layer, or use --values log1p",
             ),
             ValuesAs::Counts if too_large > 0 => refuse_large(),
             ValuesAs::Auto if negative > 0 && fractions == 0 => refuse(
-                "counts are negative",
+                ("count", ["is negative", "are negative"]),
                 &census.negative,
                 negative,
                 "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0; for values that are \

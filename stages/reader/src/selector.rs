@@ -5,7 +5,7 @@ use std::fmt;
 use schemas::{
     Error, Result,
     atlas::{Keys, Manifest},
-    conditions::CONTROL,
+    conditions::{CONTROL, Covariate},
     ids::{CellIndex, ConditionId},
     quoting::{length_until, quoted, unquoted},
 };
@@ -23,6 +23,21 @@ fn not_a_pair(part: &str, text: &str, hint: &str) -> Error {
     let is_word = !part.is_empty() && !part.contains(['=', '"']);
     let meant = if is_word { format!("; did you mean `condition={part}`?") } else { String::new() };
     Error::usage(format!("expected key=value, got `{part}`{place}{meant}"), hint)
+}
+
+/// The error about a selector, where it is a mere value of a covariate, with the key that was left out.
+#[must_use]
+pub fn with_key_of(text: &str, atlas: &Atlas, error: Error) -> Error {
+    let value = text.trim();
+    let has_value = |covariate: &&Covariate| covariate.values.iter().any(|known| known == value);
+    match atlas.manifest().covariates.iter().find(has_value) {
+        Some(covariate) => {
+            let meant = Selector(vec![(covariate.name.clone(), value.to_owned())]);
+            let hint = "write the key of each value, as in 'condition=A+B,cell_type=T'";
+            Error::usage(format!("expected key=value, got `{value}`; did you mean `{meant}`?"), hint)
+        }
+        None => error,
+    }
 }
 
 impl Selector {

@@ -39,7 +39,9 @@ impl CeilingName {
 
     /// Name and numbers of cells.
     pub(super) fn whole(&self) -> String {
-        if self.cells.is_empty() { self.name.clone() } else { format!("{} ({})", self.name, self.cells) }
+        // The numbers of cells stay on one line.
+        let cells = self.cells.replace(' ', "\u{a0}");
+        if cells.is_empty() { self.name.clone() } else { format!("{} ({cells})", self.name) }
     }
 }
 

@@ -54,7 +54,7 @@ impl Chart {
             if x > 0.0 && x + needed > width {
                 (x, y) = (0.0, y + 16.0);
             }
-            legend += &format!(r#"<circle class="dot {class}" cx="{:.1}" cy="{:.1}" r="4"/>"#, x + 5.0, y - 3.5);
+            legend += &legend_mark(class, (x + 5.0, y - 3.5));
             legend += &label_at(x + 14.0, y, "start", text);
             x += needed;
         }
@@ -70,6 +70,15 @@ impl Chart {
             MARGIN + 8.0,
             self.body
         )
+    }
+}
+
+/// A mark of a legend, in the shape that its class names.
+fn legend_mark(class: &str, (x, y): (f64, f64)) -> String {
+    let fill = if class.contains("open") { "ring" } else { "dot" };
+    match class.contains("diamond") {
+        true => format!(r#"<path class="{fill} {class}" d="M{x:.1} {:.1}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"/>"#, y - 4.5),
+        false => format!(r#"<circle class="{fill} {class}" cx="{x:.1}" cy="{y:.1}" r="4"/>"#),
     }
 }
 

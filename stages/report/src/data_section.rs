@@ -65,7 +65,7 @@ fn held_out(data: &DataOverview) -> String {
     let trained: BTreeSet<(&str, &str)> = data.groups.iter().filter(|one| one.train > 0).map(row_of).collect();
     let new: BTreeSet<(&str, &str)> = held.iter().map(|one| row_of(one)).filter(|one| !trained.contains(one)).collect();
     let nowhere = match new.len() {
-        0 => " All of these were trained in other contexts, or by other cells.".to_owned(),
+        0 => " All of these conditions were trained in other contexts, or on other cells.".to_owned(),
         1 => " One of these conditions was trained in no context.".to_owned(),
         count => format!(" {count} of these conditions were trained in no context."),
     };
@@ -75,17 +75,23 @@ fn held_out(data: &DataOverview) -> String {
 /// A held-out condition with its doses and contexts.
 fn named_groups(condition: &str, held: &[&CellsByPart]) -> String {
     let groups = || held.iter().filter(|one| one.condition == condition);
-    let doses: BTreeSet<&str> = groups().map(|one| one.dose.as_str()).filter(|dose| !dose.is_empty()).collect();
-    let contexts: BTreeSet<&str> = groups().map(|one| one.context.as_str()).filter(|one| !one.is_empty()).collect();
+    let doses = distinct(groups().map(|one| one.dose.as_str()));
+    let contexts = distinct(groups().map(|one| one.context.as_str()));
     if groups().count() != doses.len().max(1) * contexts.len().max(1) {
         return format!("{condition} in {} combinations of dose and context", groups().count());
     }
-    let listed = |before: &str, texts: BTreeSet<&str>| match texts.len() {
+    let listed = |before: &str, texts: Vec<&str>| match texts.len() {
         0 => String::new(),
-        _ => format!("{before}{}", texts.into_iter().collect::<Vec<_>>().join(", ")),
+        _ => format!("{before}{}", texts.join(", ")),
     };
     let dose = if doses.len() == 1 { " at dose " } else { " at doses " };
     format!("{condition}{}{}", listed(dose, doses), listed(" in ", contexts))
+}
+
+/// Texts that are not empty, each where it comes first.
+fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    texts.filter(|text| !text.is_empty() && seen.insert(*text)).collect()
 }
 
 /// The condition and dose of a group.
@@ -107,7 +113,7 @@ fn cell_table(data: &DataOverview) -> (PageTable, usize) {
     rows.truncate(MOST_ROWS);
     let has_doses = data.groups.iter().any(|one| !one.dose.is_empty());
     let mut columns = vec![TableColumn::text("condition")];
-    columns.extend(has_doses.then(|| TableColumn::text("dose")));
+    columns.extend(has_doses.then(|| TableColumn::numbers("dose")));
     let tooltip = data.covariates.join(", ");
     columns.extend(contexts.iter().map(|context| {
         TableColumn::numbers(context).shown_as(if context.is_empty() { "cells" } else { context }, &tooltip)

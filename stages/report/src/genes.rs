@@ -85,9 +85,9 @@ fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
     }
     let right_ones = genes.iter().filter(|one| one.is_right()).count();
     let entry = |class: &str, text: &str| (class.to_owned(), text.to_owned());
-    let mut legend = vec![entry("other", "real change, 95% interval"), entry("model", "predicted")];
+    let mut legend = vec![entry("other", "real change, 95% interval"), entry("model diamond", "predicted")];
     if right_ones < genes.len() {
-        legend.push(entry("bad", "predicted in another direction"));
+        legend.push(entry("bad diamond open", "predicted in another direction"));
     }
     Some(Chart {
         name: format!("genes-{}", slug(&changes.title)),

@@ -54,7 +54,7 @@ pub fn page(input: &ReportInput) -> String {
         section("Scores", &scores.map(dot_note).unwrap_or_default(), &scores.map(score_section).unwrap_or_default()),
         section(
             "Similarity of perturbations",
-            "The cosine of the predicted changes of each pair of trained perturbations, from the same control cells.",
+            "The cosine of the predicted changes of each pair of trained perturbations, from the same control cells; columns are in the order of rows.",
             &column(&similarity),
         ),
         section(

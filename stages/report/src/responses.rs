@@ -92,17 +92,18 @@ fn plain(dose: f64) -> String {
 }
 
 fn chart(response: &DoseResponse) -> Option<Chart> {
-    let (left, right, top, bottom) = (46.0, 366.0, 8.0, 222.0);
+    let (left, right, top, bottom) = (46.0, 356.0, 8.0, 222.0);
     let points = || response.curves.iter().flat_map(|curve| &curve.points);
     let doses = DoseAxis::new(&response.trained);
     let x = Axis::spanning(points().filter_map(|point| doses.place(point.dose)), 0.0, (left, right))?;
     let sizes = points().map(|point| point.effect_size).chain([0.0]);
     let y = Axis::spanning(sizes, LEAST_SPAN, (bottom, top))?;
     let mut body = vertical_axis(&y, (left, right)) + &horizontal_ticks(&x, doses.ticks(&x), (top, bottom), "dose");
-    body += &label_at(left + 6.0, top + 12.0, "start", "size of the predicted change");
     for place in response.trained.iter().filter_map(|dose| doses.place(*dose)) {
         body += &format!(r#"<path class="trained" d="M{:.1} {top}V{bottom}"/>"#, x.at(place));
     }
+    let name = label_at(left + 6.0, top + 12.0, "start", "size of the predicted change");
+    body += &format!(r#"<g class="named">{name}</g>"#);
     let mut legend = Vec::new();
     for (hue, curve) in response.curves.iter().enumerate() {
         let at = curve.points.iter().filter(|point| point.effect_size.is_finite()).filter_map(|point| {

@@ -74,12 +74,21 @@ fn dot_chart(evaluation: &Evaluation, technical: &str) -> Option<Chart> {
     Some(Chart {
         name: format!("score-{}", technical.replace('_', "-")),
         title: title.to_owned(),
-        aside: if beyond == 0 { String::new() } else { format!("{beyond} values lie beyond the axis") },
+        aside: beyond_axis(beyond),
         tooltip: tooltip(technical, meaning),
         size: (384.0, y + 36.0),
         body: horizontal_axis(&axis, (top, y), better) + &body,
         legend: Vec::new(),
     })
+}
+
+/// What is said of values that are not drawn.
+fn beyond_axis(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "1 value lies beyond the axis".into(),
+        several => format!("{several} values lie beyond the axis"),
+    }
 }
 
 /// An axis that holds the means, and the conditions that are not far beyond them. A mean as far out as a baseline's R² may be

@@ -3,12 +3,14 @@
 use super::{
     PerturbationSimilarity,
     chart::Chart,
-    svg::{escape, fitted, label_at},
+    svg::{CHARACTER, escape, fitted, label_at},
     table::{PageTable, TableCell, TableColumn},
 };
 
 /// Maximum number of perturbations whose cosines are written into the tiles.
 const WITH_NUMBERS: usize = 9;
+/// From this cosine on, a tile is so dark that its number is light.
+const DARK: f64 = 0.6;
 
 /// The chart: a tile each pair, similar perturbations next to each other; nothing for fewer than three.
 pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Chart> {
@@ -18,7 +20,8 @@ pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Ch
     }
     let cosine = |a: usize, b: usize| f64::from(similarity.cosines[a * names.len() + b]);
     let order = order(names.len(), &cosine);
-    let (left, top) = (116.0, 4.0);
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let (left, top) = ((CHARACTER * (longest as f64 + 3.0)).clamp(60.0, 216.0), 4.0);
     let tile = (272.0 / names.len() as f64).max(14.0);
     let mut body = String::new();
     for (row, a) in order.iter().enumerate() {
@@ -35,7 +38,8 @@ pub(super) fn similarity_chart(similarity: &PerturbationSimilarity) -> Option<Ch
             );
             if names.len() <= WITH_NUMBERS {
                 let number = label_at(x + tile / 2.0, y + tile / 2.0 + 3.5, "middle", &format!("{value:.2}"));
-                body += &format!(r#"<g class="named">{number}</g>"#);
+                let class = if value.abs() > DARK { "inverse" } else { "named" };
+                body += &format!(r#"<g class="{class}">{number}</g>"#);
             }
         }
     }

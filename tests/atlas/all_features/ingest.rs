@@ -117,7 +117,7 @@ fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
     let home = Home::new();
     h5ad(&home, "large.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_218.0));
     let message = home.refused(65, "ingest large.h5ad --out n.atlas");
-    says(&message, &["1 counts are too large for float32", "cell 3", "16777218"]);
+    says(&message, &["1 count is too large for a float32", "cell 3", "16777218"]);
     h5ad(&home, "most.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_216.0));
     assert_eq!(home.json("ingest most.h5ad --out most.atlas")["values"], "counts");
     let mtx = |value: &str| {

@@ -211,14 +211,14 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
         ("--out p.csv", &["p.csv is named like a file in another format", ".parquet"]),
         ("--out p.h5ad --format parquet", &["p.h5ad is named like a file in another format"]),
         ("--out p.PARQUET --partition-by condition", &["p.PARQUET is one file"]),
-        ("--out p --max-bytes 1KiB", &["--max-bytes allows 1024", "hint"]),
+        ("--out p --max-bytes 1KiB", &["--max-bytes allows 1,024", "hint"]),
         ("--out p --max-bytes much", &["`much` is not a number of bytes"]),
     ] {
         says(&home.refused(2, &format!("predict m s.atlas --to observed {line}")), parts);
     }
     let message = home.refused(65, "predict m s.atlas --to observed --out p --partition-by cell_typ");
     says(&message, &["cell_typ", "cell_type"]);
-    says(&home.refused(2, "embed m s.atlas --out e.csv"), &["e.csv is named like a file in another format"]);
+    says(&home.refused(2, "embed m s.atlas --out e.pdf"), &["e.pdf is named like a file in another format"]);
     says(&home.refused(2, "predict m s.atlas --commit p"), &["--commit"]);
     says(&home.refused(2, "predict"), &["MODEL", "ATLAS"]);
 }

@@ -373,6 +373,10 @@ fn a_response_is_a_curve_for_each_context() {
     }
     let table = read(&HOME.path("r.parquet"));
     assert_eq!(table.num_rows(), 4 * 3 * 3);
+    let result = HOME.json(&format!("response m s.atlas --condition {single} --doses 0.75,1,9 --genes 1"));
+    let points = result["curves"][0]["points"].as_array().unwrap();
+    let were: Vec<&str> = points.iter().map(|point| point["dose_was"].as_str().unwrap()).collect();
+    assert_eq!(were, ["interpolated", "trained", "extrapolated"]);
 
     let wide = predicted("m", &format!("--to condition={single},dose=1"));
     let found = curves[0]["covariates"]["cell_type"].as_str().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use schemas::ByteSize;
+use schemas::{ByteSize, conditions::listing_order};
 use stage::{BoxError, Sink};
 use statistics::{
     axes::Axes,
@@ -223,8 +223,12 @@ impl Sink for Tabulate {
     }
 
     fn finish(self) -> Result<EvaluationEvidence, BoxError> {
-        let evaluation =
+        let mut evaluation =
             Evaluation::with_draws(self.scale, self.is_strict, self.conditions, &self.draws).read_as(self.anchor);
+        evaluation.conditions.sort_by(|one, other| {
+            listing_order((&one.condition, &one.dose), (&other.condition, &other.dose))
+                .then_with(|| one.covariates.cmp(&other.covariates))
+        });
         let changes = self.changes.into_iter().map(|(_, changes)| changes).collect();
         Ok(EvaluationEvidence { evaluation, changes, unscored: self.unscored })
     }

@@ -50,6 +50,11 @@ impl FileLayout {
     pub(super) fn new(path: &Path, schema: &SchemaRef, selection: &PredictionSelection<'_>) -> Result<Self> {
         let bad = |message: String, hint: &str| Error::data(path.display().to_string(), message, hint);
         let has = |name: &str| schema.field_with_name(name).is_ok();
+        if has("log2_fold_change") {
+            let message =
+                "it is a table of changes (`predict --output changes`), without the variances that are evaluated";
+            return Err(bad(message.into(), "predict with --output means or --output cells, and evaluate that"));
+        }
         let kind = if has("expression") {
             RowKind::Cells
         } else if has("mean") {

@@ -148,12 +148,28 @@ fn a_column_that_counts_perturbations_shows_the_delimiter() {
 }
 
 #[test]
-fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
-    let differ = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
-    let error = resolve(&differ, &RequestedKeys::default()).expect_err("ambiguous");
-    assert!(error.to_string().contains("the columns condition, perturbation differ"), "{error}");
-    let equal = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
-    assert!(resolve(&equal, &RequestedKeys::default()).is_ok());
+fn columns_that_differ_are_an_ambiguity_and_other_names_of_the_same_groups_are_not() {
+    let resolved = |other: Vec<&'static str>| {
+        let columns = [("condition", vec!["A", "ctrl", "C"]), ("perturbation", other)];
+        resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default())
+    };
+    let error = resolved(vec!["B", "ctrl", "B"]).expect_err("ambiguous").to_string();
+    let expected =
+        "these columns differ, and each could be --perturbation: condition (A, C, ctrl); perturbation (B, ctrl)";
+    assert!(error.ends_with(expected), "{error}");
+    assert_eq!(resolved(vec!["A", "ctrl", "C"]).expect("equal").decided, Vec::<String>::new());
+    let note = "`perturbation` has other names for the same groups of cells as `condition`";
+    assert_eq!(resolved(vec!["S1", "S0", "S2"]).expect("codes").decided, [note]);
+}
+
+#[test]
+fn a_column_that_says_only_whether_a_cell_is_perturbed_is_not_that_of_perturbations() {
+    let columns = [("perturbation", vec!["NT", "yes", "yes"]), ("gene_target", vec!["NT", "A", "B"])];
+    let table = CellsInMemory::without_genes(&columns);
+    let error = resolve(&table, &RequestedKeys::default()).expect_err("two columns");
+    assert!(error.hint().is_some_and(|hint| hint.ends_with("--perturbation gene_target")), "{error}");
+    let requested = RequestedKeys { perturbation: Some("perturbation".into()), ..RequestedKeys::default() };
+    assert!(resolve(&table, &requested).is_ok(), "the user decides");
 }
 
 #[test]

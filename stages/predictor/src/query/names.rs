@@ -1,6 +1,6 @@
 //! Turns names into a model's codes.
 
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 use model::saved::ModelCard;
 use reader::atlas::Atlas;
@@ -60,6 +60,9 @@ impl<'a> Names<'a> {
             if !known.contains(&group.doses) {
                 known.push(group.doses.clone());
             }
+        }
+        for known in doses.values_mut() {
+            known.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
         }
         Self {
             card,

@@ -142,7 +142,11 @@ impl<'a> Resolver<'a> {
     }
 
     fn groups<'g>(&mut self, groups: impl Iterator<Item = &'g Group>, query: &Query) -> Result<()> {
-        for group in groups.filter(|group| group.condition != CONTROL) {
+        let mut perturbed: Vec<&Group> = groups.filter(|group| group.condition != CONTROL).collect();
+        let atlas = self.atlas;
+        let table = &atlas.manifest().conditions;
+        perturbed.sort_by(|one, other| table.listing_order(one.condition, other.condition));
+        for group in perturbed {
             self.known(group.condition, &group.covariates, query)?;
         }
         Ok(())
@@ -152,7 +156,11 @@ impl<'a> Resolver<'a> {
         let observed: HashSet<(u32, &[u32])> =
             groups.all().iter().map(|group| (group.condition.0, group.covariates.as_slice())).collect();
         let contexts = groups.contexts();
-        for id in (1..self.atlas.manifest().conditions.conditions().len()).map(ConditionId::at) {
+        let atlas = self.atlas;
+        let table = &atlas.manifest().conditions;
+        let mut perturbed: Vec<ConditionId> = (1..table.conditions().len()).map(ConditionId::at).collect();
+        perturbed.sort_by(|one, other| table.listing_order(*one, *other));
+        for id in perturbed {
             for context in contexts.iter().filter(|context| !observed.contains(&(id.0, context.as_slice()))) {
                 self.known(id, context, query)?;
             }

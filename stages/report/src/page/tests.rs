@@ -314,7 +314,7 @@ fn a_ceiling_below_the_model_is_called_what_it_is() {
     (low.cells, low.ceiling.pearson_delta) = (17, Some(0.3));
     let evaluation = Some(Evaluation::new(Scale::Log1p, true, vec![low]));
     let html = page(&ReportInput { evaluation, ..ReportInput::default() });
-    assert!(html.contains("replicate agreement (n = 17)") && html.contains(">n = 17</text>"), "{html}");
+    assert!(html.contains("replicate agreement (n\u{a0}=\u{a0}17)") && html.contains(">n = 17</text>"), "{html}");
     assert!(!page(&sample()).contains("n = 312"));
 }
 

@@ -30,7 +30,11 @@ pub fn check_name(flag: &str, target: &Path, formats: &[&str], may_be_folder: bo
         return Ok(());
     }
     let endings: Vec<String> = formats.iter().map(|format| format!(".{format}")).collect();
-    let instead = match (endings.join(" or "), may_be_folder) {
+    let listed = match &endings[..] {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        few => few.concat(),
+    };
+    let instead = match (listed, may_be_folder) {
         (endings, _) if endings.is_empty() => format!("give {flag} the name of a folder"),
         (endings, true) => format!("give {flag} the name of a folder, or one that ends in {endings}"),
         (endings, false) => format!("give {flag} a name that ends in {endings}"),
