@@ -57,7 +57,7 @@ pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()
     let place = |out| OutputPlace::new("--out", out, kind, args.force)?.afresh();
     let place = args.out.as_deref().map(place).transpose()?;
     let options = args.writing.options(args.out.as_deref())?;
-    if !args.dry_run && !args.plan_only && options.shard.is_none() {
+    if !args.writing.shards.only_shows() && options.shard.is_none() {
         place.iter().try_for_each(OutputPlace::check_free)?;
     }
     let on = device(&args.device)?;
