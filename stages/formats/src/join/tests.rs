@@ -17,7 +17,7 @@ fn file(name: &str, cells: &[&str], genes: &[&str], ids: &[&str], rows: Vec<Vec<
 
 fn two() -> Vec<Arc<dyn Source>> {
     vec![
-        file("a", &["c0", "c1"], &["X", "Y", "X"], &["1", "2", "3"], vec![vec![(0, 1.0), (2, 2.0)], vec![(1, 3.0)]]),
+        file("a", &["c0", "c1"], &["X", "Y", "V"], &["1", "2", "3"], vec![vec![(0, 1.0), (2, 2.0)], vec![(1, 3.0)]]),
         file("b", &["c2"], &["Z", "X", "Y"], &["4", "3", "2"], vec![vec![(0, 4.0), (1, 5.0), (2, 6.0)]]),
     ]
 }
@@ -35,18 +35,34 @@ fn an_inner_join_keeps_the_genes_that_every_file_has_by_name_or_by_id() {
     assert_eq!(rows.row(2), (&[0, 1][..], &[5.0, 6.0][..]));
     let by_id = JoinOptions { gene_id: Some("id".into()), ..JoinOptions::default() };
     let joined = Joined::new(two(), &by_id).expect("ids in common");
-    assert_eq!(names(&joined), ["Y", "X"]);
+    assert_eq!(names(&joined), ["Y", "V"]);
     assert_eq!(joined.expression(2..3, CsrRows::default()).expect("a cell").row(0), (&[0, 1][..], &[6.0, 5.0][..]));
 }
 
 #[test]
-fn an_outer_join_keeps_every_gene_and_matches_repeated_names_in_order() {
+fn an_outer_join_keeps_every_gene() {
     let outer = JoinOptions { genes: GeneJoin::Outer, ..JoinOptions::default() };
     let joined = Joined::new(two(), &outer).expect("genes");
-    assert_eq!(names(&joined), ["X", "Y", "X", "Z"]);
+    assert_eq!(names(&joined), ["X", "Y", "V", "Z"]);
     let rows = joined.expression(0..3, CsrRows::default()).expect("all cells");
     assert_eq!(rows.row(0), (&[0, 2][..], &[1.0, 2.0][..]));
     assert_eq!(rows.row(2), (&[0, 1, 3][..], &[5.0, 6.0, 4.0][..]));
+}
+
+#[test]
+fn repeated_names_are_matched_only_where_all_files_list_the_same_genes() {
+    let file = |name: &str, genes: [&str; 3], values: [f32; 3]| {
+        file(name, &[name], &genes, &["1", "2", "3"], vec![(0..).zip(values).collect()])
+    };
+    let join = |second: [&str; 3]| {
+        let files = vec![file("a", ["X", "Y", "X"], [1.0, 2.0, 3.0]), file("b", second, [4.0, 5.0, 6.0])];
+        Joined::new(files, &JoinOptions::default())
+    };
+    let joined = join(["X", "Y", "X"]).expect("the same genes");
+    let rows = joined.expression(0..2, CsrRows::default()).expect("both cells");
+    assert_eq!((rows.row(0).1, rows.row(1).1), (&[1.0, 2.0, 3.0][..], &[4.0, 5.0, 6.0][..]));
+    let error = join(["X", "X", "Y"]).expect_err("another order").to_string();
+    assert_eq!(error, "a.h5ad: 2 genes are called `X`, and each of them could be the gene of that name in b.h5ad");
 }
 
 #[test]
