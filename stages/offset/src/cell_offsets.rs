@@ -43,7 +43,6 @@ impl CellOffsets {
     }
 
     /// A matrix of the offsets, `[cells, genes]`.
-    #[must_use]
     pub fn gathered(&self) -> Tensor {
         let own = self.table.index_select(0, &self.rows);
         match &self.partners {
