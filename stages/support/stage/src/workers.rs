@@ -239,6 +239,7 @@ mod tests {
     use super::*;
 
     /// Runs a test beside this many threads that serve.
+    #[expect(clippy::disallowed_methods, reason = "threads of a test, which end with it")]
     fn beside(threads: usize, test: impl FnOnce(&Workers)) {
         let workers = Workers::default();
         thread::scope(|scope| {
