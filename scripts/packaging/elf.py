@@ -6,6 +6,7 @@ from pathlib import Path
 RPATH, RUNPATH, STRING_TABLE = 15, 29, 5
 VERSIONS, VERSION_COUNT = 0x6FFFFFFE, 0x6FFFFFFF
 LOADED, DYNAMIC = 1, 2
+DYNAMIC_SYMBOLS, SYMBOL_VERSIONS = 11, 0x6FFFFFFF
 
 
 class Elf:
@@ -43,19 +44,43 @@ class Elf:
 
     def glibc(self) -> tuple:
         """The newest version of glibc of which it uses a symbol."""
-        found, at = [(0, 0)], self.tag(VERSIONS)
+        texts = [self._text(struct.unpack_from("<IHHII", self.bytes, entry)[3]) for entry in self._versions()]
+        numbers = [text[len("GLIBC_") :].split(".")[:2] for text in texts if text.startswith("GLIBC_2.")]
+        return max(((int(major), int(minor)) for major, minor in numbers), default=(0, 0))
+
+    def take_older(self, symbol: str, newer: str, older: str) -> None:
+        """Asks for the older version of a symbol, if no other symbol has the newer one."""
+        known = {self._text(struct.unpack_from("<IHHII", self.bytes, entry)[3]): entry for entry in self._versions()}
+        if newer not in known or older not in known or self._symbols_of(known[newer]) != {symbol}:
+            return
+        digest, _, _, name, _ = struct.unpack_from("<IHHII", self.bytes, known[older])
+        struct.pack_into("<I", self.bytes, known[newer], digest)
+        struct.pack_into("<I", self.bytes, known[newer] + 8, name)
+
+    def _versions(self):
+        """Where the versions are that it needs of other libraries' symbols."""
+        at = self.tag(VERSIONS)
         offset = 0 if at is None else self._offset(at)
         for _ in range(self.tag(VERSION_COUNT) or 0):
             _, count, _, first, following = struct.unpack_from("<HHIII", self.bytes, offset)
             entry = offset + first
             for _ in range(count):
-                _, _, _, name, after = struct.unpack_from("<IHHII", self.bytes, entry)
-                text = self._text(name)
-                if text.startswith("GLIBC_2."):
-                    found.append(tuple(int(part) for part in text[len("GLIBC_") :].split(".")[:2]))
-                entry += after
+                yield entry
+                entry += struct.unpack_from("<IHHII", self.bytes, entry)[4]
             offset += following
-        return max(found)
+
+    def _symbols_of(self, version: int) -> set:
+        """The names of the symbols of a version."""
+        (sections,) = struct.unpack_from("<Q", self.bytes, 40)
+        size, count = struct.unpack_from("<HH", self.bytes, 58)
+        # Name, type, flags, address, offset, size, and what does not matter here.
+        headers = [struct.unpack_from("<IIQQQQ", self.bytes, sections + size * number) for number in range(count)]
+        place = {kind: (offset, length) for _, kind, _, _, offset, length in headers}
+        (symbols, _), (versions, length) = place[DYNAMIC_SYMBOLS], place[SYMBOL_VERSIONS]
+        (wanted,) = struct.unpack_from("<H", self.bytes, version + 6)
+        numbers = struct.unpack_from(f"<{length // 2}H", self.bytes, versions)
+        names = [struct.unpack_from("<I", self.bytes, symbols + 24 * at)[0] for at in range(len(numbers))]
+        return {self._text(name) for name, number in zip(names, numbers) if number == wanted}
 
     def _offset(self, address: int) -> int:
         """Where an address of memory is in the file."""
