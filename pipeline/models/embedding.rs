@@ -12,7 +12,8 @@ use arrow::{
 };
 use schemas::{
     Error, Result,
-    arrow::{ATLAS_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
+    arrow::{ATLAS_KEY, CONTROL_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
+    conditions::CONTROL,
     ids::CellIndex,
     numbers::bounded,
 };
@@ -80,6 +81,7 @@ fn cells_schema(atlas: &Atlas, model: &Model) -> SchemaRef {
     let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
     let mut metadata = metadata(model);
     metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
+    metadata.insert(CONTROL_KEY.to_owned(), atlas.manifest().conditions.name(CONTROL).to_owned());
     embedded_cells_schema(&names, width(model), metadata)
 }
 

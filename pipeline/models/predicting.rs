@@ -11,10 +11,11 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Error, Result,
     arrow::{
-        ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, changes_schema, latents_schema, long_means_schema,
-        means_schema,
+        ATLAS_KEY, CONTROL_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, changes_schema, latents_schema,
+        long_means_schema, means_schema,
     },
     batch::BatchPlan,
+    conditions::CONTROL,
     numbers::bounded,
 };
 use stages::{
@@ -150,6 +151,7 @@ impl Prediction {
         let mut metadata = HashMap::from([
             (MODEL_KEY.to_owned(), card.weights.clone()),
             (ATLAS_KEY.to_owned(), self.atlas.manifest().checksum.clone()),
+            (CONTROL_KEY.to_owned(), self.atlas.manifest().conditions.name(CONTROL).to_owned()),
         ]);
         if output != PredictionForm::Latent {
             metadata.insert(GENES_KEY.to_owned(), serde_json::Value::from(self.terms.genes.clone()).to_string());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ._errors import error_of
@@ -11,6 +12,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     import anndata
+    import pandas
     import pyarrow
 
 MATRIX = ("expression", "mean")
@@ -34,6 +36,7 @@ def anndata_of(table: pyarrow.Table) -> anndata.AnnData:
     obs = pandas.DataFrame(
         {name: _labels(table, name) for name in table.column_names if name not in lists and name != once}
     )
+    obs = _with_numeric_doses(obs, _origin(table).get("control"))
     obs.index = table.column(once).to_pylist() if once else _index(table)
     layers = {name: matrix for name, matrix in lists.items() if name not in LATENTS}
     matrix = next((layers.pop(name) for name in MATRIX if name in layers), None)
@@ -69,6 +72,24 @@ def _labels(table: pyarrow.Table, name: str) -> Any:
     values = table.column(name).to_pandas()
     is_text = optional("pyarrow").types.is_string(table.schema.field(name).type)
     return values.astype("category") if is_text else values
+
+
+def _with_numeric_doses(obs: pandas.DataFrame, control: str | None) -> pandas.DataFrame:
+    """Doses as numbers: in the place of their text where no condition combines perturbations, else behind it as `dose_1`, `dose_2`, ..."""
+    if control is None or "dose" not in obs:
+        return obs
+    numbers = [
+        [0.0] if condition == control else [float(dose) for dose in re.findall(r"\d+(?:\.\d+)?", text)]
+        for condition, text in zip(obs["condition"], obs["dose"])
+    ]
+    most = max(map(len, numbers), default=1)
+    if most <= 1:
+        return obs.assign(dose=[dose[0] for dose in numbers])
+    behind = obs.columns.get_loc("dose")
+    for name, at in ((f"dose_{at + 1}", at) for at in range(most) if f"dose_{at + 1}" not in obs):
+        behind += 1
+        obs.insert(behind, name, [dose[at] if at < len(dose) else float("nan") for dose in numbers])
+    return obs
 
 
 def _named_once(table: pyarrow.Table) -> str | None:

@@ -17,6 +17,8 @@ pub const PROVENANCE_KEY: &str = "perturbine";
 pub const MODEL_KEY: &str = "model";
 /// The metadata key for the atlas of the source cells: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
+/// The metadata key for the label of control.
+pub const CONTROL_KEY: &str = "control";
 
 /// The key in a field's metadata of the name that the column has in its file, where the atlas gives it another one: an own column
 /// `cell` of `obs`, as an atlas calls the names of cells, or `gene` of `var`.
