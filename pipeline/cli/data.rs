@@ -74,7 +74,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<(
     })
 }
 
-/// Refuses a folder that this program wrote, in which there are no cells to ingest.
+/// Refuses an atlas or a model as input: `ingest` takes data files.
 fn refuse_own(input: &Path) -> Result<()> {
     let (what, hint) = if input.join(files::MANIFEST).exists() {
         ("an atlas already", "use it as it is, or name the data file that it was made of")
@@ -87,7 +87,7 @@ fn refuse_own(input: &Path) -> Result<()> {
 }
 
 pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
-    // A split that is written meanwhile would be one of the atlas that is replaced.
+    // A split that is written in the meantime would belong to the atlas that is replaced.
     let lock = || try_lock(&args.out)?.ok_or_else(|| Error::Busy { path: args.out.clone() });
     let _lock = args.force.force.then(lock).transpose()?;
     let place = OutputPlace::new("--out", &args.out, OutputKind::Atlas, args.force)?.afresh()?;

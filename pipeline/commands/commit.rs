@@ -15,7 +15,7 @@ use perturbine::{Result, schemas::counting::counted};
 /// How the units of a plan of tables are counted and divided.
 pub(super) const FILES: &str = "files, numbered from 0 (with --partition-by, files of these numbers in each folder); shard i/n writes \
     each file whose number, divided by n, leaves i";
-/// What follows the size of a shard that is not written again.
+/// The words behind the size of a shard that is not written again.
 pub(super) const EARLIER: &str = " earlier: it is complete";
 
 /// Publishes tables that were written in shards.

@@ -46,11 +46,10 @@ pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
         place.iter().try_for_each(OutputPlace::check_free)?;
     }
     let model = Model::load(&args.model, device(&args.device)?)?;
-    let target = match (&place, &args.shards.shard_out) {
-        (Some(place), None) => Some(place.path()),
-        _ => None,
+    let target = || match &place {
+        Some(place) if !args.shards.is_portable() => Ok(place.path()),
+        _ => args.shards.place(out),
     };
-    let target = || target.map_or_else(|| args.shards.place(out), Ok);
     let (resources, none) = (&context.resources, json!({}));
     let table = |kind| write_table(&model, kind, target()?, resources);
     let (published, rate) = match args.of {

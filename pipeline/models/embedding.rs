@@ -26,6 +26,7 @@ use stages::{
         FileOptions, OutputLayout, PartRows, Published, ShardPlan,
         csv_table::CsvTable,
         layout::{is_named, is_one_file, row_bytes},
+        shards::refuse_one_file,
     },
     stage::phase::Phase,
 };
@@ -141,9 +142,8 @@ impl<'a> CellLatents<'a> {
         resources.phases.enter(Phase::Predicting);
         let (atlas, before) = (self.atlas, before_files(resources));
         let shard = self.options.shard;
-        if let (Some(_), Some(format)) = (shard, ["csv", "h5ad"].into_iter().find(|format| is_named(out, format))) {
-            let message = format!("a .{format} file can't be written in shards");
-            return Err(Error::usage(message, "write a folder of Parquet files"));
+        if shard.is_some() {
+            refuse_one_file(out)?;
         }
         if is_named(out, "h5ad") {
             let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
@@ -153,7 +153,7 @@ impl<'a> CellLatents<'a> {
             let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
             return write_csv(&schema, pipeline, out);
         }
-        if is_one_file(out) && shard.is_none() {
+        if is_one_file(out) {
             let (schema, pipeline) = embed_cells(atlas, self.model, &before)?;
             return write_tables(pipeline, &schema, atlas.cells(), out, resources);
         }

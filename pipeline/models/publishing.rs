@@ -167,7 +167,7 @@ impl Prediction {
     }
 }
 
-/// The plan of tables: what they are, how they are divided into files, and what else decides about their rows.
+/// The plan of tables: their form, their division into files, and the request that decides about their rows.
 pub(super) fn plan_of(command: &str, form: &str, files: &str, schema: &SchemaRef, request: &str) -> ShardPlan {
     let metadata_value = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
     let (model, atlas, version) = (metadata_value(MODEL_KEY), metadata_value(ATLAS_KEY), env!("CARGO_PKG_VERSION"));
@@ -197,7 +197,7 @@ pub(super) fn sink_of(
     }
 }
 
-/// What to do after an interruption.
+/// The way to go on after an interruption.
 pub(super) fn way_to_resume(options: &WriteOptions) -> &'static str {
     match options.shard {
         Some(_) => "run the same command again: other shards that are complete stay",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ._errors import error_of
@@ -82,13 +83,14 @@ def _with_numeric_doses(obs: pandas.DataFrame, control: str | None) -> pandas.Da
         [0.0] if condition == control else [float(dose) for dose in re.findall(r"\d+(?:\.\d+)?", text)]
         for condition, text in zip(obs["condition"], obs["dose"])
     ]
-    most = max(map(len, numbers), default=1)
-    if most <= 1:
-        return obs.assign(dose=[dose[0] for dose in numbers])
-    behind = obs.columns.get_loc("dose")
-    for name, at in ((f"dose_{at + 1}", at) for at in range(most) if f"dose_{at + 1}" not in obs):
-        behind += 1
-        obs.insert(behind, name, [dose[at] if at < len(dose) else float("nan") for dose in numbers])
+    columns = list(zip_longest(*numbers, fillvalue=float("nan")))
+    if len(columns) <= 1:
+        return obs.assign(dose=[dose for column in columns for dose in column])
+    place = obs.columns.get_loc("dose")
+    for number, column in enumerate(columns, 1):
+        if f"dose_{number}" not in obs:
+            place += 1
+            obs.insert(place, f"dose_{number}", column)
     return obs
 
 

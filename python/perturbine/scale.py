@@ -5,7 +5,7 @@
 
 Each shard is a command that may run anywhere with access to the same folders, in any order, and again after a failure. The result appears
 when all of them are complete, and is what a single run would have written. With `shard_out`, a shard is a folder of its own there, and
-what workers write comes back through the engine.
+the files that workers write come back through the engine.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def ship(source: Path, to: Path, run_path: str = "") -> None:
     subprocess.run(["strip", "--strip-unneeded", "-o", str(to), str(source)], check=True)
     elf = Elf(to)
     elf.set_run_path(run_path)
-    # That of 2.35 differs only in what it does to errno, which nobody reads.
+    # The one of 2.35 differs only in how it sets errno, which is never read.
     elf.take_older("hypotf", "GLIBC_2.35", "GLIBC_2.2.5")
     to.write_bytes(elf.bytes)
     to.chmod(0o755)

@@ -113,7 +113,7 @@ fn plans_are_shown_and_what_is_wrong_is_named() {
     says(&home.refused(65, "embed --commit cv"), &["of `crossval`, not of `embed`", "perturbine crossval --commit cv"]);
     for (line, parts) in [
         (format!("{line} --shard 0/2"), "--out is missing"),
-        (format!("{line} --out cv --shard 2/2"), "there is no shard 2/2"),
+        (format!("{line} --out cv --shard 2/2"), "shard 2/2 does not exist"),
         (format!("{line} --out cv --shard 0/2").replace("--batch-size 64", "--batch-size auto"), "--batch-size auto"),
         (format!("{line} 5 --out cv"), "unexpected argument '5'"),
         ("crossval --commit cv s.atlas".to_owned(), "--commit takes no model or atlas"),

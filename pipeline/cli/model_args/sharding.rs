@@ -63,7 +63,7 @@ impl ShardArgs {
     /// # Errors
     /// An output that is missing.
     pub fn place<'a>(&'a self, out: Option<&'a Path>) -> Result<&'a Path> {
-        let missing = || Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write");
+        let missing = || Error::usage("--out is missing", "name the folder or file to write");
         self.shard_out.as_deref().or(out).ok_or_else(missing)
     }
 }

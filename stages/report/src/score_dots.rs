@@ -82,7 +82,7 @@ fn dot_chart(evaluation: &Evaluation, technical: &str) -> Option<Chart> {
     })
 }
 
-/// What is said of values that are not drawn.
+/// The note about values that are not drawn.
 fn beyond_axis(count: usize) -> String {
     match count {
         0 => String::new(),

@@ -195,7 +195,7 @@ impl Sink for Publish {
     }
 }
 
-/// Makes a folder of complete files visible, with what `complete` adds to it.
+/// Makes a folder of complete files visible once `complete` has added its last files.
 pub(super) fn publish_folder(
     folder: StagedFolder,
     published: &Published,

@@ -113,7 +113,7 @@ pub fn commit_portable(
         return Err(Error::data(target.display().to_string(), message, hint));
     }
     complete(publication, shards.values().map(|(_, record)| record.shard))?;
-    // What shards have in common, such as a plan, is copied once.
+    // Files that shards have in common, such as a plan, are copied once.
     let (mut seen, mut files) = (HashSet::new(), Vec::new());
     for (folder, record) in shards.values() {
         files.extend(record.files.iter().filter(|file| seen.insert(&file.name)).map(|file| (*folder, file)));

@@ -1,4 +1,4 @@
-//! What publishing shards depends on: the command that wrote them, and what completes its output.
+//! The publication of shards: the command that wrote them, and the last step that completes its output.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub struct Publication<'a> {
     pub target: &'a Path,
     /// The command that wrote the shards.
     pub command: &'static str,
-    /// Adds to a folder with all files what a single run adds at its end; the folder is not visible yet.
+    /// The last step of a single run, such as its manifest, for a folder with all files that is not visible yet.
     pub complete: &'a dyn Fn(&Path, &Published) -> Result<()>,
 }
 

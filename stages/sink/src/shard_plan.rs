@@ -23,7 +23,7 @@ impl Shard {
         match index < of {
             true => Ok(Self { index, of }),
             false => Err(Error::usage(
-                format!("there is no shard {index}/{of}"),
+                format!("shard {index}/{of} does not exist"),
                 format!("shards count from 0: 0/{of} to {}/{of}", of.saturating_sub(1)),
             )),
         }

@@ -24,7 +24,7 @@ use storage::{
 use super::{
     MANIFEST, Published, PublishedFile, damaged,
     files::part_number,
-    layout::{check_name, is_one_file},
+    layout::{check_name, is_named},
     publication::Publication,
     shard_plan::{Shard, ShardPlan, ShardRecord},
 };
@@ -118,13 +118,12 @@ impl Drop for ShardFolder {
 /// Refuses to write a single file in shards.
 ///
 /// # Errors
-/// A name that ends in `.parquet`.
+/// A name that ends in `.parquet`, `.csv` or `.h5ad`.
 pub fn refuse_one_file(target: &Path) -> Result<()> {
-    if !is_one_file(target) {
-        return Ok(());
-    }
+    let endings = ["parquet", "csv", "h5ad"];
+    let Some(ending) = endings.into_iter().find(|ending| is_named(target, ending)) else { return Ok(()) };
     let message = format!("{} is one file, but shards write a folder", target.display());
-    Err(Error::usage(message, "give --out a name that does not end in .parquet"))
+    Err(Error::usage(message, format!("give --out a name that does not end in .{ending}")))
 }
 
 /// The files of a shard that is complete already: beside `target`, or published there. A shard that is damaged is not complete.

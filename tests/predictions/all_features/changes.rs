@@ -142,7 +142,10 @@ fn a_csv_holds_the_table_and_only_a_long_one() {
     says(&home.refused(2, &format!("{line} --out c.csv")), &["c.csv"]);
     home.json(&format!("{line} --out c.csv --force"));
     says(&home.refused(2, "predict m s.atlas --out wide.csv"), &["wide.csv"]);
-    says(&home.refused(2, &format!("{line} --out x.csv --shard 0/2")), &["a .csv file is one table"]);
+    says(
+        &home.refused(2, &format!("{line} --out x.csv --shard 0/2")),
+        &["x.csv is one file, but shards write a folder"],
+    );
     says(&home.refused(2, &format!("{line} --out x.parquet --output-scale counts")), &["leave out --output-scale"]);
 }
 

@@ -94,7 +94,7 @@ fn plans_are_shown_and_what_is_wrong_is_named() {
     for (line, parts) in [
         ("embed m s.atlas", &["--out is missing"][..]),
         ("embed m s.atlas --out f.parquet --shard 0/2", &["f.parquet is one file"]),
-        ("embed m s.atlas --out f.h5ad --shard 0/2", &["can't be written in shards"]),
+        ("embed m s.atlas --out f.h5ad --shard 0/2", &["is one file, but shards write a folder"]),
         ("embed m s.atlas --out - --shard 0/2", &["is one stream"]),
         ("embed m s.atlas --out f --force --shard 0/2", &["--shard"]),
         ("embed m --of covariates --out f --shard 0/2", &["a model's table is one unit"]),

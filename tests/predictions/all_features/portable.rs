@@ -215,7 +215,7 @@ fn flags_that_do_not_go_together_are_refused() {
         ("predict m s.atlas --shard-out 0", &["--shard"][..]),
         ("predict m s.atlas --out p.parquet --shard 0/2 --shard-out 0", &["p.parquet is one file"]),
         ("predict m s.atlas --shard 0/2 --shard-out 0.csv", &["0.csv is named like a file", "--shard-out"]),
-        ("predict m s.atlas --out p.h5ad --shard 0/2 --shard-out 0", &["can't be written in shards"]),
+        ("predict m s.atlas --out p.h5ad --shard 0/2 --shard-out 0", &["is one file, but shards write a folder"]),
         ("predict m s.atlas --plan-only --dry-run", &["--dry-run"]),
         ("predict m s.atlas --from condition=ctrl --from cell_type=type_0 --out p", &["--from is given twice"]),
         ("predict m s.atlas 0 --out p", &["unexpected argument '0'"]),

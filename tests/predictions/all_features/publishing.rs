@@ -198,11 +198,11 @@ fn a_damaged_shard_is_not_published() {
 fn what_can_not_be_written_so_is_refused_before_it_begins() {
     let home = home();
     for (line, parts) in [
-        ("--out p --shard 4/4", &["no shard 4/4", "0/4 to 3/4"][..]),
+        ("--out p --shard 4/4", &["shard 4/4 does not exist", "0/4 to 3/4"][..]),
         ("--out p --shard one", &["`one` is not a shard"]),
         ("--out p.parquet --shard 0/2", &["p.parquet is one file"]),
         ("--out p.parquet --partition-by condition", &["p.parquet is one file"]),
-        ("--out p.h5ad --shard 0/2", &["can't be written in shards"]),
+        ("--out p.h5ad --shard 0/2", &["is one file, but shards write a folder"]),
         ("--out p.h5ad --partition-by dose", &["no partitions"]),
         ("--out p.h5ad --layout long", &["--layout wide"]),
         ("--out p.h5ad --controls copy", &["--output cells"]),

@@ -49,7 +49,7 @@ impl LastLayer<'_> {
         let terms = Arc::new(DispersionTerms::new(numbers::<T>(self.dispersion)));
         let sparse = SparseCells::new(cells, &cells.values);
         let by_logits = Tensor::empty([all, genes], (T::KIND, hidden.device()));
-        let by_hidden = hidden.empty_like();
+        let by_hidden = learns.then(|| hidden.empty_like());
         let pieces = ranges(all, FEWEST_CELLS).map(|(start, count)| PieceOfCells {
             rows: (start, count),
             hidden: hidden.narrow(0, start, count),
@@ -60,11 +60,11 @@ impl LastLayer<'_> {
             bias: self.logits.bias.detach(),
             terms: Arc::clone(&terms),
             logits: by_logits.narrow(0, start, count),
-            by_hidden: learns.then(|| by_hidden.narrow(0, start, count)),
+            by_hidden: by_hidden.as_ref().map(|by_hidden| by_hidden.narrow(0, start, count)),
         });
         let losses = workers.map(pieces.collect(), move |piece| piece.loss(all));
         let RowsLoss { loss, by_bias, by_theta } = RowsLoss::of_all(losses);
-        let slopes = learns.then(|| {
+        let slopes = by_hidden.map(|by_hidden| {
             let mut by_dispersion = self.dispersion.detach().zeros_like();
             terms.slopes(&by_theta, numbers_mut(&mut by_dispersion));
             Slopes {
