@@ -11,7 +11,10 @@ use schemas::numbers::bounded;
 use simd::widest;
 use stage::workers::Workers;
 use tch::Tensor;
-use torch::memory::{TensorNumber, numbers, numbers_mut};
+use torch::{
+    OneThread,
+    memory::{TensorNumber, numbers, numbers_mut},
+};
 
 use super::pieces::{SparseCells, positions, product, ranges};
 use crate::{input::Cells, layers::Linear};
@@ -98,6 +101,7 @@ struct PieceOfCells<T> {
 impl<T: TensorNumber> PieceOfCells<T> {
     /// Their share of the loss of `all` cells.
     fn loss(mut self, all: i64) -> RowsLoss {
+        let _one_thread = OneThread::hold();
         match &self.offset {
             Some(offset) => {
                 offset.write(&self.logits);

@@ -1,7 +1,7 @@
 //! The large operations of a step, cut into pieces that worker threads share.
 //!
-//! The cuts depend on sizes alone, and sums over pieces are added in their order, so a step's result is the same for any number of
-//! threads.
+//! The cuts depend on sizes alone, sums over pieces are added in their order, and libtorch computes each piece on one thread, so a
+//! step's result is the same for any number of threads.
 
 use std::{ops::Range, sync::Arc};
 
@@ -10,7 +10,10 @@ use schemas::numbers::{bounded, to_i64};
 use simd::widest;
 use stage::workers::Workers;
 use tch::{Device, Tensor};
-use torch::memory::{TensorNumber, numbers, numbers_mut};
+use torch::{
+    OneThread,
+    memory::{TensorNumber, numbers, numbers_mut},
+};
 
 use crate::input::Cells;
 
@@ -42,7 +45,10 @@ pub(super) fn product(workers: &Workers, a: &Tensor, b: &Tensor) -> Tensor {
         let rows = |tensor: &Tensor| tensor.detach().narrow(0, start, count);
         (rows(a), b.detach(), rows(&out))
     });
-    workers.map(pieces.collect(), |(a, b, out)| drop(a.mm_out(&out, &b)));
+    workers.map(pieces.collect(), |(a, b, out)| {
+        let _one_thread = OneThread::hold();
+        drop(a.mm_out(&out, &b));
+    });
     out
 }
 

@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 /// Makes libtorch's operations run on the calling thread alone as long as this lives: their sums then have one order, whatever
 /// the number of cores, and results are the same to the last bit. Any number of threads may hold one at once.
 ///
-/// Libtorch keeps a number of threads for the process, from which each thread takes its own when it first computes. While
-/// any of these lives, that number is 1; the number before is set again when the last one is dropped.
+/// Libtorch keeps a number of threads for the process, from which each thread takes its own when it first uses several. Matrix
+/// products don't wait for that: on a thread that never held one of these, they run on as many threads as there are cores.
+/// While any of these lives, the number is 1; the number before is set again when the last one is dropped.
 #[derive(Debug)]
 pub struct OneThread(());
 
