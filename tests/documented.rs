@@ -2,7 +2,7 @@
 //! refused with the printed error; `docs/cli.md` has the program's help; links lead to pages and headings that exist.
 //!
 //! Recipes run on files of their layouts. Commands that need a GPU, a cluster or a build with faults are in blocks marked `text` or
-//! `sh`, which nothing runs.
+//! `sh`, which nothing runs. `python/tests/test_documented.py` runs the blocks of Python, `tests/outside_crate.rs` those of Rust.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]

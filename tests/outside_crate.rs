@@ -1,7 +1,7 @@
 //! A crate outside the workspace that depends on `perturbine` by path builds, finds libtorch, and runs.
 //!
-//! Beside the dependency, it needs what docs/library.md shows: two variables in `.cargo/config.toml`, and a build script of
-//! three lines. It takes over this build's lock file, profiles and target folder, so that what is compiled here is used there.
+//! Its code and its build script are those that README and docs/library.md show. It takes over this build's lock
+//! file, profiles and target folder, so that what is compiled here is used there.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
@@ -20,31 +20,42 @@ use schemas::atlas::Codec;
 
 use self::support::{Home, atlas, skipped};
 
-const BUILD: &str = r#"
-fn main() {
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_PERTURBINE_LIBTORCH_LIB").unwrap());
-}
-"#;
-
+/// Runs what README and docs/library.md show, in the folder that is its argument.
 const MAIN: &str = r#"
-use perturbine::{Atlas, Query, Request, Settings};
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let atlas = Atlas::open(std::env::args().nth(1).ok_or("which atlas?")?)?;
-    let mut settings = Settings::default();
+fn main() -> Result {
+    std::env::set_current_dir(std::env::args().nth(1).ok_or("which folder?")?)?;
+    readme()?;
+    library()
+}
+
+/// One epoch of a small network, where the pages train with the defaults, which take minutes.
+fn quick() -> perturbine::Settings {
+    let mut settings = perturbine::Settings::default();
     settings.train.epochs = 1;
-    settings.train.batch_size = 64;
     settings.model.n_latent = 8;
-    let model = perturbine::train(&atlas, &settings)?;
-    let query = Query { to: Request::parse("observed")?, ..Query::default() };
-    let mut rows = 0;
-    for batch in perturbine::predict(&atlas, &model, &query)?.stream() {
-        rows += batch?.num_rows();
-    }
-    println!("{rows} predictions");
-    Ok(())
+    settings
 }
 "#;
+
+/// Pairs of the atlas's perturbations in each of its two cell types.
+const PAIRS: u32 = 12;
+
+/// The function `name` with a block of Rust of a page as its body, but for the settings.
+fn function(name: &str, block: &str) -> String {
+    let block = ["perturbine::Settings::default()", "Settings::default()"]
+        .iter()
+        .fold(block.to_owned(), |block, defaults| block.replace(defaults, "quick()"));
+    format!("#[allow(unused)]\nfn {name}() -> Result {{\n{block}\nOk(())\n}}\n")
+}
+
+/// The blocks of a page in a language, in order.
+fn blocks(repository: &Path, page: &str, language: &str) -> Vec<String> {
+    let (text, fence) = (fs::read_to_string(repository.join(page)).unwrap(), format!("```{language}\n"));
+    let pieces = text.split(&fence).skip(1);
+    pieces.map(|piece| piece.split("```").next().unwrap().to_owned()).collect()
+}
 
 /// The outside crate's manifest. Dependencies that only tests have here are dependencies there: they switch on features of
 /// what both share, and with other features it would be compiled again.
@@ -104,8 +115,10 @@ fn a_crate_outside_the_workspace_builds_and_runs() {
         fs::write(path, text).unwrap();
     };
     write("Cargo.toml", &manifest(repository));
-    write("build.rs", BUILD);
-    write("src/main.rs", MAIN);
+    let [readme] = &blocks(repository, "README.md", "rust")[..] else { panic!("README shows one piece of Rust") };
+    let [library, build] = &blocks(repository, "docs/library.md", "rust")[..] else { panic!("the page shows two") };
+    write("build.rs", build);
+    write("src/main.rs", &[MAIN, &function("readme", readme), &function("library", library)].concat());
     write(".cargo/config.toml", &format!("[env]\nLIBTORCH = {libtorch:?}\nCMAKE = {cmake:?}\n"));
     fs::copy(repository.join("Cargo.lock"), outside.0.join("Cargo.lock")).unwrap();
 
@@ -121,12 +134,13 @@ fn a_crate_outside_the_workspace_builds_and_runs() {
     assert!(built.status.success(), "{message}");
 
     let home = Home::new();
-    let (atlas, _) = atlas(&home, "a.atlas", 300, true, Codec::Raw);
+    atlas(&home, "screen.atlas", 300, true, Codec::Raw);
     let mut program = Command::new(target.join("debug/outside"));
-    let ran = program.arg(atlas.path()).env_remove("LD_LIBRARY_PATH").env("OMP_NUM_THREADS", "1").output().unwrap();
+    let ran = program.arg(home.path(".")).env_remove("LD_LIBRARY_PATH").env("OMP_NUM_THREADS", "1").output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let groups = 2 * (4 * 2 + 2 * 2);
-    assert_eq!(String::from_utf8(ran.stdout).unwrap(), format!("{groups} predictions\n"));
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    let rows = printed.lines().map(|line| line.strip_suffix(" predictions").unwrap().parse::<u32>().unwrap());
+    assert_eq!(rows.sum::<u32>(), PAIRS, "{printed}");
     if message.contains("Compiling polars ") {
         skipped("nothing, but dependencies were compiled again: features or profiles of this build differ");
     }

@@ -29,6 +29,7 @@ fn none(rule: &str, offences: &[String]) {
 const ROOMS: &str = "\
 stage:
 storage:
+model_card: storage
 simd:
 packed_rows:
 statistics: simd
@@ -43,9 +44,9 @@ reader: arrays packed_rows simd stage statistics storage
 encoder: reader stage storage
 batcher: packed_rows reader simd stage
 offset: shrinkage statistics torch
-model: device_kernels kernels offset simd stage storage torch
-trainer: device_kernels model offset reader shrinkage stage statistics storage torch
-predictor: model reader stage statistics storage torch
+model: device_kernels kernels model_card offset simd stage storage torch
+trainer: device_kernels model model_card offset reader shrinkage stage statistics storage torch
+predictor: model model_card reader stage statistics storage torch
 sink: hdf5 simd stage storage
 ingest: arrays formats packed_rows reader stage statistics storage
 evaluate: formats reader simd sink stage statistics storage

@@ -13,7 +13,6 @@ use schemas::{Error, Result, model_files as files};
 use crate::{
     CommandContext,
     args::memory::MemoryLogArgs,
-    inspect::Inspected,
     libtorch_program::LibtorchProgram,
     model_args::{
         EmbedArgs, ExplainArgs, Explained, PredictArgs, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
@@ -99,12 +98,6 @@ pub trait ModelCommands: Sync {
     /// Those of the command.
     fn run(&self, command: ModelCommand, context: &CommandContext) -> Result<()>;
 
-    /// The summary of the model in a folder, for `inspect`.
-    ///
-    /// # Errors
-    /// A model that can't be read.
-    fn inspect(&self, folder: &Path, context: &CommandContext) -> Result<Inspected>;
-
     /// The damage to the model in a folder.
     ///
     /// # Errors
@@ -132,9 +125,4 @@ impl CommandContext {
 #[must_use]
 pub fn is_model(path: &Path) -> bool {
     [files::CARD, files::WEIGHTS, files::CHECKPOINTS].iter().any(|name| path.join(name).exists())
-}
-
-/// Whether a folder holds a model whose training has ended, or the remains of one.
-pub(crate) fn is_trained(path: &Path) -> bool {
-    [files::CARD, files::WEIGHTS].iter().any(|name| path.join(name).exists())
 }

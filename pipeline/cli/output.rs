@@ -171,6 +171,12 @@ impl OutputKind {
     }
 }
 
+/// Whether a path holds a CSV table that a command about models wrote.
+pub fn is_written_csv(path: &Path) -> bool {
+    use OutputKind::{Curves, Embeddings, Latents, LongPredictions};
+    is_named(path, "csv") && [LongPredictions, Latents, Embeddings, Curves].iter().any(|kind| kind.is_at(path))
+}
+
 /// Refuses to replace an atlas that has splits: they are part of it.
 fn refuse_to_lose_splits(atlas: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Ok(()) };

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use perturbine::{Error, Result};
+use schemas::model_files as files;
 use stages::{
-    model::{
-        checkpoint,
-        saved::{self, files},
-    },
+    model::{checkpoint, saved::Model},
+    model_card,
     reader::{atlas::Damage, split::Split},
 };
 
@@ -15,7 +14,7 @@ use stages::{
 pub(super) fn damage_of_model(path: &Path) -> Result<Vec<Damage>> {
     let found = |file: String, error: &Error| Damage { file, block: None, what: error.to_string() };
     // A stopped run has neither card nor weights yet.
-    let model = saved::is_one(path).then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
+    let model = model_card::is_one(path).then(|| Model::load(path, tch::Device::Cpu).err()).flatten();
     let mut all: Vec<Damage> = model.iter().map(|error| found(files::CARD.into(), error)).collect();
     all.extend(damage_of_split(path).map(|error| found(files::SPLIT.into(), &error)));
     all.extend(missing_files(path));
@@ -28,7 +27,7 @@ pub(super) fn damage_of_model(path: &Path) -> Result<Vec<Damage>> {
 /// The files that a finished model of this program has, and that are not there.
 fn missing_files(path: &Path) -> Vec<Damage> {
     // Imported models were trained on no atlas of ours, and have fewer files.
-    if saved::read_card(path).is_ok_and(|card| card.atlas.is_empty()) || !saved::is_one(path) {
+    if model_card::read(path).is_ok_and(|card| card.atlas.is_empty()) || !model_card::is_one(path) {
         return Vec::new();
     }
     let missing = |file: &&str| !path.join(file).exists();
@@ -38,7 +37,7 @@ fn missing_files(path: &Path) -> Vec<Damage> {
 
 /// The damage to a model's split; none if the model's card has no checksum of it.
 fn damage_of_split(path: &Path) -> Option<Error> {
-    let card = saved::read_card(path).ok()?;
+    let card = model_card::read(path).ok()?;
     match card.split_file(path) {
         Ok(Some(file)) if card.split_checksum.is_none() => Split::check_file(&file).err(),
         Ok(_) => None,

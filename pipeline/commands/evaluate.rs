@@ -1,11 +1,10 @@
 //! `evaluate`.
 
-use schemas::skipped::Skipped;
+use schemas::{model_files as files, skipped::Skipped};
 use serde::Serialize;
 use serde_json::json;
 use stages::{
     evaluate::{Evaluation, frame},
-    model::saved::files,
     reader::split::SplitPart,
     statistics::scale::{Anchor, Scale},
 };

@@ -5,8 +5,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::layers::{TensorSize, network_table, network_text, network_value};
-use cli::{CommandContext, inspect::shown_rows, progress::clock};
+use cli::{
+    CommandContext,
+    inspect::{
+        layers::{TensorSize, network_table, network_text, network_value},
+        shown_rows,
+    },
+    progress::clock,
+};
 use perturbine::{Error, Result, Settings, Training, schemas::counting::counted};
 
 /// How long products of matrices are timed.

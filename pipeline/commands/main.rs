@@ -9,8 +9,6 @@ mod embed;
 mod evaluate;
 mod explain;
 mod explain_train;
-mod inspected;
-mod layers;
 mod predict;
 mod report;
 mod response;
@@ -20,7 +18,6 @@ use std::{path::Path, process::ExitCode};
 
 use cli::{
     CommandContext,
-    inspect::Inspected,
     model_args::sharding::ShardedCommand,
     models::{ModelCommand, ModelCommands, Models},
 };
@@ -59,10 +56,6 @@ impl ModelCommands for WithLibtorch {
             }
             ModelCommand::Report(args) => report::report(&args, context),
         }
-    }
-
-    fn inspect(&self, folder: &Path, context: &CommandContext) -> Result<Inspected> {
-        inspected::inspected(folder, context)
     }
 
     fn verify(&self, folder: &Path) -> Result<Vec<Damage>> {

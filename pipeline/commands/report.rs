@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use schemas::model_files as files;
 use serde_json::{Value, json};
 use stages::{
     evaluate::{Evaluation, GeneChanges},
-    model::saved::{self, files},
+    model_card,
     report::{self, ChartPainter, CommandRun, DataOverview, HistoryRow, NamedText, ReportInput, TextTable, page},
     storage::disk::{StagedFolder, refuse_existing, write_atomically},
     trainer::train::EpochReport,
@@ -75,7 +76,7 @@ fn staged(path: &Path, files: &[NamedBytes]) -> Result<StagedFolder> {
 
 /// Everything that the page shows, from the files in a model's folder.
 fn input(model: &Path, context: &CommandContext) -> Result<ReportInput> {
-    let card = saved::read_card(model)?;
+    let card = model_card::read(model)?;
     let StoredEvaluation { evaluation, changes, data, pictures, command } = kept_evaluation(model)?;
     if evaluation.is_none() {
         context.show.note("the page has no evaluation: run `perturbine evaluate` first");

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use schemas::config::{GeneChoice, GenesKept, Preset};
+use schemas::{
+    config::{GeneChoice, GenesKept, Preset},
+    model_files as files,
+};
 use serde_json::json;
 use stages::{
-    model::saved::files,
     reader::split::Split,
     storage::disk::refuse_existing,
     trainer::{

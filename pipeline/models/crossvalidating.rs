@@ -9,13 +9,13 @@ use std::{
 };
 
 use schemas::skipped::Skipped;
-use schemas::{Error, Result, config::Settings};
+use schemas::{Error, Result, config::Settings, model_files as files};
 use stages::{
     evaluate::{
         CrossEvaluation, Evaluation, FoldEvaluation,
         crossval_folder::{CrossFolder, CrossPlan, files as cross_files},
     },
-    model::saved::{Model, files},
+    model::saved::Model,
     reader::{
         atlas::Atlas,
         split::{Folds, Scheme, Split},

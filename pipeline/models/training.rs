@@ -9,6 +9,7 @@ use schemas::{
     Error, Result,
     batch::{Position, Role},
     config::{self, DispersionStart, Doser, EngineChoice, ReconLoss, Settings},
+    model_files as files,
     numbers::{to_i64, to_usize},
     vocabulary::Vocabulary,
 };
@@ -18,12 +19,8 @@ use stages::{
         sample::{CellPredicate, Sampling},
     },
     encoder::{embedding_table, label_encoder::LabelEncoder, vocabulary::from_training_cells},
-    model::{
-        checkpoint,
-        saved::{self, Model, ModelCard, files},
-        training_labels::TrainingLabels,
-        transfer::BatchPacker,
-    },
+    model::{checkpoint, saved::Model, transfer::BatchPacker},
+    model_card::{self, ModelCard, TrainingLabels},
     offset::OffsetProfiles,
     reader::{
         atlas::Atlas,
@@ -130,7 +127,7 @@ impl Training {
         let plan = plan.fitted_to(epochs);
         let order = TrainingOrder { train, valid, check_every: plan.train.check_val_every_n_epoch, epochs };
         let card = ModelCard {
-            format: saved::FORMAT_VERSION,
+            format: model_card::FORMAT_VERSION,
             written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
             config: Settings::clone(&plan),
             vocabulary,
@@ -229,10 +226,12 @@ impl Training {
         if !resume && folder.exists() && folder.read_dir().map_err(Error::io("read", folder))?.next().is_some() {
             // While another process trains there, a later attempt may find the model complete.
             FolderLock::take(folder)?;
-            let begun = folder.join(files::CHECKPOINTS).exists() && !folder.join(files::CARD).exists();
-            let hint = match begun {
-                true => "resume it with --resume, remove the folder, or choose another name",
-                false => "remove the folder first, or choose another name",
+            let hint = if folder.join(files::CARD).exists() {
+                "choose another name, or add --force, which replaces the model"
+            } else if folder.join(files::CHECKPOINTS).exists() {
+                "resume it with --resume, remove the folder, or choose another name"
+            } else {
+                "remove the folder first, or choose another name"
             };
             return Err(Error::usage(format!("{} already exists", folder.display()), hint));
         }
@@ -281,7 +280,7 @@ impl Training {
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&folder.join(files::PIPELINE), &text)?;
-        saved::check_files(folder)?;
+        model_card::check_files(folder)?;
         Ok((trained, report))
     }
 }

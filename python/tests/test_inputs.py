@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import anndata
 import numpy as np
+import pandas as pd
 import perturbine as pb
 import pyarrow as pa
 import pytest
@@ -50,6 +51,47 @@ def test_predictions_in_memory_are_judged_under_their_names(screen: SimpleNamesp
         pb.judge({"a/b": tmp_path / "file.h5ad"}, truth=screen.atlas)
     with pytest.raises(pb.UsageError, match="needs the argument `predictions`"):
         pb.judge(truth=screen.atlas)
+
+
+def test_columns_have_the_types_that_pandas_gives_them(screen: SimpleNamespace, tmp_path: Path) -> None:
+    adata = anndata.read_h5ad(screen.file)
+    at = np.arange(adata.n_obs)
+    adata.obs = pd.DataFrame(
+        {
+            "condition": pd.Categorical(adata.obs["condition"]),
+            "lane": (at % 4).astype(np.int32),
+            "share": (at / 7).astype(np.float32),
+            "late": at % 2 == 0,
+            "score": pd.array(at % 5, dtype="Int64"),
+            "note": [f"n{number % 3}" for number in at],
+        },
+        index=adata.obs_names,
+    )
+    adata.obs["note"] = adata.obs["note"].astype(object)
+    adata.var["kind"] = pd.Categorical(["a"] * adata.n_vars)
+    for name in ("types.h5ad", "types.zarr"):
+        written = tmp_path / name
+        (adata.write_h5ad if name.endswith("h5ad") else adata.write_zarr)(written)
+        shown = pb.inspect(written)
+        types = {column["name"]: column["dtype"] for column in shown["obs_columns"]}
+        # anndata stores texts that come twice as categories.
+        expected = {"condition": "category", "lane": "int32", "share": "float32", "late": "bool", "score": "Int64", "note": "category"}
+        assert types == expected, name
+        assert {"name": "kind", "dtype": "category"} in shown["var"], name
+
+
+def test_a_model_of_logarithms_that_meets_counts_names_their_layer(screen: SimpleNamespace, tmp_path: Path) -> None:
+    adata = anndata.read_h5ad(screen.file)
+    logarithms = adata.copy()
+    logarithms.X = adata.X.log1p()
+    logarithms.write_h5ad(tmp_path / "logs.h5ad")
+    model = pb.train(pb.ingest(tmp_path / "logs.h5ad", out=tmp_path / "logs.atlas"), tmp_path / "m", epochs=1)
+    adata.layers["lognorm"] = logarithms.X
+    adata.write_h5ad(tmp_path / "both.h5ad")
+    counts = pb.ingest(tmp_path / "both.h5ad", out=tmp_path / "counts.atlas")
+    with pytest.raises(pb.DataError) as raised:
+        model.predict(counts, to="observed", out=tmp_path / "p")
+    assert raised.value.hint == "both.h5ad also holds logarithms: ingest it again with --layer lognorm"
 
 
 def test_what_has_no_cells_is_refused(screen: SimpleNamespace, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@
 #[cfg(feature = "hdf5")]
 pub use hdf5;
 pub use {
-    arrays, batcher, encoder, evaluate, formats, ingest, reader, report, simulate, sink,
+    arrays, batcher, encoder, evaluate, formats, ingest, model_card, reader, report, simulate, sink,
     stage::{self, BoxError, Sink, Stage},
     statistics, storage,
 };

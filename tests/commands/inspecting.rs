@@ -12,7 +12,7 @@ fn a_data_file_is_shown_with_its_columns_values_and_guesses() {
     let file = home.json("inspect s.h5ad");
     let columns = file["obs_columns"].as_array().unwrap();
     let condition = columns.iter().find(|column| column["name"] == "condition").unwrap();
-    assert_eq!((&condition["dtype"], &condition["missing"]), (&json!("text"), &json!(0)));
+    assert_eq!((&condition["dtype"], &condition["missing"]), (&json!("category"), &json!(0)));
     let frequent = condition["frequent"].as_array().unwrap();
     assert_eq!(condition["distinct"].as_u64(), Some(frequent.len() as u64));
     let cells = |value: &serde_json::Value| value["cells"].as_u64().unwrap();
@@ -93,6 +93,12 @@ fn predictions_are_shown_in_every_format() {
     let names: Vec<&str> =
         hive["conditions"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert!(names.len() > 3 && names.is_sorted(), "conditions in folder names: {names:?}");
+    home.json("predict m s.atlas --out p.csv --layout long");
+    let csv = home.json("inspect p.csv");
+    assert_eq!((&csv["rows"], &csv["layout"]), (&json!(all * 60), &home.json("inspect p.parquet")["layout"]));
+    let counted = |of: &serde_json::Value| of["conditions"].as_array().unwrap().len();
+    assert_eq!(counted(&csv), counted(&folder));
+    assert!(csv["columns"].as_array().unwrap().contains(&json!({ "name": "mean", "dtype": "float64" })), "{csv}");
     let text = home.run("inspect p.h5ad").stdout;
     assert!(text.contains("predictions by perturbine") && text.contains("layers: "), "{text}");
     let text = home.run("inspect p").stdout;

@@ -29,16 +29,15 @@ fn the_program_that_users_start_needs_no_libtorch() {
 #[test]
 fn commands_about_data_work_without_the_other_program_and_those_about_models_name_it() {
     let home = Home::with_model("cell_type=type_1");
-    for arguments in [&["inspect", "s.atlas"][..], &["verify", "s.atlas"], &["train", "--help"], &["presets"]] {
+    for arguments in
+        [&["inspect", "s.atlas"][..], &["inspect", "m"], &["verify", "s.atlas"], &["train", "--help"], &["presets"]]
+    {
         let ran = alone(&home).args(arguments).output().unwrap();
         assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
     }
-    for arguments in [
-        &["evaluate", "m", "s.atlas"][..],
-        &["inspect", "m"],
-        &["verify", "s.atlas", "m"],
-        &["report", "m", "--out", "r.html"],
-    ] {
+    for arguments in
+        [&["evaluate", "m", "s.atlas"][..], &["verify", "s.atlas", "m"], &["report", "m", "--out", "r.html"]]
+    {
         let ran = alone(&home).args(arguments).output().unwrap();
         assert_eq!(ran.status.code(), Some(2), "{arguments:?}");
         says(&String::from_utf8_lossy(&ran.stderr), &["perturbine-torch is not there", "hint: "]);
@@ -48,7 +47,7 @@ fn commands_about_data_work_without_the_other_program_and_those_about_models_nam
 #[test]
 fn a_folder_without_libtorch_is_refused_by_name() {
     let home = Home::with_model("cell_type=type_1");
-    let ran = home.command("inspect m").env("PERTURBINE_LIBTORCH", home.path("s.atlas")).output().unwrap();
+    let ran = home.command("verify m").env("PERTURBINE_LIBTORCH", home.path("s.atlas")).output().unwrap();
     assert_eq!(ran.status.code(), Some(2));
     says(
         &String::from_utf8_lossy(&ran.stderr),
@@ -56,6 +55,6 @@ fn a_folder_without_libtorch_is_refused_by_name() {
     );
     // One that has it is searched first.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch/link/lib");
-    let ran = home.command("inspect m").env("PERTURBINE_LIBTORCH", folder).output().unwrap();
+    let ran = home.command("verify m").env("PERTURBINE_LIBTORCH", folder).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

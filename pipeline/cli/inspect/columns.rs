@@ -52,9 +52,9 @@ impl ColumnSurvey {
         Ok(())
     }
 
-    /// The columns as JSON, without the names of cells.
-    pub(super) fn value(&self) -> Value {
-        self.0.iter().skip(1).map(SurveyedColumn::value).collect()
+    /// The columns as JSON, without the names of cells; the file stores them with the types that the function gives, if it has any.
+    pub(super) fn value<'a>(&self, stored_type: impl Fn(&str) -> Option<&'a str>) -> Value {
+        self.0.iter().skip(1).map(|column| column.value(stored_type(&column.name))).collect()
     }
 }
 
@@ -83,13 +83,13 @@ impl SurveyedColumn {
         Ok(())
     }
 
-    fn value(&self) -> Value {
+    fn value(&self, stored_type: Option<&str>) -> Value {
         let mut frequent: Vec<(&String, &u64)> = self.cells_of.iter().flatten().collect();
         frequent.sort_by(|one, other| other.1.cmp(one.1).then_with(|| one.0.cmp(other.0)));
         let frequent = frequent.into_iter().take(LISTED_VALUES);
         json!({
             "name": self.name,
-            "dtype": type_name(&self.data_type),
+            "dtype": type_name(&self.data_type, stored_type),
             "distinct": self.cells_of.as_ref().map(HashMap::len),
             "missing": self.missing,
             "min": self.range.map(|range| range[0]),
@@ -99,12 +99,15 @@ impl SurveyedColumn {
     }
 }
 
-/// The name of a type, as NumPy and pandas have it.
-pub(super) fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 => "text".to_owned(),
-        DataType::Boolean => "bool".to_owned(),
-        other => other.to_string().to_lowercase(),
+/// The name of a column's type, as NumPy and pandas have it: the one with which a file stores it rather than the one as which it is
+/// read.
+pub(super) fn type_name(read: &DataType, stored: Option<&str>) -> String {
+    match (read, stored) {
+        (_, Some(stored @ ("category" | "boolean"))) => stored.to_owned(),
+        (DataType::Utf8, _) => "text".to_owned(),
+        (DataType::Boolean, _) => "bool".to_owned(),
+        (_, Some(stored)) => stored.to_owned(),
+        (other, None) => other.to_string().to_lowercase(),
     }
 }
 

@@ -83,8 +83,15 @@ fn value_of(source: &Arc<dyn Source>) -> Result<(Value, Vec<String>)> {
         None => (json!([]), json!({})),
     };
     let names: Vec<String> = source.obs_schema().fields().iter().map(|field| field.name().clone()).collect();
+    let (columns_of, members): (Vec<_>, Vec<_>) = source.members().iter().partition(|member| member.form == "column");
+    let stored_type = |frame: &str, name: &str| {
+        let column = columns_of.iter().find(|column| column.name == format!("{frame}/{name}"));
+        column.map(|column| column.data_type.as_str())
+    };
     let var = source.var().schema();
-    let var = var.fields().iter().map(|field| json!({ "name": field.name(), "dtype": type_name(field.data_type()) }));
+    let var = var.fields().iter().map(|field| {
+        json!({ "name": field.name(), "dtype": type_name(field.data_type(), stored_type("var", field.name())) })
+    });
     let value = json!({
         "kind": source.kind(),
         "format": 1,
@@ -98,10 +105,10 @@ fn value_of(source: &Arc<dyn Source>) -> Result<(Value, Vec<String>)> {
         "splits": {},
         "checksum": Value::Null,
         "obs": names,
-        "obs_columns": columns.value(),
+        "obs_columns": columns.value(|name| stored_type("obs", name)),
         "var": var.collect::<Value>(),
         "matrix": values.value(&source.origin().matrix),
-        "members": source.members(),
+        "members": members,
         "guessed": guessed,
     });
     Ok((value, guessed))

@@ -4,7 +4,9 @@ pub mod atlas;
 mod columns;
 mod conditions;
 mod file;
+pub mod layers;
 mod matrix_values;
+mod model;
 mod predictions;
 
 use std::path::Path;
@@ -14,7 +16,7 @@ use schemas::{atlas::files, counting::counted};
 use serde_json::Value;
 use sink::written::is_written;
 
-use super::{CommandContext, args::InspectArgs, models::is_trained};
+use super::{CommandContext, args::InspectArgs, output::is_written_csv};
 use schemas::{Error, Result};
 
 /// Maximum number of rows of a table in the text; JSON and CSV have all.
@@ -44,15 +46,15 @@ fn inspected(args: &InspectArgs, context: &CommandContext) -> Result<Inspected> 
     if args.statistics && !is_an_atlas {
         return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas"));
     }
-    if is_trained(path) {
+    if model_card::is_one(path) {
         refuse_choice(args, "a model")?;
-        return context.models()?.inspect(path, context);
+        return model::inspected(path, context);
     }
     if is_an_atlas {
         refuse_choice(args, "an atlas, which holds one matrix")?;
         return atlas::inspected(args, context);
     }
-    if is_written(path) {
+    if is_written(path) || is_written_csv(path) {
         refuse_choice(args, "a prediction")?;
         return predictions::inspected(path, context);
     }

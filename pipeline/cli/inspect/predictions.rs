@@ -1,4 +1,4 @@
-//! Predictions and latents that this program wrote as Parquet.
+//! Predictions, latents and dose curves that this program wrote as Parquet or CSV.
 
 use std::path::Path;
 
@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 use sink::written::WrittenPredictions;
 
 use super::{Inspected, column, columns::type_name, shown_rows, table_of};
-use crate::{CommandContext, show::bytes};
+use crate::{CommandContext, output::is_written_csv, show::bytes};
 use schemas::{Result, conditions::listing_order, counting::counted};
 
 /// Labels of control, which is listed first.
 const CONTROLS: [&str; 2] = ["ctrl", "control"];
 
 pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspected> {
-    let mut found = WrittenPredictions::read(path)?;
+    let mut found = match is_written_csv(path) {
+        true => WrittenPredictions::read_csv(path)?,
+        false => WrittenPredictions::read(path)?,
+    };
     found.conditions.sort_by(|one, other| {
         let is_perturbed = |(condition, ..): &(String, Option<String>, u64)| !CONTROLS.contains(&condition.as_str());
         let dose = |(_, dose, _): &(String, Option<String>, u64)| dose.clone().unwrap_or_default();
@@ -39,7 +42,7 @@ pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspect
     }
     let names = found.columns.iter().map(|(name, data_type)| match found.partitions.contains(name) {
         true => format!("{name} (folder)"),
-        false => format!("{name} ({})", short_type(&type_name(data_type))),
+        false => format!("{name} ({})", short_type(&type_name(data_type, None))),
     });
     text += &format!("columns: {}\n", names.collect::<Vec<_>>().join(", "));
     if !found.conditions.is_empty() {
@@ -56,7 +59,7 @@ pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspect
         "genes": genes,
         "scale": found.metadata.get("scale"),
         "metadata": found.metadata,
-        "columns": found.columns.iter().map(|(name, data_type)| json!({ "name": name, "dtype": short_type(&type_name(data_type)) })).collect::<Value>(),
+        "columns": found.columns.iter().map(|(name, data_type)| json!({ "name": name, "dtype": short_type(&type_name(data_type, None)) })).collect::<Value>(),
         "conditions": found.conditions.iter().map(|(name, dose, rows)| json!({ "name": name, "dose": dose, "rows": rows })).collect::<Value>(),
     });
     Ok(Inspected { value, table, text })
@@ -67,10 +70,11 @@ fn form_of(found: &WrittenPredictions) -> &'static str {
     let has = |name: &str| found.columns.iter().any(|(column, _)| column == name);
     match () {
         () if has("log2_fold_change") => "changes, a row for each condition and gene",
+        () if has("change") => "dose curves",
         () if has("gene") => "means, a row for each condition and gene",
         () if has("mean") => "means, a row for each condition",
         () if has("expression") => "cells",
-        () if has("basal") => "latents of cells",
+        () if has("basal") || has("basal_1") => "latents of cells",
         () => "embeddings",
     }
 }

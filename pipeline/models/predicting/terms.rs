@@ -9,7 +9,7 @@ use std::{
 
 use schemas::{Error, Result, atlas::ValueKind, numbers::to_i64};
 use stages::{
-    model::saved::ModelCard,
+    model_card::ModelCard,
     predictor::{
         predict::{Reading, Readout, batch_size},
         query::Jobs,

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use schemas::{Error, Result};
+use schemas::{Error, Result, model_files as files};
 use stages::{
-    model::saved::files,
     reader::split::Split,
     storage::disk::{create_folders, remove_leftovers, write_atomically},
 };

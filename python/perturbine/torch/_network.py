@@ -219,7 +219,8 @@ class CPA(nn.Module):
         """Codes and doses of conditions, each a list of (perturbation, dose); an empty one is control."""
         codes = {name: code for code, name in enumerate(self.vocabulary["perturbations"])}
         codes |= {name: len(codes) + at for at, name in enumerate(self.vocabulary.get("unseen", []))}
-        rows = [sorted((codes[name], dose) for name, dose in condition) or [(1, 1.0)] for condition in conditions]
+        coded = [[(_known(codes, name, "perturbation"), dose) for name, dose in condition] for condition in conditions]
+        rows = [sorted(condition) or [(1, 1.0)] for condition in coded]
         if self.vocabulary.get("doses_as_written"):  # the original sorts perturbations, not their doses
             rows = [
                 [(code, dose) for (code, _), (_, dose) in zip(row, condition or [("", 1.0)])] for row, condition in zip(rows, conditions)
@@ -230,7 +231,11 @@ class CPA(nn.Module):
 
     def covariates(self, cells: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Codes of cells, each a dictionary of values."""
-        return {name: torch.tensor([self.values(name).index(cell[name]) for cell in cells]) for name in self.covariate_names}
+        codes = {name: {value: code for code, value in enumerate(self.values(name))} for name in self.covariate_names}
+        return {
+            name: torch.tensor([_known(of_values, _known(cell, name, "covariate of the cell"), name) for cell in cells])
+            for name, of_values in codes.items()
+        }
 
     def basal(self, x: Any) -> Any:
         """The basal latents of cells; of a variational encoder, their means."""
@@ -322,3 +327,10 @@ def _drawn(encoded: Any, draws: Draws) -> Any:
         return encoded
     mean, deviation = encoded
     return mean + deviation * (torch.randn_like(mean) if draws.noise is None else draws.noise)
+
+
+def _known(values: Mapping[str, Any], name: str, kind: str) -> Any:
+    """The value of a name, or an error that lists the names that there are."""
+    if name not in values:
+        raise error_of(2, f"{name!r} is not a known {kind}", f"known are: {', '.join(values)}")
+    return values[name]

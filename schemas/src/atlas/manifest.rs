@@ -29,6 +29,10 @@ pub struct Origin {
     /// atlas's checksum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<String>,
+    /// The flag that reads logarithms from another matrix of the file, if this one holds counts and there is one. Not part of the
+    /// atlas's checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuous: Option<String>,
     /// The version of a file or folder, if it was determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<SourceVersion>,
@@ -173,7 +177,7 @@ impl Manifest {
     pub fn checked_text(&self) -> serde_json::Result<String> {
         let mut checked = Self { checksum: String::new(), ..self.clone() };
         for source in &mut checked.sources {
-            source.counts = None;
+            (source.counts, source.continuous) = (None, None);
             // The time of a file is excluded, because a copy of it has the same data.
             if let Some(version) = &mut source.version {
                 (version.stamp.modified, version.stamp.listing) = (0, None);

@@ -156,12 +156,27 @@ pub fn flag_for_counts(path: &Path, choice: &Choice) -> Option<&'static str> {
     if choice.matrix() != "X" {
         return None;
     }
-    let holds_counts = |layer: Option<&str>| {
-        let choice = Choice { layer: layer.map(str::to_owned), raw: layer.is_none(), ..choice.clone() };
-        // A file without this matrix is like one in which it can't be read: nothing is recommended.
-        let rows = chunks(open(path, &choice).ok()?).next()?.ok()?;
-        let values = rows.expression.values();
-        Some(!values.is_empty() && values.iter().all(|value| *value >= 0.0 && value.fract() == 0.0))
-    };
-    COUNT_MATRICES.into_iter().find(|(_, layer)| holds_counts(*layer) == Some(true)).map(|(flag, _)| flag)
+    COUNT_MATRICES.into_iter().find(|(_, layer)| holds_counts(path, choice, *layer) == Some(true)).map(|(flag, _)| flag)
+}
+
+/// The flag that reads logarithms from a layer of an AnnData file whose chosen matrix holds counts: from one whose name says so, and
+/// whose first rows are not counts.
+#[must_use]
+pub fn flag_for_logarithms(path: &Path, choice: &Choice) -> Option<String> {
+    if !path.is_dir() && !is_hdf5(path).ok()? {
+        return None;
+    }
+    let source = open(path, &Choice { lists_members: true, ..choice.clone() }).ok()?;
+    let layers = source.members().iter().filter_map(|member| member.name.strip_prefix("layers/"));
+    let says_so = |name: &&str| ["log", "norm"].iter().any(|part| name.to_lowercase().contains(part));
+    let mut holding = layers.filter(says_so).filter(|name| holds_counts(path, choice, Some(name)) == Some(false));
+    holding.next().map(|name| format!("--layer {name}"))
+}
+
+/// Whether the first rows of a layer, or of `raw/X`, are counts; `None` if they can't be read, as if the file had no such matrix.
+fn holds_counts(path: &Path, choice: &Choice, layer: Option<&str>) -> Option<bool> {
+    let choice = Choice { layer: layer.map(str::to_owned), raw: layer.is_none(), ..choice.clone() };
+    let rows = chunks(open(path, &choice).ok()?).next()?.ok()?;
+    let values = rows.expression.values();
+    Some(!values.is_empty() && values.iter().all(|value| *value >= 0.0 && value.fract() == 0.0))
 }

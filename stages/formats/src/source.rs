@@ -25,12 +25,12 @@ use serde::{Deserialize, Serialize};
 /// however small the file that claims to have them.
 pub(super) const MOST_GENES: u64 = 1 << 20;
 
-/// Members of an AnnData object besides its matrix, `obs` and `var`.
+/// A member of an AnnData object besides its matrix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnDataMember {
-    /// Its place: `layers/counts`, `obsm/X_pca`, `raw/X`, `uns/log1p`.
+    /// Its place: `layers/counts`, `obsm/X_pca`, `raw/X`, `uns/log1p`, `obs/condition`.
     pub name: String,
-    /// How it is stored: `dense`, `csr`, `csc`, `dataframe` or another encoding; empty for members of `uns`.
+    /// How it is stored: `dense`, `csr`, `csc`, `dataframe`, `column` or another encoding; empty for members of `uns`.
     pub form: String,
     /// The size of each dimension, if known.
     pub shape: Vec<u64>,

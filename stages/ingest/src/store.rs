@@ -271,10 +271,16 @@ impl AtlasFacts {
     fn origins(&self, values: ValueKind) -> Result<Vec<Origin>> {
         let mut origins = self.source.origins();
         if origins.len() == self.files.len() {
-            for (origin, (path, before)) in origins.iter_mut().zip(&self.files) {
+            for (at, (origin, (path, before))) in origins.iter_mut().zip(&self.files).enumerate() {
                 origin.version = Some(version_since(path, before)?);
-                let flag = (values == ValueKind::Continuous).then(|| format::flag_for_counts(path, &self.choice));
-                origin.counts = flag.flatten().map(str::to_owned);
+                match values {
+                    ValueKind::Continuous => {
+                        origin.counts = format::flag_for_counts(path, &self.choice).map(str::to_owned);
+                    }
+                    // Files that are joined are alike, and this opens them once more.
+                    ValueKind::Counts if at == 0 => origin.continuous = format::flag_for_logarithms(path, &self.choice),
+                    ValueKind::Counts => {}
+                }
             }
         }
         Ok(origins)

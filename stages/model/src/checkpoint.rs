@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use schemas::{Error, Result, batch::Position, config::MonitoredScore};
+use model_card::BestEpoch;
+use schemas::{Error, Result, batch::Position};
 use serde::{Deserialize, Serialize};
 use storage::{
     disk::{StagedFolder, checksum_of, discard, write_atomically},
@@ -24,17 +25,6 @@ const STATE: &str = "state.json";
 const BEST_PREFIX: &str = "best.";
 /// Number of checkpoints that are kept, in case the newest turns out to be damaged.
 pub const KEPT: usize = 2;
-
-/// The best epoch so far.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BestEpoch {
-    /// The epoch.
-    pub epoch: u32,
-    /// The kind of score by which it was chosen.
-    pub monitor: MonitoredScore,
-    /// The score on its `valid` cells.
-    pub value: f64,
-}
 
 /// The part of a training run's state other than tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

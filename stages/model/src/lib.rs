@@ -11,7 +11,7 @@
 //! [`network`] has the forward pass, [`losses`] the losses, [`loss_term`] their names, [`adversary`] the adversaries, [`optimiser`]
 //! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`plain`] its computation by libtorch, [`fused`] a faster one on the CPU,
 //! [`graph_replay`] one that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the
-//! decoder's offsets, [`training_labels`] where labels were read from, [`input`] the conversion of a batch to tensors, [`packed_batch`] and [`transfer`] its transfer to a device, and
+//! decoder's offsets, [`input`] the conversion of a batch to tensors, [`packed_batch`] and [`transfer`] its transfer to a device, and
 //! [`backpressure`] the limit of how far the host runs ahead. Operations on tensors panic on wrong shapes,
 //! which only a bug here can cause.
 //!
@@ -56,5 +56,4 @@ pub mod saved;
 pub mod schedule;
 pub mod step;
 mod step_numbers;
-pub mod training_labels;
 pub mod transfer;

@@ -17,6 +17,8 @@ const NAMED: usize = 12;
 const LISTED: usize = 50;
 /// Standard errors on either side of a change that hold it in 95 of 100 experiments.
 const STANDARD_ERRORS: f64 = 1.96;
+/// A predicted change below this share of the real one is close to none, whatever its sign.
+const CLOSE_TO_NONE: f64 = 0.05;
 /// Least span of an axis of changes, so that noise does not fill it.
 const LEAST_SPAN: f64 = 0.5;
 
@@ -35,9 +37,22 @@ impl ChangedGene<'_> {
         (self.real > 0.0) == (self.predicted > 0.0) && self.predicted != 0.0
     }
 
+    fn is_close_to_none(&self) -> bool {
+        self.predicted.abs() < CLOSE_TO_NONE * self.real.abs()
+    }
+
+    /// Whether a change is predicted, and in another direction than the real one.
+    fn is_opposite(&self) -> bool {
+        !self.is_right() && !self.is_close_to_none()
+    }
+
     fn tooltip(&self) -> String {
         let reach = self.reach.map(|reach| format!(" ± {}", short(reach))).unwrap_or_default();
-        let direction = if self.is_right() { "same direction" } else { "another direction" };
+        let direction = match (self.is_close_to_none(), self.is_right()) {
+            (true, _) => "close to no change",
+            (false, true) => "same direction",
+            (false, false) => "another direction",
+        };
         let (real, predicted) = (short(self.real), short(self.predicted));
         format!("{}: real change {real}{reach}, predicted {predicted}, {direction}", self.name)
     }
@@ -80,13 +95,13 @@ fn gene_chart(changes: &GeneChanges) -> Option<Chart> {
             body += &format!(r#"<path class="interval other" d="M{from:.1} {y:.1}H{to:.1}"/>"#);
         }
         body += &format!(r#"<circle class="dot other" cx="{:.1}" cy="{y:.1}" r="4"/>"#, x.at(gene.real));
-        let (class, at) = (if gene.is_right() { "dot model" } else { "ring bad" }, x.at(gene.predicted));
+        let (class, at) = (if gene.is_opposite() { "ring bad" } else { "dot model" }, x.at(gene.predicted));
         body += &format!(r#"<path class="{class}" d="M{at:.1} {:.1}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"/></g>"#, y - 4.5);
     }
     let right_ones = genes.iter().filter(|one| one.is_right()).count();
     let entry = |class: &str, text: &str| (class.to_owned(), text.to_owned());
     let mut legend = vec![entry("other", "real change, 95% interval"), entry("model diamond", "predicted")];
-    if right_ones < genes.len() {
+    if genes.iter().any(ChangedGene::is_opposite) {
         legend.push(entry("bad diamond open", "predicted in another direction"));
     }
     Some(Chart {

@@ -22,8 +22,11 @@ use super::{MANIFEST, Published, hive};
 /// Columns that name what a row is about.
 const LABELS: [&str; 2] = ["condition", "dose"];
 
-/// Predictions on disk: a folder, or a single Parquet file.
-#[derive(Clone, Debug, PartialEq)]
+/// The name of a condition, and its dose where rows have one.
+type ConditionAndDose = (String, Option<String>);
+
+/// Predictions on disk: a folder, or a single Parquet or CSV file.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WrittenPredictions {
     /// Number of files.
     pub files: usize,
@@ -72,30 +75,57 @@ impl WrittenPredictions {
             }
             false => vec![path.to_path_buf()],
         };
-        let mut found = Self {
-            files: files.len(),
-            bytes: 0,
-            rows: 0,
-            columns: Vec::new(),
-            partitions: Vec::new(),
-            genes: None,
-            metadata: BTreeMap::new(),
-            conditions: Vec::new(),
-        };
-        let mut counts = BTreeMap::new();
+        let mut found = Self { files: files.len(), ..Self::default() };
+        let mut places = BTreeMap::new();
         for file in files {
-            found.add(path, &file, &mut counts)?;
+            found.add(path, &file, &mut places)?;
         }
         Ok(found)
     }
 
+    /// Reads the columns and the labels of a CSV file, which has no other metadata. Columns in which every value is a number are
+    /// numbers.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn read_csv(path: &Path) -> Result<Self> {
+        let damaged = |error: csv::Error| match error.into_kind() {
+            csv::ErrorKind::Io(error) => Error::io("read", path)(error),
+            other => Error::damaged(path, format!("{other:?}")),
+        };
+        let mut reader = csv::Reader::from_path(path).map_err(damaged)?;
+        let names: Vec<String> = reader.headers().map_err(damaged)?.iter().map(str::to_owned).collect();
+        let labels = LABELS.map(|label| names.iter().position(|name| name == label));
+        let mut are_numbers = vec![true; names.len()];
+        let mut found = Self { files: 1, ..Self::default() };
+        found.bytes = fs::metadata(path).map_err(Error::io("read", path))?.len();
+        let (mut places, mut record) = (BTreeMap::new(), csv::StringRecord::new());
+        while reader.read_record(&mut record).map_err(damaged)? {
+            found.rows += 1;
+            for (is_number, value) in are_numbers.iter_mut().zip(&record) {
+                *is_number &= value.is_empty() || value.parse::<f64>().is_ok();
+            }
+            let [condition, dose] = labels.map(|label| label.and_then(|at| record.get(at)).map(str::to_owned));
+            if let Some(condition) = condition {
+                found.count((condition, dose), &mut places);
+            }
+        }
+        let types = are_numbers.into_iter().map(|are| if are { DataType::Float64 } else { DataType::Utf8 });
+        found.columns = names.into_iter().zip(types).collect();
+        Ok(found)
+    }
+
+    /// Counts a row about a condition and dose; `places` has the indices of those that were seen.
+    fn count(&mut self, key: ConditionAndDose, places: &mut BTreeMap<ConditionAndDose, usize>) {
+        let place = *places.entry(key.clone()).or_insert(self.conditions.len());
+        match self.conditions.get_mut(place) {
+            Some((.., rows)) => *rows += 1,
+            None => self.conditions.push((key.0, key.1, 1)),
+        }
+    }
+
     /// Adds a file; `places` has the indices of conditions that were seen.
-    fn add(
-        &mut self,
-        folder: &Path,
-        path: &Path,
-        places: &mut BTreeMap<(String, Option<String>), usize>,
-    ) -> Result<()> {
+    fn add(&mut self, folder: &Path, path: &Path, places: &mut BTreeMap<ConditionAndDose, usize>) -> Result<()> {
         let damaged = |error: Undecodable| Error::damaged(path, error.to_string());
         let file = File::open(path).map_err(Error::io("read", path))?;
         self.bytes += fs::metadata(path).map_err(Error::io("read", path))?.len();
@@ -125,11 +155,7 @@ impl WrittenPredictions {
                 };
                 let Some(condition) = value(0) else { break };
                 let key = (condition, value(1));
-                let place = *places.entry(key.clone()).or_insert(self.conditions.len());
-                match self.conditions.get_mut(place) {
-                    Some((.., rows)) => *rows += 1,
-                    None => self.conditions.push((key.0, key.1, 1)),
-                }
+                self.count(key, places);
             }
         }
         Ok(())

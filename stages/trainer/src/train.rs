@@ -11,12 +11,13 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant}
 
 use model::{
     average::Average,
-    checkpoint::{self, BestEpoch, TrainingProgress},
+    checkpoint::{self, TrainingProgress},
     packed_batch::PackedBatch,
-    saved::{self, ModelCard, files},
+    saved,
     schedule::Schedule,
     step::{Engine, Learner},
 };
+use model_card::{BestEpoch, ModelCard};
 use offset::{GroupOffsets, OffsetProfiles};
 use reader::{
     atlas::Atlas,
@@ -28,6 +29,7 @@ use schemas::{
     batch::{Position, Role, TrainingLength},
     config::{MonitoredScore, TrainingPlan},
     embedding_table::EmbeddingTable,
+    model_files as files,
     numbers::checked,
 };
 use serde::{Deserialize, Serialize};

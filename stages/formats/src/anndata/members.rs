@@ -1,4 +1,4 @@
-//! Members of an AnnData object besides its matrix, `obs` and `var`.
+//! Members of an AnnData object besides its matrix.
 
 use schemas::arrow::PROVENANCE_KEY;
 
@@ -13,7 +13,7 @@ const FAMILIES: [&str; 5] = ["layers", "obsm", "varm", "obsp", "varp"];
 /// Maximum number of members that are described.
 const MOST_MEMBERS: usize = 1000;
 
-/// Describes layers, `obsm`, `varm`, `obsp`, `varp`, `raw` and the keys of `uns`; leaves out what can't be read, since nothing
+/// Describes layers, `obsm`, `varm`, `obsp`, `varp`, `raw`, the keys of `uns` and the columns of `obs` and `var`; leaves out what can't be read, since nothing
 /// depends on it.
 pub(super) fn members(root: &dyn StoredGroup) -> Vec<AnnDataMember> {
     let mut all = Vec::new();
@@ -46,12 +46,36 @@ pub(super) fn members(root: &dyn StoredGroup) -> Vec<AnnDataMember> {
             }
         }
     }
+    for frame in ["obs", "var"] {
+        let Some(group) = group(root, frame) else { continue };
+        let names = group.names().unwrap_or_default();
+        all.extend(names.iter().filter_map(|name| described_column(&*group, name, format!("{frame}/{name}"))));
+    }
     all.truncate(MOST_MEMBERS);
     all
 }
 
 fn group(parent: &dyn StoredGroup, name: &str) -> Option<Box<dyn StoredGroup>> {
     (parent.member(name).ok()? == MemberKind::Group).then(|| parent.group(name).ok())?
+}
+
+/// A column of a data frame, with the type that pandas gives it.
+fn described_column(frame: &dyn StoredGroup, name: &str, path: String) -> Option<AnnDataMember> {
+    let data_type = match frame.member(name).ok()? {
+        MemberKind::Array if frame.old_categories(name).ok()?.is_some() => "category".into(),
+        MemberKind::Array => frame.array_type(name)?.1,
+        MemberKind::Group => {
+            let group = frame.group(name).ok()?;
+            match group.text("encoding-type")?.as_str() {
+                "categorical" => "category".into(),
+                "nullable-integer" => group.array_type("values")?.1.replace("uint", "UInt").replace("int", "Int"),
+                "nullable-boolean" => "boolean".into(),
+                _ => return None,
+            }
+        }
+        MemberKind::Missing | MemberKind::Other => return None,
+    };
+    Some(AnnDataMember { name: path, form: "column".into(), data_type, ..AnnDataMember::default() })
 }
 
 fn described(parent: &dyn StoredGroup, name: &str, path: String) -> Option<AnnDataMember> {

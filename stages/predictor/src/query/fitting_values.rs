@@ -1,6 +1,6 @@
 //! Whether an atlas has values of the kind that a model was trained on, and which flag of `ingest` would read them.
 
-use model::saved::ModelCard;
+use model_card::ModelCard;
 use reader::atlas::Atlas;
 use schemas::{
     Error, Result,
@@ -28,17 +28,20 @@ fn way_to_read(wanted: ValueKind, source: Option<&Origin>, trained: Option<&Orig
     if let (ValueKind::Counts, Some(flag)) = (wanted, source.and_then(|source| source.counts.as_ref())) {
         return format!("{file} also holds counts: ingest it again with {flag}");
     }
+    if let (ValueKind::Continuous, Some(flag)) = (wanted, source.and_then(|source| source.continuous.as_ref())) {
+        return format!("{file} also holds logarithms: ingest it again with {flag}");
+    }
     let of_training = trained.filter(|trained| trained.matrix != matrix).and_then(|trained| flag_for(&trained.matrix));
     match (wanted, of_training, flag_for(matrix)) {
         (_, Some(flag), Some(_)) => format!("ingest {file} again {flag}, as the data of the model were read"),
         (ValueKind::Counts, ..) => format!(
-            "ingest {file} again with its counts: name their matrix with --layer LAYER or --raw, or say --values counts"
+            "ingest {file} again with its counts: name their matrix with --layer LAYER (`inspect` lists the layers) or --raw, or say --values counts"
         ),
         (ValueKind::Continuous, _, Some(flag)) if flag != X => {
             format!("ingest {file} again {X}, if its X holds values as in training; now it was read {flag}")
         }
         (ValueKind::Continuous, ..) => format!(
-            "ingest {file} again with values as in training: name their matrix with --layer LAYER or --raw; --values log1p takes whole numbers as continuous"
+            "ingest {file} again with values as in training: name their matrix with --layer LAYER (`inspect` lists the layers) or --raw; --values log1p takes whole numbers as continuous"
         ),
     }
 }
@@ -73,7 +76,7 @@ mod tests {
         let as_trained = to_counts(read_from("X", None), Some(read_from("layers/umi", None)));
         assert_eq!(as_trained, "ingest a.h5ad again with --layer umi, as the data of the model were read");
         let unknown = to_counts(read_from("X", None), Some(read_from("X", None)));
-        assert!(unknown.contains("--layer LAYER or --raw"), "{unknown}");
+        assert!(unknown.contains("--layer LAYER (`inspect` lists the layers) or --raw"), "{unknown}");
     }
 
     #[test]
@@ -86,6 +89,11 @@ mod tests {
         assert_eq!(to_logarithms("layers/counts", Some("X")), x);
         assert!(to_logarithms("raw/X", Some("raw/X")).contains("now it was read with --raw"));
         assert!(to_logarithms("X", Some("X")).contains("--layer LAYER"));
+        let known = Origin { continuous: Some("--layer lognorm".into()), ..read_from("X", None) };
+        assert_eq!(
+            way_to_read(ValueKind::Continuous, Some(&known), Some(&read_from("X", None))),
+            "a.h5ad also holds logarithms: ingest it again with --layer lognorm"
+        );
         // A table has one matrix, without a name.
         assert!(to_logarithms("", Some("layers/log")).contains("--layer LAYER"));
     }

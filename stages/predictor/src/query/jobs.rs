@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use model::saved::ModelCard;
+use model_card::ModelCard;
 use reader::{
     atlas::{Atlas, some_of},
     control_roles::ControlRoles,

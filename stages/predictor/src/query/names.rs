@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::HashMap};
 
-use model::saved::ModelCard;
+use model_card::ModelCard;
 use reader::atlas::Atlas;
 use schemas::{
     Error, Result,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use model::saved::ModelCard;
+use model_card::ModelCard;
 use reader::{
     atlas::Atlas,
     groups::{Group, Groups},

@@ -276,22 +276,24 @@ fn changed_genes_have_their_direction_and_interval() {
         title: "stim".into(),
         cells: 17,
         reference_cells: 30,
-        genes: vec!["ISG15".into(), "CD74".into(), "CD3E".into()],
-        control: vec![0.11, 4.0, 1.0],
-        real: vec![2.68, -0.9, 0.0],
-        standard_error: vec![0.1, 0.2, 0.1],
-        predicted: vec![2.5, 0.3, 0.0],
-        top: vec![0, 1],
+        genes: vec!["ISG15".into(), "CD74".into(), "CD3E".into(), "LYZ".into()],
+        control: vec![0.11, 4.0, 1.0, 2.0],
+        real: vec![2.68, -0.9, 0.0, 1.0],
+        standard_error: vec![0.1, 0.2, 0.1, 0.1],
+        predicted: vec![2.5, 0.3, 0.0, -0.01],
+        top: vec![0, 1, 3],
     }];
     let input = ReportInput { changes, ..ReportInput::default() };
     let html = page(&input);
     assert!(html.contains("ISG15: real change 2.68 ± 0.196, predicted 2.50, same direction"), "{html}");
     assert!(html.contains("CD74: real change -0.900 ± 0.392, predicted 0.300, another direction"), "{html}");
-    assert!(html.contains("direction right for 1 of 2") && html.contains("17 cells against 30 controls"));
+    assert!(html.contains("LYZ: real change 1.00 ± 0.196, predicted -0.010, close to no change"), "{html}");
+    assert_eq!(html.matches("ring bad").count(), 1, "{html}");
+    assert!(html.contains("direction right for 1 of 3") && html.contains("17 cells against 30 controls"));
     assert!(!html.contains("CD3E"));
     let tables = tables(&input);
     let (_, csv) = tables.iter().find(|(name, _)| name == "gene-changes.csv").expect("all genes");
-    assert_eq!(csv.lines().count(), 1 + 3);
+    assert_eq!(csv.lines().count(), 1 + 4);
 }
 
 #[test]

@@ -1,22 +1,21 @@
-//! A model as `inspect` shows it, read without libtorch.
+//! A model, from its card and the description at the start of its weights.
 
 use std::{fs, path::Path};
 
-use serde_json::{Value, json};
-use stages::model::saved::{self, ModelCard, files};
-
-use crate::layers::{network_table, network_text, network_value, tensors_of_file};
-use cli::{
-    CommandContext,
-    inspect::{Inspected, shown_rows},
+use super::{
+    Inspected,
+    layers::{network_table, network_text, network_value, tensors_of_file},
+    shown_rows,
 };
-use perturbine::{
+use crate::CommandContext;
+use model_card::ModelCard;
+use schemas::{
     Error, Result,
-    schemas::{
-        counting::{counted, grouped},
-        vocabulary::PADDING,
-    },
+    counting::{counted, grouped},
+    model_files as files,
+    vocabulary::PADDING,
 };
+use serde_json::{Value, json};
 
 /// Number of names that the text lists; JSON has all.
 const SHOWN_NAMES: usize = 12;
@@ -24,7 +23,7 @@ const SHOWN_NAMES: usize = 12;
 const MAIN_SCORES: [&str; 4] = ["pearson_delta", "r2_mean", "r2_mean_top20", "mse_delta"];
 
 pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspected> {
-    let card = saved::read_card(path)?;
+    let card = model_card::read(path)?;
     let mut value = card_value(&card)?;
     value["network"] = network_value(&tensors_of_file(&path.join(files::WEIGHTS))?);
     value["evaluation"] = stored_evaluation(path);

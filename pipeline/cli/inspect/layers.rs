@@ -3,10 +3,10 @@
 use std::{fs::File, io::Read, path::Path};
 
 use polars::prelude::DataFrame;
+use schemas::{Error, Result, counting::counted};
 use serde_json::{Value, json};
 
-use cli::inspect::{column, table_of};
-use perturbine::{Error, Result, schemas::counting::counted};
+use super::{column, table_of};
 
 /// Largest size of the description at the start of a file of weights.
 const MOST_HEADER_BYTES: u64 = 100 << 20;
@@ -17,9 +17,11 @@ const PREFIX: &str = "module.";
 
 /// A tensor of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TensorSize {
-    pub(super) name: String,
-    pub(super) shape: Vec<u64>,
+pub struct TensorSize {
+    /// The name, as in the file of weights.
+    pub name: String,
+    /// The number of values along each axis.
+    pub shape: Vec<u64>,
 }
 
 /// A layer: tensors whose names differ in their last part.
@@ -43,7 +45,7 @@ impl TensorSize {
 }
 
 /// The layers of a network, and its number of trained parameters, as JSON.
-pub(super) fn network_value(tensors: &[TensorSize]) -> Value {
+pub fn network_value(tensors: &[TensorSize]) -> Value {
     let parameters: u64 = tensors.iter().filter(|tensor| tensor.is_learned()).map(TensorSize::count).sum();
     let layers = layers(tensors).into_iter().map(|layer| {
         json!({ "name": layer.name, "size": layer.size, "parameters": layer.parameters, "trained": layer.is_learned })
@@ -52,7 +54,7 @@ pub(super) fn network_value(tensors: &[TensorSize]) -> Value {
 }
 
 /// The same layers as a table.
-pub(super) fn network_table(network: &Value) -> Result<DataFrame> {
+pub fn network_table(network: &Value) -> Result<DataFrame> {
     let layers = network["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text =
         |key: &str| layers.iter().map(|one| one[key].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>();
@@ -65,7 +67,7 @@ pub(super) fn network_table(network: &Value) -> Result<DataFrame> {
 }
 
 /// `network: 12,345 parameters`.
-pub(super) fn network_text(network: &Value) -> String {
+pub fn network_text(network: &Value) -> String {
     format!("network: {}\n", counted(network["parameters"].as_u64().unwrap_or(0), "trained parameter"))
 }
 
@@ -99,7 +101,7 @@ fn layers(tensors: &[TensorSize]) -> Vec<NetworkLayer> {
 ///
 /// # Errors
 /// A file that is missing or is not safetensors.
-pub(super) fn tensors_of_file(path: &Path) -> Result<Vec<TensorSize>> {
+pub fn tensors_of_file(path: &Path) -> Result<Vec<TensorSize>> {
     let damaged = || Error::damaged(path, "it is not a file of weights");
     let mut file = File::open(path).map_err(Error::io("read", path))?;
     let mut length = [0; 8];

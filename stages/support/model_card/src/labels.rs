@@ -8,7 +8,7 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::saved::ModelCard;
+use crate::ModelCard;
 
 /// The label columns and the data of a model's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
