@@ -178,7 +178,7 @@ fn models_of_other_lists_of_genes_are_not_put_together() {
     let genes = Atlas::open(home.path("s.atlas")).unwrap().genes().to_vec();
     let list = |count: usize| fs::write(home.path("genes.txt"), genes[..count].join("\n")).unwrap();
     let scheme = "--scheme leave-out:cell_type --epochs 1 --genes genes.txt";
-    let line = format!("crossval s.atlas {scheme} {TINY} --batch-size 64");
+    let line = format!("crossval s.atlas {scheme} {TINY}");
     list(20);
     let crossed = home.json(&format!("{line} --out cv"));
     home.json(&format!("{line} --shard 0/2 --shard-out 0"));

@@ -59,12 +59,12 @@ impl Training {
 
 /// Settings but for the choice of genes: a run's list of genes shows these, whatever file they were listed in.
 fn without_genes(toml: &str) -> Vec<&str> {
-    let mut section = "";
+    let mut is_data = false;
     let is_other = |line: &&str| {
         if line.starts_with('[') {
-            section = line;
+            is_data = *line == "[data]";
         }
-        section != "[data]"
+        !is_data
     };
     toml.lines().filter(is_other).collect()
 }
