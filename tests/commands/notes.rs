@@ -133,7 +133,7 @@ fn an_evaluation_that_ends_after_its_model_was_replaced_is_not_taken_for_the_new
     home.json(&format!("train s.atlas --out m --epochs 1 --force {TINY}"));
     fs::write(home.path("m/evaluation.json"), kept).unwrap();
     assert!(home.json("inspect m")["evaluation"].is_null());
-    says(&home.run("report m --out r.html").stderr, &["the page has no evaluation"]);
+    assert!(home.run("report m --out r.html").stderr.contains("the page has no evaluation"));
 }
 
 #[test]
