@@ -210,7 +210,13 @@ impl CommandContext {
         }
         let files = vec![FileState { path: name_of(path), stamp }];
         write_record(&staged, &CacheRecord { files, companions, flags: format!("{flags:?}") })?;
-        replace_folder(&staged, cache)?;
+        if let Err(error) = replace_folder(&staged, cache) {
+            // As long as the old atlas is there, nothing is lost with the new one.
+            if staged.exists() && cache.exists() {
+                discard(&staged)?;
+            }
+            return Err(error);
+        }
         self.open(cache)
     }
 

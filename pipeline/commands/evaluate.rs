@@ -66,6 +66,8 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
             "data": data,
             "pictures": pictures,
             "command": typed_command(),
+            // Another process may replace the model before this is written.
+            "weights": model.card.weights,
         });
         let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
         if let Err(error) = stages::storage::disk::write_atomically(&args.model.join(files::EVALUATION), &kept) {

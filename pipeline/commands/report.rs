@@ -77,7 +77,7 @@ fn staged(path: &Path, files: &[NamedBytes]) -> Result<StagedFolder> {
 /// Everything that the page shows, from the files in a model's folder.
 fn input(model: &Path, context: &CommandContext) -> Result<ReportInput> {
     let card = model_card::read(model)?;
-    let StoredEvaluation { evaluation, changes, data, pictures, command } = kept_evaluation(model)?;
+    let StoredEvaluation { evaluation, changes, data, pictures, command, .. } = kept_evaluation(model, &card.weights)?;
     if evaluation.is_none() {
         context.show.note("the page has no evaluation: run `perturbine evaluate` first");
     }
@@ -121,15 +121,22 @@ struct StoredEvaluation {
     pictures: Option<Figures>,
     #[serde(default)]
     command: Option<CommandRun>,
+    /// Checksum of the weights that were evaluated.
+    #[serde(default)]
+    weights: Option<String>,
 }
 
-fn kept_evaluation(model: &Path) -> Result<StoredEvaluation> {
+/// The stored evaluation, if it is of these weights.
+fn kept_evaluation(model: &Path, weights: &str) -> Result<StoredEvaluation> {
     let path = model.join(files::EVALUATION);
     if !path.exists() {
         return Ok(StoredEvaluation::default());
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))
+    let stored: StoredEvaluation =
+        serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    let is_of_another = stored.weights.as_deref().is_some_and(|own| own != weights);
+    Ok(if is_of_another { StoredEvaluation::default() } else { stored })
 }
 
 fn history(path: &Path) -> Result<Vec<HistoryRow>> {

@@ -9,8 +9,13 @@ use std::{
 };
 
 use schemas::skipped::Skipped;
-use schemas::{Error, Result, config::Settings, model_files as files};
+use schemas::{
+    Error, Result,
+    config::{GeneChoice, Settings},
+    model_files as files,
+};
 use stages::{
+    encoder::embedding_table,
     evaluate::{
         CrossEvaluation, Evaluation, FoldEvaluation,
         crossval_folder::{CrossFolder, CrossPlan, files as cross_files},
@@ -22,7 +27,7 @@ use stages::{
     },
     sink::{Published, Shard, ShardPlan, resumable::ResumableShard},
     statistics::scale::{Anchor, Scale},
-    storage::disk::{ScratchFolder, checksum_of_text},
+    storage::disk::{ScratchFolder, checksum_of, checksum_of_text},
     trainer::train::{EpochReport, depends_on_threads},
 };
 use tch::Device;
@@ -162,6 +167,7 @@ impl CrossValidation {
             split_seed: options.split_seed,
             folds: folds.names().to_vec(),
             atlas: atlas.manifest().checksum.clone(),
+            inputs: inputs_of(&settings)?,
             settings: Settings { seed: 0, ..settings },
         };
         let folder = options.out.as_deref().map(CrossFolder::at).transpose()?;
@@ -270,7 +276,7 @@ impl CrossValidation {
                 "--batch-size auto depends on a machine's memory, and shards on several would not train alike";
             return Err(Error::usage(message, "give a number, such as that which `explain train` shows"));
         }
-        let CrossPlan { scheme, split_seed, folds, atlas, settings } = &self.plan;
+        let CrossPlan { scheme, split_seed, folds, atlas, settings, inputs } = &self.plan;
         let settings = serde_json::to_string(settings).map_err(|error| Error::Bug(error.to_string()))?;
         let anchor = self.evaluation_options.anchor.unwrap_or_default();
         let Range { start, end } = self.seeds;
@@ -282,6 +288,7 @@ impl CrossValidation {
             ("checksum of the settings".to_owned(), checksum_of_text(&settings)),
             ("form of the scores".to_owned(), format!("{:?} and {anchor:?}", self.scale)),
         ]);
+        made_from.extend(inputs.iter().map(|(input, checksum)| (format!("checksum of the {input}"), checksum.clone())));
         if depends_on_threads(&self.plan.settings.clone().check(self.atlas.manifest().values)?) {
             made_from.insert("number of libtorch's threads".to_owned(), tch::get_num_threads().to_string());
         }
@@ -369,4 +376,20 @@ impl CrossValidation {
             other => other,
         }
     }
+}
+
+/// Checksums of the files that settings name. Those that are missing are left out.
+fn inputs_of(settings: &Settings) -> Result<BTreeMap<String, String>> {
+    let listed = |path: &Path| match &settings.data.genes {
+        GeneChoice::Listed(chosen) if chosen == path => "list of genes".to_owned(),
+        _ => format!("list {}", path.display()),
+    };
+    let lists = settings.data.lists().map(|path| (listed(path), path.to_path_buf()));
+    let table = settings.model.perturbation_embeddings.iter().flat_map(|table| embedding_table::files_of(table));
+    let all = lists.chain(table.map(|path| (format!("table {}", path.display()), path)));
+    let with_checksum = |(name, path): (String, PathBuf)| {
+        let checksum = checksum_of(&path)?.checksum;
+        Ok((name, checksum.ok_or_else(|| Error::Bug("a file has no checksum".into()))?))
+    };
+    all.filter(|(_, path)| path.exists()).map(with_checksum).collect()
 }

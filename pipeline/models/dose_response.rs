@@ -7,7 +7,7 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use schemas::{
-    Error, Result, arrow::response_schema, config::GeneChoice, numbers::to_usize, skipped::Skipped,
+    Error, Result, arrow::response_schema, conditions::parse, config::GeneChoice, numbers::to_usize, skipped::Skipped,
     vocabulary::Vocabulary,
 };
 use serde::Serialize;
@@ -129,6 +129,10 @@ const MOST_BYTES: usize = 512 << 20;
 /// [`Prediction::prepare`].
 pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &Resources) -> Result<Responses> {
     let rules = &model.card.rules;
+    if parse(&query.condition, None, rules).is_ok_and(|parts| parts.is_empty()) {
+        let message = format!("`{}` is control, which has no dose", query.condition);
+        return Err(Error::usage(message, "name a perturbation or a pair"));
+    }
     let perturbations = rules.parts(&query.condition).len();
     let doses = match &query.doses[..] {
         [every] => vec![every.clone(); perturbations],

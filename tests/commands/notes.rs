@@ -125,6 +125,18 @@ fn an_evaluation_of_other_cells_than_the_held_out_ones_does_not_replace_that_of_
 }
 
 #[test]
+fn an_evaluation_that_ends_after_its_model_was_replaced_is_not_taken_for_the_new_ones() {
+    let home = Home::with_model("condition=G00017,cell_type=type_0");
+    home.json("evaluate m s.atlas");
+    assert!(home.json("inspect m")["evaluation"]["summary"].is_string());
+    let kept = fs::read(home.path("m/evaluation.json")).unwrap();
+    home.json(&format!("train s.atlas --out m --epochs 1 --force {TINY}"));
+    fs::write(home.path("m/evaluation.json"), kept).unwrap();
+    assert!(home.json("inspect m")["evaluation"].is_null());
+    assert!(home.run("report m --out r.html").stderr.contains("the page has no evaluation"));
+}
+
+#[test]
 fn counts_beside_values_that_were_made_from_them_are_pointed_out() {
     let home = Home::new();
     let simulator = simulator(100, true);

@@ -79,6 +79,25 @@ fn names_that_are_numbers_do_not_say_that_cells_are_in_the_same_order() {
 }
 
 #[test]
+fn an_atlas_that_can_not_take_the_place_of_the_old_one_is_removed() {
+    let made = || {
+        let home = Home::new();
+        h5ad(&home, "s.h5ad", |_| {});
+        train(&home, "--out a");
+        home
+    };
+    let line = "explain train s.h5ad --covariates= --out b";
+    let is_last = |call: &String| call.starts_with("rename s.atlas ");
+    let number = 1 + made().disk_calls(line).iter().position(is_last).unwrap();
+    let home = made();
+    let before = fs::read(home.path("s.atlas/manifest.json")).unwrap();
+    let ran = home.run_with_fault(line, &format!("broken@{number}"));
+    assert!([73, 74].contains(&ran.code), "{}", ran.stderr);
+    assert_eq!(fs::read(home.path("s.atlas/manifest.json")).unwrap(), before);
+    assert!(!home.path(".s.atlas.anew").exists());
+}
+
+#[test]
 fn an_atlas_whose_maker_was_killed_before_it_had_its_name_is_found() {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});

@@ -17,7 +17,7 @@ use stages::reader::{
     split::{Split, SplitPart},
 };
 
-use crate::support::{Home, TINY, simulator, store};
+use crate::support::{Home, TINY, says, simulator, store};
 
 fn weights(home: &Home, model: &str) -> Vec<u8> {
     fs::read(home.path(model).join("model.safetensors")).unwrap()
@@ -174,6 +174,23 @@ fn a_run_that_has_ended_is_resumed_to_the_same_model() {
     home.json(&format!("{line} --resume"));
     assert!(weights(&home, "m") == before);
     assert_eq!(history(&home, "m"), epochs);
+}
+
+#[test]
+fn a_run_is_resumed_with_the_same_genes_whatever_their_list_is_called() {
+    let home = Home::with_atlas();
+    let atlas = Atlas::open(home.path("s.atlas")).unwrap();
+    let list = |name: &str, genes: &[String]| fs::write(home.path(name), genes.join("\n")).unwrap();
+    list("first.txt", &atlas.genes()[..20]);
+    list("second.txt", &atlas.genes()[..20]);
+    list("third.txt", &atlas.genes()[1..21]);
+    let line = |name: &str| format!("train s.atlas --out m --epochs 2 --genes {name} {TINY}");
+    home.json(&line("first.txt"));
+    let before = weights(&home, "m");
+    home.json(&format!("{} --resume", line("second.txt")));
+    assert!(weights(&home, "m") == before);
+    says(&home.refused(2, &format!("{} --resume", line("third.txt"))), &["the genes differ"]);
+    says(&home.refused(2, &format!("{} --set train.lr=0.5 --resume", line("first.txt"))), &["the settings differ"]);
 }
 
 #[test]

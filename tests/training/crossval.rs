@@ -173,6 +173,28 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
 }
 
 #[test]
+fn models_of_other_lists_of_genes_are_not_put_together() {
+    let home = Home::with_atlas();
+    let genes = Atlas::open(home.path("s.atlas")).unwrap().genes().to_vec();
+    let list = |count: usize| fs::write(home.path("genes.txt"), genes[..count].join("\n")).unwrap();
+    let scheme = "--scheme leave-out:cell_type --epochs 1 --genes genes.txt";
+    let line = format!("crossval s.atlas {scheme} {TINY}");
+    list(20);
+    let crossed = home.json(&format!("{line} --out cv"));
+    home.json(&format!("{line} --shard 0/2 --shard-out 0"));
+    list(15);
+    says(&home.refused(2, &format!("{line} --out cv")), &["the list of genes is not as it was when the models in cv"]);
+    says(&home.refused(65, &format!("{line} --shard 0/2 --shard-out 0")), &["the checksum of the list of genes is "]);
+    home.json(&format!("{line} --shard 1/2 --shard-out 1"));
+    says(&home.refused(65, "crossval --commit other --from 0 1"), &["the checksum of the list of genes is "]);
+    list(20);
+    fs::rename(home.path("genes.txt"), home.path("renamed.txt")).unwrap();
+    let again = home.run(&format!("--json {} --out cv", line.replace("genes.txt", "renamed.txt")));
+    assert_eq!(again.stderr.matches("already done").count(), 2, "{}", again.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&again.stdout).unwrap()["mean"], crossed["mean"]);
+}
+
+#[test]
 fn progress_is_reported_within_epochs_too() {
     let home = Home::with_atlas();
     let line = format!("--progress json crossval s.atlas --scheme combos:0.5 --epochs 5000 {TINY}");

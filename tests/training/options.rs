@@ -173,6 +173,26 @@ fn a_perturbation_that_was_never_trained_on_is_predicted_from_its_row() {
 }
 
 #[test]
+fn a_run_is_resumed_with_the_table_that_it_began_with() {
+    let home = Home::with_atlas();
+    let names = [singles(&home.json("inspect s.atlas")), vec!["elsewhere".to_owned()]].concat();
+    write_table(&home.path("table.parquet"), &names);
+    let line = format!("train s.atlas --out m --epochs 1 {TINY} --set model.perturbation_embeddings=table.parquet");
+    home.json(&line);
+    let before = fs::read(home.path("m/model.json")).unwrap();
+    for last in ["elsewhere else", "another"] {
+        let mut changed = names.clone();
+        *changed.last_mut().unwrap() = last.to_owned();
+        write_table(&home.path("table.parquet"), &changed);
+        says(&home.refused(2, &format!("{line} --resume")), &["the table of embeddings differs", "m"]);
+    }
+    assert!(fs::read(home.path("m/model.json")).unwrap() == before);
+    write_table(&home.path("table.parquet"), &names);
+    home.json(&format!("{line} --resume"));
+    assert!(fs::read(home.path("m/model.json")).unwrap() == before);
+}
+
+#[test]
 fn the_batch_can_be_chosen_averaged_or_left_out() {
     let home = Home::new();
     home.json(crate::support::SIMULATE);

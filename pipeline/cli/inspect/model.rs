@@ -26,7 +26,7 @@ pub(super) fn inspected(path: &Path, context: &CommandContext) -> Result<Inspect
     let card = model_card::read(path)?;
     let mut value = card_value(&card)?;
     value["network"] = network_value(&tensors_of_file(&path.join(files::WEIGHTS))?);
-    value["evaluation"] = stored_evaluation(path);
+    value["evaluation"] = stored_evaluation(path, &card.weights);
     let table = network_table(&value["network"])?;
     let mut text = text_of(&card, &value);
     text += &shown_rows(&table, "layer", context);
@@ -48,12 +48,13 @@ fn card_value(card: &ModelCard) -> Result<Value> {
     Ok(value)
 }
 
-/// Verdict and means of the evaluation in a model's folder; null if there is none that can be read.
-fn stored_evaluation(path: &Path) -> Value {
+/// Verdict and means of the evaluation in a model's folder; null if there is none of these weights that can be read.
+fn stored_evaluation(path: &Path, weights: &str) -> Value {
     let text = fs::read_to_string(path.join(files::EVALUATION)).unwrap_or_default();
     let stored: Value = serde_json::from_str(&text).unwrap_or_default();
     let evaluation = &stored["evaluation"];
-    match evaluation["summary"].as_str() {
+    let is_of_another = stored["weights"].as_str().is_some_and(|own| own != weights);
+    match evaluation["summary"].as_str().filter(|_| !is_of_another) {
         Some(summary) => json!({ "summary": summary, "scale": evaluation["scale"], "mean": evaluation["mean"] }),
         None => Value::Null,
     }

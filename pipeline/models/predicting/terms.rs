@@ -160,11 +160,11 @@ impl CheckedTerms {
         }
         let library = match terms.library {
             Library::Source => None,
-            Library::Of(library) if library.is_finite() && library > 0.0 => Some(library),
+            Library::Of(library) if library > 0.0 && library <= f64::from(f32::MAX) => Some(library),
             Library::Of(library) => {
                 return Err(Error::usage(
                     format!("a library size of {library} counts is not possible"),
-                    "give a number above 0",
+                    "give a number above 0 that float32 can hold",
                 ));
             }
             Library::Median => median_library(atlas, jobs, resources)?,

@@ -21,7 +21,7 @@ impl Training {
         let config = folder.join(files::CONFIG);
         if resume && config.exists() {
             let before = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
-            if before != self.settings.plan.to_toml() {
+            if without_genes(&before) != without_genes(&self.settings.plan.to_toml()) {
                 return Err(Error::usage(
                     format!("the settings differ from those of the run in {}", folder.display()),
                     "resume with the same settings and flags, or train into another folder",
@@ -54,4 +54,16 @@ impl Training {
         write_atomically(&genes, names.as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
+}
+
+/// Settings but for the choice of genes: a run's list of genes shows these, whatever file they were listed in.
+fn without_genes(toml: &str) -> Vec<&str> {
+    let mut is_data = false;
+    let is_other = |line: &&str| {
+        if line.starts_with('[') {
+            is_data = *line == "[data]";
+        }
+        !is_data
+    };
+    toml.lines().filter(is_other).collect()
 }

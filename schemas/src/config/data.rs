@@ -1,6 +1,10 @@
 //! The genes of a model (`[data]`).
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +16,21 @@ pub struct DataSettings {
     pub genes: GeneChoice,
     /// Genes that are always included: `perturbed`, or files that list them.
     pub genes_keep: Vec<GenesKept>,
+}
+
+impl DataSettings {
+    /// The files that list genes.
+    pub fn lists(&self) -> impl Iterator<Item = &Path> {
+        let chosen = match &self.genes {
+            GeneChoice::Listed(file) => Some(file),
+            GeneChoice::All | GeneChoice::Variable(_) => None,
+        };
+        let kept = self.genes_keep.iter().filter_map(|kept| match kept {
+            GenesKept::Listed(file) => Some(file),
+            GenesKept::Perturbed => None,
+        });
+        chosen.into_iter().chain(kept).map(PathBuf::as_path)
+    }
 }
 
 /// The choice of genes.

@@ -4,7 +4,10 @@
 //! column of equally long lists, or in the other columns, which must then be numeric. A `.npy` file has a matrix of f4 or
 //! f8 in C order, with a `.txt` file of the same name next to it, one name per line.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -31,6 +34,13 @@ pub fn read(path: &Path) -> Result<EmbeddingTable> {
         _ => read_parquet(path)?,
     };
     EmbeddingTable::new(path, rows.names, rows.width, rows.values)
+}
+
+/// The files of a table: its own, and next to an `.npy` file that of the names.
+#[must_use]
+pub fn files_of(path: &Path) -> Vec<PathBuf> {
+    let is_matrix = path.extension().is_some_and(|extension| extension == "npy");
+    [path.to_path_buf()].into_iter().chain(is_matrix.then(|| path.with_extension("txt"))).collect()
 }
 
 struct NamedRows {

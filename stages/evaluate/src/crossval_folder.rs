@@ -9,14 +9,18 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use arrow::array::{Array, Float64Array, RecordBatch, StringArray, UInt64Array};
-use schemas::{Error, Result, arrow::crossval_schema, config::Settings};
+use schemas::{
+    Error, Result,
+    arrow::crossval_schema,
+    config::{GeneChoice, Settings},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sink::hive::escaped;
 use storage::{
@@ -49,6 +53,23 @@ pub struct CrossPlan {
     pub atlas: String,
     /// The settings; their seed is ignored.
     pub settings: Settings,
+    /// Checksums of the files that the settings name, by what these are; plans of older versions have none.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl CrossPlan {
+    /// Whether another plan has the same settings. Where lists of genes have checksums, their paths don't matter: Python writes a
+    /// list to a temporary file, which has another name each time.
+    fn has_settings_of(&self, other: &Self) -> bool {
+        let mut settings = self.settings.clone();
+        if let (GeneChoice::Listed(own), GeneChoice::Listed(path), false) =
+            (&mut settings.data.genes, &other.settings.data.genes, self.inputs.is_empty())
+        {
+            own.clone_from(path);
+        }
+        settings == other.settings
+    }
 }
 
 /// The folder of a cross-validation.
@@ -157,13 +178,17 @@ impl CrossFolder {
             (kept.scheme != plan.scheme, "a different --scheme"),
             (kept.split_seed != plan.split_seed, "a different --split-seed"),
             (kept.folds != plan.folds, "different folds"),
-            (kept.settings != plan.settings, "different settings"),
+            (!kept.has_settings_of(&plan), "different settings"),
         ];
-        match differs.into_iter().find_map(|(differs, what)| differs.then_some(what)) {
+        if let Some(what) = differs.into_iter().find_map(|(differs, what)| differs.then_some(what)) {
+            let message = format!("the models in {} were trained with {what}", self.0.display());
+            return Err(Error::usage(message, "continue with the same command, or choose another folder with --out"));
+        }
+        match kept.inputs.iter().find(|(input, checksum)| plan.inputs.get(*input) != Some(checksum)) {
             None => Ok(()),
-            Some(what) => Err(Error::usage(
-                format!("the models in {} were trained with {what}", self.0.display()),
-                "continue with the same command, or choose another folder with --out",
+            Some((input, _)) => Err(Error::usage(
+                format!("the {input} is not as it was when the models in {} were trained with it", self.0.display()),
+                "restore it, or choose another folder with --out",
             )),
         }
     }

@@ -190,6 +190,12 @@ impl Network {
         self.perturbations.fill(table, vocabulary);
     }
 
+    /// Whether a saved state has the table of embeddings that was filled in; true without a table.
+    #[must_use]
+    pub fn has_embeddings_of(&self, state: &BTreeMap<String, Tensor>) -> bool {
+        self.perturbations.has_rows_of(state)
+    }
+
     /// Shares the parameters of another network with the same settings, and what was estimated from them.
     pub fn share(&mut self, other: &Self) {
         self.parameters.share(&other.parameters);

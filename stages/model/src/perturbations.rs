@@ -112,6 +112,13 @@ impl Perturbations {
         filled.copy_(&((given - centre) / scale));
     }
 
+    /// Whether a saved state has the rows of this table, up to rounding; true without a table.
+    pub(super) fn has_rows_of(&self, state: &BTreeMap<String, Tensor>) -> bool {
+        let (Some(rows), Some(saved)) = (self.given(), state.get(EMBEDDING)) else { return true };
+        let saved = saved.to_device(rows.device());
+        rows.size() == saved.size() && rows.allclose(&saved, 1e-5, 1e-5, false)
+    }
+
     /// The term of one condition, `[1, latent]`. An untrained perturbation has no dose response: its scale is the
     /// mean of the scales of all trained ones at its dose.
     pub(super) fn of_condition(&self, parts: &[(u32, f64)]) -> Tensor {

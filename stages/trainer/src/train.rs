@@ -44,7 +44,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use self::steps::depends_on_threads;
 use self::{
-    on_disk::{append_line, room_of, truncate_history},
+    on_disk::{append_line, checkpoint_of, room_of, truncate_history},
     steps::engine,
     sums::LossTotals,
     times::RunClocks,
@@ -188,7 +188,7 @@ impl Trainer {
             ended: false,
         };
         let mut best = BTreeMap::new();
-        let checkpoint = if resume { checkpoint::newest(&folder.join(files::CHECKPOINTS))? } else { None };
+        let checkpoint = if resume { checkpoint_of(folder, &learner)? } else { None };
         if let Some(checkpoint) = checkpoint {
             learner.restore(&checkpoint.state, &checkpoint.path)?;
             if let Some(average) = &mut average {

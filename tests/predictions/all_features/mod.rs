@@ -13,6 +13,7 @@ mod publishing;
 mod readers;
 mod responses;
 mod row_groups;
+mod source_cells;
 mod terms;
 
 use serde_json::Value;

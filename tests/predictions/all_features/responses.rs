@@ -43,4 +43,8 @@ fn the_response_to_what_was_never_trained_is_refused() {
     for condition in ["nobody", "G00034+nobody"] {
         says(&home.refused(65, &format!("response m s.atlas --condition {condition}")), &["nobody"]);
     }
+    for control in ["ctrl", "ctrl+ctrl"] {
+        let message = home.refused(2, &format!("response m s.atlas --condition {control} --out r.parquet"));
+        says(&message, &[&format!("`{control}` is control, which has no dose")]);
+    }
 }

@@ -105,6 +105,7 @@ fn a_library_is_what_predicted_counts_add_up_to() {
     let median = sums(&predicted("m", &format!("{to} --library median")));
     assert!((median[0] - own[own.len() / 2]).abs() < 0.01 * median[0], "{} is the median of {own:?}", median[0]);
     says(&refused(2, "predict m s.atlas --to observed --library -3 --out x"), &["-3"]);
+    says(&refused(2, "predict m s.atlas --to observed --library 1e300 --out x"), &["float32"]);
 }
 
 #[test]

@@ -15,20 +15,12 @@ use super::{
     BatchChoice, OnNoControl, OnUnseen, Query, Request,
     names::{CodedCondition, Names},
     source_contexts::{SourceContext, SourceContexts},
-    target::{IsSource, Job, Target, targets_per_job},
+    target::{IsSource, Job, Start, Target, TargetKey, targets_per_job},
 };
 
 const NO_TRAINING_CONTROLS: &str =
     "no control with these covariates, of any batch, is among those that predictions start from";
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
-
-/// Identifies a request: where it starts, codes and bits of the doses, and the target's covariates.
-#[derive(PartialEq, Eq, Hash)]
-struct TargetKey {
-    start: Start,
-    parts: Vec<(u32, u64)>,
-    covariates: Vec<String>,
-}
 
 /// The targets of a group that is evaluated.
 pub(super) struct EvaluatedGroup {
@@ -36,15 +28,6 @@ pub(super) struct EvaluatedGroup {
     pub(super) source_cells: u64,
     pub(super) control: Target,
     pub(super) target: Target,
-}
-
-/// The cells from which a target starts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Start {
-    /// Cells of some contexts, given by index.
-    In(Vec<usize>),
-    /// Cells that match these covariate values.
-    Matching(Vec<String>),
 }
 
 /// Collects targets.
@@ -194,12 +177,18 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Adds a named condition, in every context that matches the requested covariates. With `--from`, these
-    /// replace the covariates of each source context; without it, they also select the cells to start from.
+    /// Adds a named condition, in every context that matches the requested covariates. These select the cells to start from, too;
+    /// those that `--from` names, unless `--match` does, are replaced instead.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas)?;
         let requested: Vec<(usize, String)> =
             requested.into_iter().map(|(at, value)| (at, self.as_stored(at, value))).collect();
+        if let Some((batch, value)) = &self.batch_value
+            && requested.iter().any(|(at, asked)| at == batch && asked != value)
+        {
+            let message = format!("`{selector}` names another batch than --batch {value}");
+            return Err(Error::usage(message, "name the same batch, or leave out one of them"));
+        }
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
@@ -212,17 +201,19 @@ impl<'a> Resolver<'a> {
             requested.iter().for_each(|(at, value)| values[*at].clone_from(value));
             self.with_batch(values)
         };
-        let mut targets: Vec<(Start, Vec<String>)> = match query.from {
-            Some(_) => {
-                // Contexts that become equal after this replacement are used as one source.
-                let mut together: Vec<(Vec<String>, Vec<usize>)> = Vec::new();
-                for (at, values) in self.contexts.all.iter().map(laid_over).enumerate() {
-                    match together.iter_mut().find(|(known, _)| *known == values) {
-                        Some((_, places)) => places.push(at),
-                        None => together.push((values, vec![at])),
-                    }
-                }
-                together.into_iter().map(|(values, places)| (Start::In(places), values)).collect()
+        let mut targets: Vec<(Start, Vec<String>)> = match &query.from {
+            Some(from) => {
+                let replaced = match query.matching {
+                    Some(_) => Vec::new(),
+                    None => from.named(self.atlas)?.covariates.into_iter().map(|(at, _)| at).collect(),
+                };
+                let mut known = HashSet::new();
+                let all = self.contexts.all.iter().map(laid_over).filter(|values| known.insert(values.clone()));
+                let start_of = |values: Vec<String>| match self.contexts.sharing(&values, &replaced) {
+                    none if none.is_empty() => (Start::Matching(values.clone()), values),
+                    places => (Start::In(places), values),
+                };
+                all.map(start_of).collect()
             }
             None => {
                 let fits = |context: &&SourceContext| requested.iter().all(|(at, value)| context.values[*at] == *value);

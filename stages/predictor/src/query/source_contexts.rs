@@ -62,15 +62,18 @@ impl SourceContexts {
     pub(super) fn look_for_sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
         let shared =
             |context: &SourceContext| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
-        let matches = |context: &SourceContext| self.matching.iter().all(|at| context.values[*at] == values[*at]);
-        let places = |is: &dyn Fn(&SourceContext) -> bool| -> Vec<usize> {
-            (0..self.all.len()).filter(|at| is(&self.all[*at])).collect()
-        };
-        let matching = places(&matches);
+        let matching = self.sharing(values, &[]);
         if !matching.is_empty() || no_control != OnNoControl::Borrow {
             return matching;
         }
         let most = self.all.iter().map(shared).max().unwrap_or(0);
-        places(&|context| shared(context) == most)
+        (0..self.all.len()).filter(|at| shared(&self.all[*at]) == most).collect()
+    }
+
+    /// Indices of the contexts that share the values of all covariates that must match, but for those that are replaced.
+    pub(super) fn sharing(&self, values: &[String], replaced: &[usize]) -> Vec<usize> {
+        let must_match = || self.matching.iter().filter(|at| !replaced.contains(at));
+        let is_shared = |context: &SourceContext| must_match().all(|at| context.values[*at] == values[*at]);
+        (0..self.all.len()).filter(|at| is_shared(&self.all[*at])).collect()
     }
 }

@@ -45,3 +45,20 @@ pub struct Job {
 
 /// Decides whether a cell is a source cell.
 pub type IsSource = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
+
+/// The cells from which a target starts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Start {
+    /// Cells of some contexts, given by index.
+    In(Vec<usize>),
+    /// Cells that match these covariate values.
+    Matching(Vec<String>),
+}
+
+/// Identifies a request: where it starts, codes and bits of the doses, and the target's covariates.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct TargetKey {
+    pub(super) start: Start,
+    pub(super) parts: Vec<(u32, u64)>,
+    pub(super) covariates: Vec<String>,
+}

@@ -1,9 +1,12 @@
-//! Files of a run that are not checkpoints: the history of its epochs, and the room for all of them.
+//! Files of a run: the checkpoint to go on from, the history of its epochs, and the room for all of them.
 
 use std::{fs, io::Write, path::Path};
 
-use model::{checkpoint, step::Learner};
-use schemas::{Error, Result, numbers::to_usize};
+use model::{
+    checkpoint::{self, Checkpoint},
+    step::Learner,
+};
+use schemas::{Error, Result, model_files as files, numbers::to_usize};
 use storage::disk::{DiskFile, write_atomically};
 use tch::Tensor;
 
@@ -18,6 +21,21 @@ pub(super) fn room_of(learner: &Learner, resume: bool) -> u64 {
     // Existing checkpoints are removed when new ones are written.
     let checkpoints = if resume { 1 } else { 1 + checkpoint::KEPT as u64 };
     checkpoints * (state + weights) + weights
+}
+
+/// The newest checkpoint of a run; `None` if there is none.
+///
+/// # Errors
+/// A run with another table of embeddings than the learner's.
+pub(super) fn checkpoint_of(folder: &Path, learner: &Learner) -> Result<Option<Checkpoint>> {
+    let newest = checkpoint::newest(&folder.join(files::CHECKPOINTS))?;
+    match newest {
+        Some(Checkpoint { state, .. }) if !learner.network.has_embeddings_of(&state) => Err(Error::usage(
+            format!("the table of embeddings differs from that of the run in {}", folder.display()),
+            "resume with the same table, or train into another folder",
+        )),
+        other => Ok(other),
+    }
 }
 
 /// Appends an epoch to the history.
