@@ -86,6 +86,7 @@ pub fn main(models: Models) -> ExitCode {
         say_as("warn", format_args!("signals are not handled: {error}"));
     }
     if cli.global.stop_on_eof
+        && !cli.command.reads_tables()
         && let Err(error) = signals::stop_at_end_of_input(&stop)
     {
         say_as("warn", format_args!("the end of standard input is not noticed: {error}"));

@@ -12,6 +12,7 @@ mod explain_train;
 mod inspected;
 mod layers;
 mod predict;
+mod predict_tables;
 mod report;
 mod response;
 mod train;

@@ -18,7 +18,7 @@ use schemas::config::GeneChoice;
 use self::{sharding::ShardArgs, writing::WriteArgs};
 use crate::{
     args::{KeyArgs, memory::MemoryLogArgs},
-    output::ForceArgs,
+    output::{ForceArgs, is_standard_stream},
 };
 
 /// Arguments of `explain`
@@ -106,7 +106,8 @@ pub struct SettingsArgs {
 pub struct PredictArgs {
     /// The model
     pub model: PathBuf,
-    /// The atlas with the cells to start from
+    /// The atlas with the cells to start from; - for tables of cells on stdin, each an Arrow stream, with --out - and --output cells or
+    /// latent
     pub atlas: PathBuf,
     /// A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad; - for a stream of Arrow record batches on
     /// stdout
@@ -160,6 +161,14 @@ pub struct PredictArgs {
     pub device: String,
     #[command(flatten)]
     pub memory: MemoryLogArgs,
+}
+
+impl PredictArgs {
+    /// Whether the cells come as tables on standard input.
+    #[must_use]
+    pub fn reads_tables(&self) -> bool {
+        is_standard_stream(&self.atlas)
+    }
 }
 
 /// The output of a prediction
