@@ -125,6 +125,10 @@ class Run:
         if self._reader is not None:
             # It holds the pipe's lock until it has read the end.
             self._reader.join()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Closes the pipes, for which a program that runs still would wait."""
         with suppress(BrokenPipeError):
             # What the program has not taken of its input is lost.
             self.input.close()

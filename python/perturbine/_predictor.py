@@ -7,9 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._arguments import Request, path_of
-from ._errors import error_of
+from ._errors import Error, error_of
 from ._optional import optional
-from ._prediction import _received
 
 if TYPE_CHECKING:
     import pyarrow
@@ -33,8 +32,8 @@ class Predictor:
     predicted; without one, all cells are.
 
     The rows are those of `predict` with `output="cells"` or `"latent"`: one for each cell and condition. They depend on nothing else in the
-    table. The first call in a process starts a program, which keeps the model until `close` or the end of the process; pickled, a predictor
-    is only its arguments.
+    table. The first call in a process starts a program, which keeps the model for all predictors with the same arguments until `close` or
+    the end of the process; pickled, a predictor is only its arguments.
     """
 
     def __init__(
@@ -67,19 +66,6 @@ class Predictor:
         # Workers may run in other folders.
         given.update(to=_whole(to), genes=_whole(genes))
         self._given = {**given, "model": os.path.abspath(path_of(model)), "atlas": "-", "out": "-"}
-        self._start()
-
-    def _start(self) -> None:
-        self._lock = threading.Lock()
-        self._run: Run | None = None
-        self._request: Request | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._given
-
-    def __setstate__(self, given: dict[str, Any]) -> None:
-        self._given = given
-        self._start()
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         """The predicted rows of a table of cells."""
@@ -87,40 +73,64 @@ class Predictor:
         if not isinstance(table, pyarrow.Table):
             message = f"a predictor takes tables of pyarrow, and this is a {type(table).__name__}"
             raise error_of(2, message, 'give `map_batches` the argument batch_format="pyarrow"')
-        plain = _plain(pyarrow, table)
+        return self._server().answer(pyarrow, _plain(pyarrow, table))
+
+    def _server(self) -> Server:
+        """The program of this process: ray makes a predictor of its pickle for every task, and each would start its own."""
+        return SERVERS.setdefault((os.getpid(), repr(self._given)), Server(self._given))
+
+    def close(self) -> None:
+        """Ends the program that predictors with these arguments have in this process; the next call starts another."""
+        self._server().end()
+
+    def __repr__(self) -> str:
+        return f"Predictor({self._given['model']!r})"
+
+
+class Server:
+    """A program that answers tables with predictions, started at the first one, and again after it has ended."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+        self._version: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self._request: Request | None = None
+
+    def answer(self, pyarrow: Any, table: pyarrow.Table) -> pyarrow.Table:
+        """The predicted rows of a table."""
+        version = _version_of(self._given["model"])
         with self._lock:
-            run = self._running()
+            if self._run is None or not self._run.is_running() or self._version != version:
+                self._stop()
+                self._version = version
+                # A list of genes is in a temporary file as long as its request.
+                self._request = Request("predict", self._given, positional="model atlas", listed="genes")
+                self._run = self._request.start()
             try:
-                rows = _answer(pyarrow, run, plain)
+                rows = _answer(pyarrow, self._run, table)
             except BaseException:
                 # What comes from the program now may belong to this table.
-                self._end()
+                self._stop()
                 raise
-            run.show()
+            self._run.show()
         return rows
 
-    def _running(self) -> Run:
-        """The program of this process."""
-        if self._run is None or not self._run.is_running():
-            self._end()
-            self._request = Request("predict", self._given, positional="model atlas", listed="genes")
-            self._run = self._request.start()
-        return self._run
+    def end(self) -> None:
+        """Ends the program."""
+        with self._lock:
+            self._stop()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         run, self._run = self._run, None
         if run is not None:
             run.kill()
         if self._request is not None:
             self._request.__exit__()
 
-    def close(self) -> None:
-        """Ends the program of this process; the next call starts another."""
-        with self._lock:
-            self._end()
 
-    def __repr__(self) -> str:
-        return f"Predictor({self._given['model']!r})"
+SERVERS: dict[tuple[int, str], Server] = {}
+"""The programs of this process, by its number, which a fork changes, and their arguments."""
 
 
 def _whole(value: Any) -> Any:
@@ -128,20 +138,35 @@ def _whole(value: Any) -> Any:
     return os.path.abspath(value) if isinstance(value, (str, os.PathLike)) and os.path.isfile(value) else value
 
 
+def _version_of(model: str) -> tuple[int, int] | None:
+    """What changes when a model is trained again; None if there is none, which the program will say."""
+    try:
+        card = os.stat(os.path.join(model, "model.json"))
+    except OSError:
+        return None
+    return card.st_ino, card.st_mtime_ns
+
+
 def _answer(pyarrow: Any, run: Run, table: pyarrow.Table) -> pyarrow.Table:
-    def exchange() -> pyarrow.Table:
+    try:
         with pyarrow.ipc.new_stream(run.input, table.schema) as stream:
             stream.write_table(table)
         run.input.flush()
-        return pyarrow.ipc.open_stream(run.output).read_all()
-
-    rows = _received(run, exchange)
+        rows = pyarrow.ipc.open_stream(run.output).read_all()
+    except (OSError, ValueError) as broken:
+        raise _failure(run, f"damaged: {broken}") from broken
     metadata = dict(rows.schema.metadata or {})
     # A stream that is cut between two batches reads as if it were complete.
     if metadata.pop(ROWS, None) != str(rows.num_rows).encode():
-        run.finish()
-        raise error_of(74, "the stream of predictions is cut", "predict the table again")
+        raise _failure(run, "cut")
     return rows.replace_schema_metadata(metadata)
+
+
+def _failure(run: Run, how: str) -> Error:
+    """The error about a stream of predictions, unless the program's own says why."""
+    run.hang_up()
+    run.finish()
+    return error_of(74, f"the stream of predictions is {how}", "predict the table again")
 
 
 def _plain(pyarrow: Any, table: pyarrow.Table) -> pyarrow.Table:

@@ -16,6 +16,7 @@ use schemas::{
 use stages::{
     formats::{
         memory::CellsInMemory,
+        source::Source,
         table::handed::{HANDED_TABLE, HandedColumns},
     },
     ingest::{census::ValuesAs, keys::RequestedKeys},
@@ -30,6 +31,10 @@ use crate::flows::{
     Resources,
     ingesting::{IngestOptions, ingest},
 };
+
+/// An atlas takes at most so many times the bytes of its cells in memory, and these.
+const ATLAS_SIZE: u64 = 4;
+const ATLAS_BYTES: u64 = 16 << 20;
 
 /// A model that predicts the cells of tables, with the same request for each.
 ///
@@ -117,7 +122,7 @@ impl TablePredictor {
 
     /// Prepares predictions from cells, which are written to an atlas for that. Once it is open, its files need no names.
     fn prepare(&self, cells: CellsInMemory) -> Result<Prediction> {
-        let scratch = ScratchFolder::create()?;
+        let scratch = ScratchFolder::in_memory(ATLAS_BYTES + ATLAS_SIZE * cells.origin().bytes)?;
         let folder = scratch.path().join("cells.atlas");
         ingest(Arc::new(cells), &folder, &self.options, &self.resources)?;
         let atlas = Atlas::open(&folder)?.with_genes_or_zeros(&self.model.card.genes)?;
@@ -136,9 +141,9 @@ fn any_cell(card: &ModelCard) -> Result<CellsInMemory> {
     let batch = |columns: Vec<(&str, ArrayRef)>| {
         RecordBatch::try_from_iter(columns).map_err(|error| Error::Bug(error.to_string()))
     };
-    let empty = CsrRows::canonical(vec![0, 0], Vec::new(), Vec::new(), checked(card.genes.len(), "genes")?);
-    let empty = empty.map_err(|error| Error::Bug(error.to_string()))?;
-    CellsInMemory::new(HANDED_TABLE, batch(obs)?, batch(vec![("gene", genes)])?, empty)
+    let row = CsrRows::canonical(vec![0, 1], vec![0], vec![1.0], checked(card.genes.len(), "genes")?);
+    let row = row.map_err(|error| Error::Bug(error.to_string()))?;
+    CellsInMemory::new(HANDED_TABLE, batch(obs)?, batch(vec![("gene", genes)])?, row)
 }
 
 /// The conditions that a model was trained on, but for control.
