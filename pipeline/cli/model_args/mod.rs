@@ -34,6 +34,7 @@ pub enum Explained {
     /// A training run
     Train(Box<TrainArgs>),
     /// A prediction
+    #[command(mut_arg("atlas", |atlas| atlas.help("The atlas with the cells to start from")))]
     Predict(Box<PredictArgs>),
 }
 

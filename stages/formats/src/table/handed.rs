@@ -211,3 +211,86 @@ fn missing(column: &str, cell: Option<&str>) -> Error {
 fn bug(error: arrow::error::ArrowError) -> Error {
     Error::Bug(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int32Array};
+
+    use super::*;
+    use crate::source::Source;
+
+    fn columns() -> HandedColumns {
+        HandedColumns {
+            conditions: vec!["treatment".into(), "condition".into()],
+            covariates: vec!["donor".into()],
+            genes: vec!["g1".into(), "g2".into()],
+            may_lack_genes: false,
+            values: ValueKind::Counts,
+        }
+    }
+
+    fn text(values: [Option<&str>; 3]) -> ArrayRef {
+        Arc::new(StringArray::from(values.to_vec()))
+    }
+
+    fn wide() -> Vec<(&'static str, ArrayRef)> {
+        vec![
+            ("cell", text([Some("a"), Some("b"), Some("c")])),
+            ("condition", text([Some("ctrl"), Some("A"), Some("ctrl")])),
+            ("donor", Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0]))),
+            ("g2", Arc::new(Int32Array::from(vec![0, 5, 2]))),
+            ("g1", Arc::new(Float64Array::from(vec![1.0, 5.0, 0.0]))),
+        ]
+    }
+
+    fn read(columns: &HandedColumns, table: Vec<(&str, ArrayRef)>) -> Result<Option<CellsInMemory>> {
+        columns.cells(&RecordBatch::try_from_iter(table).expect("columns of one length"), |label| label == "ctrl")
+    }
+
+    fn message(columns: &HandedColumns, table: Vec<(&str, ArrayRef)>) -> String {
+        read(columns, table).expect_err("a bad table").to_string()
+    }
+
+    #[test]
+    fn chosen_cells_have_their_labels_and_the_models_genes() {
+        let cells = read(&columns(), wide()).expect("a good table").expect("two controls");
+        let obs = cells.obs(0..2, &[0, 1]).expect("all cells");
+        let texts = |at: usize| obs.column(at).as_string::<i32>().iter().flatten().collect::<Vec<_>>();
+        assert_eq!((texts(0), texts(1)), (vec!["a", "c"], vec!["1", "3"]));
+        let rows = cells.expression(0..2, CsrRows::default()).expect("all rows");
+        assert_eq!((rows.row(0), rows.row(1)), ((&[0][..], &[1.0][..]), (&[1][..], &[2.0][..])));
+        let perturbed = wide().into_iter().map(|(name, column)| match name {
+            "condition" => (name, text([Some("A"); 3])),
+            _ => (name, column),
+        });
+        assert!(read(&columns(), perturbed.collect()).expect("a good table").is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let without = |name: &str| wide().into_iter().filter(|(own, _)| *own != name).collect::<Vec<_>>();
+        let with = |name: &'static str, column: ArrayRef| {
+            let mut table = without(name);
+            table.push((name, column));
+            table
+        };
+        assert!(message(&columns(), without("donor")).contains("unknown column `donor`"));
+        assert!(message(&columns(), without("cell")).contains("no column that names its cells"));
+        assert!(message(&columns(), without("g1")).contains("it lacks 1 of the model's 2 genes: g1"));
+        assert!(
+            message(&columns(), with("condition", text([Some("ctrl"), None, Some("A")])))
+                .contains("column `condition` is missing")
+        );
+        let donors = message(&columns(), with("donor", text([None, Some("x"), None])));
+        assert!(donors.contains("cell `a`: a value of column `donor` is missing"), "{donors}");
+        let fraction = message(&columns(), with("g1", Arc::new(Float64Array::from(vec![0.0, 0.5, 2.5]))));
+        assert!(fraction.contains("cell `c`, gene `g1`: 2.5 is not a count"), "{fraction}");
+        let continuous = HandedColumns { values: ValueKind::Continuous, ..columns() };
+        let infinite = with("g1", Arc::new(Float64Array::from(vec![-0.5, 0.5, f64::NAN])));
+        assert!(message(&continuous, infinite).contains("cell `c`, gene `g1`: NaN is not a finite number"));
+        let some = HandedColumns { may_lack_genes: true, ..columns() };
+        assert!(read(&some, without("g1")).expect("one gene").is_some());
+        let none = without("g1").into_iter().filter(|(name, _)| *name != "g2").collect();
+        assert!(message(&some, none).contains("nor a column for any gene of the model"));
+    }
+}

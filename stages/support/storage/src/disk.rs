@@ -32,7 +32,7 @@ pub use self::{
     below::files_below,
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
     folders::{create_folders, remove_all, sync_folder},
-    lock::{FolderLock, PathLock},
+    lock::{FolderLock, PathLock, can_be_locked},
     replace::{discard, refuse_existing, remove_leftovers, remove_leftovers_of, rename, replace_folder},
     room::{check_room, free_bytes},
 };
