@@ -91,7 +91,8 @@ fn tables_on_standard_input_are_answered_one_by_one() {
         panic!("lists of one length")
     };
     // The controls of the atlas with other counts, which depend on the cell.
-    let counts: Float32Array = (0..all.num_rows() as i32 * genes).map(|at| Some((at % 7) as f32)).collect();
+    let numbers = all.num_rows() * usize::try_from(genes).unwrap();
+    let counts: Float32Array = (0_u8..7).cycle().take(numbers).map(|count| Some(f32::from(count))).collect();
     let item = Arc::new(Field::new("item", DataType::Float32, true));
     let lists: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, genes, Arc::new(counts), None).unwrap());
     let columns = ["cell", "cell_type"].map(|name| (name, Arc::clone(all.column_by_name(name).unwrap())));
