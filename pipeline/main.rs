@@ -5,5 +5,6 @@ use std::process::ExitCode;
 use cli::{libtorch_program::LibtorchProgram, models::Models};
 
 fn main() -> ExitCode {
-    cli::main(Models::InLibtorchProgram(LibtorchProgram { linked: option_env!("PERTURBINE_LINKED_LIBTORCH") }))
+    let program = LibtorchProgram { linked: option_env!("PERTURBINE_LINKED_LIBTORCH") };
+    ExitCode::from(cli::main(Models::InLibtorchProgram(program)))
 }

@@ -48,6 +48,8 @@ MODULES = {
 }
 # The standard output of the program comes here as a stream.
 STREAM = re.compile(r"; - for a stream of Arrow record batches on stdout( instead of the table)?")
+# Its standard input is the package's own.
+TABLES = re.compile(r"; - for tables of cells on stdin.*")
 # Flags that the package can leave to the program: without `out`, rows come as a stream.
 OPTIONAL = {("embed", "out")}
 # Flags that were always given without their names, although publishing shards does without them.
@@ -100,7 +102,7 @@ def module(name: str, command: tuple, text: str) -> str:
     arguments = [argument for argument in arguments if argument.flag not in NO_ARGUMENTS]
     outcome, result = OUTCOMES.get(name, ("report", "Report"))
     for argument in arguments:
-        argument.text = STREAM.sub("; left out, the rows are a stream", argument.text)
+        argument.text = STREAM.sub("; left out, the rows are a stream", TABLES.sub("", argument.text))
         argument.name = argument.flag.replace("-", "_") + ("_" if keyword.iskeyword(argument.flag) else "")
         argument.nameless = (name, argument.name) in NAMELESS
         argument.required = argument.required and (name, argument.name) not in OPTIONAL

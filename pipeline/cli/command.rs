@@ -61,6 +61,11 @@ impl Command {
         }
     }
 
+    /// Whether it reads standard input, and ends with it.
+    pub(crate) fn reads_tables(&self) -> bool {
+        matches!(self, Self::Model(command) if command.reads_tables())
+    }
+
     /// Whether the result has a table.
     pub(crate) fn has_table(&self) -> bool {
         match self {

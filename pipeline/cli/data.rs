@@ -180,6 +180,7 @@ impl KeyArgs {
                 covariates: self.covariates.as_deref().map(listed),
                 batch: self.batch.clone(),
                 delimiter: self.delimiter.clone(),
+                rules_of_model: None,
             },
             selection: self.selection(),
             codec: self.codec(),

@@ -1,6 +1,6 @@
 //! Failures as users and programs see them: text, or one JSON object on stderr.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use serde_json::{Value, json};
@@ -53,8 +53,8 @@ fn causes(error: &Error) -> Vec<String> {
     causes
 }
 
-/// Prints what clap says about the arguments: help and version, or an error, as JSON if the arguments ask for it.
-pub(super) fn report_arguments(error: &clap::Error) -> ExitCode {
+/// Prints what clap says about the arguments: help and version, or an error, as JSON if the arguments ask for it. Returns the exit code.
+pub(super) fn report_arguments(error: &clap::Error) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let wants_json = |argument: OsString| ["--json", "--progress=json"].iter().any(|flag| argument == *flag);
@@ -65,11 +65,11 @@ pub(super) fn report_arguments(error: &clap::Error) -> ExitCode {
     if is_help || !(std::env::args_os().any(wants_json) || sends_events()) {
         // Only a stream that nobody reads makes this fail.
         let _ = error.print();
-        return ExitCode::from(code);
+        return code;
     }
     let (message, hint) = parts(&error.render().to_string());
     write_line(object(&message, &[], hint.as_deref(), code));
-    ExitCode::from(code)
+    code
 }
 
 /// The message and the tip in what clap prints.

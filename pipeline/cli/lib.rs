@@ -31,7 +31,6 @@ pub mod typed_command;
 use std::{
     panic::{self, AssertUnwindSafe},
     path::Path,
-    process::ExitCode,
     thread,
     time::Duration,
 };
@@ -56,9 +55,9 @@ use schemas::{Error, Result};
 /// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs the command line of this process, with commands about models here or in the program with libtorch.
+/// Runs the command line of this process, with commands about models here or in the program with libtorch. Returns the exit code.
 #[must_use]
-pub fn main(models: Models) -> ExitCode {
+pub fn main(models: Models) -> u8 {
     #[cfg(feature = "hdf5")]
     if hdf5_worker::is_asked_for() {
         return hdf5_worker::run();
@@ -78,7 +77,7 @@ pub fn main(models: Models) -> ExitCode {
     if let (Command::Model(_), Models::InLibtorchProgram(program)) = (&cli.command, models) {
         let error = program.take_over();
         report(&error);
-        return ExitCode::from(error.exit_code() as u8);
+        return error.exit_code() as u8;
     }
     // This comes before any work, so that signals are handled.
     let stop = Stop::default();
@@ -86,6 +85,7 @@ pub fn main(models: Models) -> ExitCode {
         say_as("warn", format_args!("signals are not handled: {error}"));
     }
     if cli.global.stop_on_eof
+        && !cli.command.reads_tables()
         && let Err(error) = signals::stop_at_end_of_input(&stop)
     {
         say_as("warn", format_args!("the end of standard input is not noticed: {error}"));
@@ -116,7 +116,7 @@ pub fn main(models: Models) -> ExitCode {
     };
     // Any other panic is a bug, on any thread and whatever the result of the run.
     let code = if panicked() && !is_of_device { Some(Code::Bug) } else { code };
-    code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
+    code.map_or(0, |code| code as u8)
 }
 
 /// Runs a command, and reports its memory if requested, even after a failure.

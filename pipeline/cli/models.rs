@@ -75,6 +75,11 @@ impl ModelCommand {
         }
     }
 
+    /// Whether it reads standard input.
+    pub(crate) fn reads_tables(&self) -> bool {
+        matches!(self, Self::Predict(ShardedCommand::Run(args)) if args.reads_tables())
+    }
+
     /// Whether the result has a table.
     pub(crate) fn has_table(&self) -> bool {
         matches!(self, Self::Evaluate(_) | Self::Crossval(_) | Self::Response(_))

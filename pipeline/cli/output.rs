@@ -198,7 +198,7 @@ pub const STANDARD_OUTPUT: &str = "-";
 
 /// Whether an output goes to standard output.
 #[must_use]
-pub fn is_standard_output(out: &Path) -> bool {
+pub fn is_standard_stream(out: &Path) -> bool {
     out.as_os_str() == STANDARD_OUTPUT
 }
 

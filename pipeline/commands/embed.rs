@@ -13,7 +13,7 @@ use cli::{
     CommandContext,
     args::size::parse_size,
     model_args::{EmbedArg, EmbedArgs},
-    output::{OutputKind, OutputPlace, is_standard_output},
+    output::{OutputKind, OutputPlace, is_standard_stream},
     show::bytes,
 };
 use perturbine::{
@@ -27,7 +27,7 @@ use perturbine::{
 
 pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
     let out = args.out.as_deref();
-    if out.is_some_and(is_standard_output) && !args.shards.only_shows() {
+    if out.is_some_and(is_standard_stream) && !args.shards.only_shows() {
         return stream(args, context);
     }
     args.shards.check(out)?;

@@ -10,11 +10,16 @@ mod evaluate;
 mod explain;
 mod explain_train;
 mod predict;
+mod predict_tables;
 mod report;
 mod response;
 mod train;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    io::{Write, stdout},
+    path::Path,
+    process::ExitCode,
+};
 
 use cli::{
     CommandContext,
@@ -68,5 +73,11 @@ impl ModelCommands for WithLibtorch {
 }
 
 fn main() -> ExitCode {
-    cli::main(Models::Here(&WithLibtorch))
+    let code = cli::main(Models::Here(&WithLibtorch));
+    // Without a GPU, whose driver may still have something to do, nothing is left but libtorch's destructors, which take a tenth of a
+    // second.
+    if !tch::Cuda::is_available() && stdout().flush().is_ok() {
+        signal_hook::low_level::exit(code.into());
+    }
+    ExitCode::from(code)
 }

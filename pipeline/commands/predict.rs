@@ -15,6 +15,7 @@ use crate::{
     arrow_stream,
     commit::{EARLIER, FILES, complete, show_plan, show_published},
     device::device,
+    predict_tables::predict_tables,
 };
 use cli::model_args::{
     LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
@@ -22,7 +23,7 @@ use cli::model_args::{
 };
 use cli::{
     CommandContext,
-    output::{OutputKind, OutputPlace, is_standard_output},
+    output::{OutputKind, OutputPlace, is_standard_stream},
     progress::per_second,
     show::bytes,
 };
@@ -45,7 +46,10 @@ use perturbine::{
 
 pub(super) fn predict(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
-    if args.out.as_deref().is_some_and(is_standard_output) && !args.writing.shards.only_shows() {
+    if args.reads_tables() {
+        return predict_tables(args, context);
+    }
+    if args.out.as_deref().is_some_and(is_standard_stream) && !args.writing.shards.only_shows() {
         return stream(args, output, context);
     }
     // A long table is refused as an .h5ad later, with the layout that would do.
@@ -181,15 +185,52 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
         Some(name) => Some(Split::read(&atlas, name)?),
         None => own_split(&model, &atlas)?,
     };
-    let mut to = Vec::new();
-    for text in &args.to {
-        to.extend(Request::parse(text).map_err(|error| with_key_of(text, &atlas, error))?);
-    }
+    let mut to = requests(args, Some(&atlas))?;
     if to.is_empty() {
         let holds_out = split.as_ref().is_some_and(|split| split.counts()[&SplitPart::Ood] > 0);
         to.push(if holds_out { Request::Ood } else { Request::Observed });
     }
-    let query = Query {
+    let query = query(args, to)?;
+    let output = output_of(args);
+    let terms_asked = terms(&args.terms)?;
+    if output == PredictionForm::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
+        let message = "latents have no genes, scale or library size, and are given at their means";
+        let hint = "leave out --genes, --top, --library, --output-scale and --samples";
+        return Err(Error::usage(message, hint));
+    }
+    if let (PredictionForm::Changes, Some(_)) = (output, terms_asked.scale) {
+        let message = "changes are of log(1 + counts per ten thousand), or of continuous values as they are";
+        return Err(Error::usage(message, "leave out --output-scale, or use --layout long"));
+    }
+    let wide = matches!(output, PredictionForm::WideMeans | PredictionForm::Cells);
+    if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
+        let hint = "add --layout long, or --genes deg";
+        return Err(Error::usage(
+            "--top chooses genes for each condition, but a wide table has the same genes for all conditions",
+            hint,
+        ));
+    }
+    let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
+    note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
+    let prediction = prediction.with_terms(&terms_asked)?;
+    if output == PredictionForm::Changes { prediction.of_changes() } else { Ok(prediction) }
+}
+
+/// The conditions of `--to`. Errors about text that is not a selector name a key of the atlas, if there is one.
+pub(super) fn requests(args: &PredictArgs, atlas: Option<&Atlas>) -> Result<Vec<Request>> {
+    let mut to = Vec::new();
+    for text in &args.to {
+        to.extend(Request::parse(text).map_err(|error| match atlas {
+            Some(atlas) => with_key_of(text, atlas, error),
+            None => error,
+        })?);
+    }
+    Ok(to)
+}
+
+/// The query for these conditions.
+pub(super) fn query(args: &PredictArgs, to: Vec<Request>) -> Result<Query> {
+    Ok(Query {
         to,
         from: args.from.as_deref().map(Selector::parse).transpose()?,
         unseen: match args.unseen {
@@ -215,30 +256,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
             value => BatchChoice::Value(value.to_owned()),
         },
         cells_per_condition: args.cells_per_condition,
-    };
-    let output = output_of(args);
-    let terms_asked = terms(&args.terms)?;
-    if output == PredictionForm::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
-        let message = "latents have no genes, scale or library size, and are given at their means";
-        let hint = "leave out --genes, --top, --library, --output-scale and --samples";
-        return Err(Error::usage(message, hint));
-    }
-    if let (PredictionForm::Changes, Some(_)) = (output, terms_asked.scale) {
-        let message = "changes are of log(1 + counts per ten thousand), or of continuous values as they are";
-        return Err(Error::usage(message, "leave out --output-scale, or use --layout long"));
-    }
-    let wide = matches!(output, PredictionForm::WideMeans | PredictionForm::Cells);
-    if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
-        let hint = "add --layout long, or --genes deg";
-        return Err(Error::usage(
-            "--top chooses genes for each condition, but a wide table has the same genes for all conditions",
-            hint,
-        ));
-    }
-    let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
-    note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
-    let prediction = prediction.with_terms(&terms_asked)?;
-    if output == PredictionForm::Changes { prediction.of_changes() } else { Ok(prediction) }
+    })
 }
 
 /// Says if cells to start from are not controls, unless a condition was named.
@@ -276,7 +294,8 @@ pub(super) fn seen_by(
     }
 }
 
-fn terms(args: &TermsArgs) -> Result<Terms> {
+/// The terms of predictions.
+pub(super) fn terms(args: &TermsArgs) -> Result<Terms> {
     let library = match args.library.as_str() {
         "source" => Library::Source,
         "median" => Library::Median,

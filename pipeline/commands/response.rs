@@ -11,7 +11,7 @@ use crate::{arrow_stream, device::device, predict::note_perturbed_sources};
 use cli::model_args::ResponseArgs;
 use cli::{
     CommandContext,
-    output::{OutputKind, OutputPlace, is_standard_output},
+    output::{OutputKind, OutputPlace, is_standard_stream},
 };
 use perturbine::{
     Error, Model, Result,
@@ -21,7 +21,7 @@ use perturbine::{
 
 pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<()> {
     let place = |out| OutputPlace::new("--out", out, OutputKind::Curves, args.force)?.afresh();
-    let is_streamed = args.out.as_deref().is_some_and(is_standard_output);
+    let is_streamed = args.out.as_deref().is_some_and(is_standard_stream);
     let place = args.out.as_deref().filter(|_| !is_streamed).map(place).transpose()?;
     place.iter().try_for_each(OutputPlace::check_free)?;
     let query = ResponseQuery {

@@ -32,7 +32,7 @@ impl Watch {
         let again = move || {
             while !stop.load(Ordering::Relaxed) {
                 look();
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::park_timeout(LOOK_EVERY);
             }
         };
         let thread = std::thread::Builder::new().name("memory".into()).spawn(again).ok();
@@ -42,6 +42,7 @@ impl Watch {
     fn end(&mut self) {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

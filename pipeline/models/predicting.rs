@@ -3,6 +3,7 @@
 
 mod pace;
 mod source_plans;
+pub mod tables;
 mod terms;
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};

@@ -24,6 +24,7 @@ from ._errors import (
 from ._evaluation import Evaluation
 from ._model import Model
 from ._prediction import Prediction
+from ._predictor import Predictor
 from ._report import Report
 from ._table import Table
 from ._verbs import (
@@ -59,6 +60,7 @@ __all__ = [
     "NoSpaceError",
     "OutputError",
     "Prediction",
+    "Predictor",
     "Report",
     "Stopped",
     "Table",

@@ -48,8 +48,8 @@ class Run:
             )
         except OSError as error:
             raise error_of(74, f"{command[0]} could not be started: {error.strerror}") from error
-        assert self._process.stdout is not None and self._process.stderr is not None
-        self.output = self._process.stdout
+        assert self._process.stdin is not None and self._process.stdout is not None and self._process.stderr is not None
+        self.input, self.output = self._process.stdin, self._process.stdout
         self._owner = os.getpid()
         self._reader: threading.Thread | None = None
         self._messages = Messages(self._process.stderr, progress)
@@ -82,6 +82,10 @@ class Run:
         code = self._process.returncode
         if code != 0:
             raise self._failure(code)
+
+    def is_running(self) -> bool:
+        """Whether the program runs, as a child of this process."""
+        return self._owner == os.getpid() and self._watcher.is_alive()
 
     @property
     def result(self) -> dict[str, Any]:
@@ -121,8 +125,13 @@ class Run:
         if self._reader is not None:
             # It holds the pipe's lock until it has read the end.
             self._reader.join()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Closes the pipes, for which a program that runs still would wait."""
+        with suppress(BrokenPipeError):
+            # What the program has not taken of its input is lost.
+            self.input.close()
         self.output.close()
 
     def _failure(self, code: int) -> Error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import _atlas
 from ._arguments import Request, missing_argument, path_of
+from ._errors import error_of
 from ._evaluation import Evaluation
 from ._inputs import as_files
 from ._prediction import Prediction, started
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .scale import Job
 
 STREAM = "-"
-"""The output that is the program's standard output."""
+"""What stands for the program's standard input and output."""
 
 
 def report(request: Request) -> Report:
@@ -83,6 +84,8 @@ def _unfinished(out: Path) -> bool:
 
 def sharded_prediction(request: Request) -> Prediction | Job[Prediction]:
     """Predicts here, or prepares a prediction in shards."""
+    if request.given.get("atlas") == STREAM:
+        raise error_of(2, "`-` is not an atlas", "perturbine.Predictor predicts the cells of tables")
     shards = request.given.pop("shards", None)
     if shards is None:
         return prediction(request)

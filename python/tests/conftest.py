@@ -35,6 +35,25 @@ def single(screen: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) ->
     return files(out)
 
 
+@pytest.fixture(scope="session")
+def cells(screen: SimpleNamespace) -> Any:
+    """All cells of the screen as a table, with lists for the model's genes."""
+    anndata = pytest.importorskip("anndata", reason="without anndata, the cells of a file are not read")
+    np = pytest.importorskip("numpy", reason="without numpy, there are no values")
+    pyarrow = pytest.importorskip("pyarrow", reason="without pyarrow, there are no tables")
+    data = anndata.read_h5ad(screen.file)
+    genes = screen.model.card["genes"]
+    values = pyarrow.array(np.asarray(data[:, genes].X.todense(), np.float32).ravel())
+    lists = pyarrow.FixedSizeListArray.from_arrays(values, len(genes))
+    labels = {name: pyarrow.array(data.obs[name].astype(str)) for name in data.obs}
+    return pyarrow.table({"cell": pyarrow.array(data.obs_names), **labels, "expression": lists})
+
+
+def ordered(table: Any) -> Any:
+    """Rows in an order of their own, without metadata, which holds a checksum of the atlas."""
+    return table.sort_by([(name, "ascending") for name in ("cell", "condition", "dose")]).combine_chunks().replace_schema_metadata(None)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

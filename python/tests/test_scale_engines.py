@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import perturbine as pb
 import pytest
-from conftest import CELLS, files
+from conftest import CELLS, files, ordered
 from perturbine._program import program
 from test_errors import stand_in
 
@@ -119,3 +120,50 @@ elif shard == "11" and first():
     assert sorted(mark.name for mark in (tmp_path / "stand-in.marks").iterdir()) == ["11", "2", "5", "7", "9"]
     screen.model.predict(screen.atlas, to="all", output="cells", file_size="16KiB", out=tmp_path / "single")
     assert files(tmp_path / "p") == files(tmp_path / "single") and not list(tmp_path.glob(".p*"))
+
+
+RAY_CELLS = """
+import os, signal, sys
+import perturbine as pb
+import pyarrow, pyarrow.parquet
+import ray
+model, folder = sys.argv[1:]
+cells = pyarrow.parquet.read_table(f"{folder}/cells.parquet")
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+class Mortal(pb.Predictor):
+    def __call__(self, table):
+        rows = super().__call__(table)
+        if table["cell"][0].as_py() == "cell_00000040" and not os.path.exists(f"{folder}/died"):
+            open(f"{folder}/died", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+def predicted(what, **how):
+    data = ray.data.from_arrow([cells.slice(at, 40) for at in range(0, cells.num_rows, 40)])
+    tables = data.map_batches(what, batch_format="pyarrow", batch_size=None, **how).to_arrow_refs()
+    return pyarrow.concat_tables(table for table in ray.get(tables) if table.num_rows)
+
+pyarrow.parquet.write_table(predicted(pb.Predictor(model)), f"{folder}/tasks.parquet")
+actors = predicted(Mortal, fn_constructor_kwargs={"model": model}, compute=ray.data.ActorPoolStrategy(size=2))
+pyarrow.parquet.write_table(actors, f"{folder}/actors.parquet")
+try:
+    predicted(pb.Predictor(model, to={"condition": "missing"}))
+except Exception as error:
+    print(error)
+"""
+
+
+def test_ray_predicts_cells_and_loses_an_actor(screen: SimpleNamespace, cells: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="without ray, it is not tested")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="without pyarrow, there are no tables to predict")
+    parquet.write_table(cells, tmp_path / "cells.parquet")
+    command = [sys.executable, "-c", RAY_CELLS, str(screen.model.path), str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "unknown perturbation `missing`" in ran.stdout and (tmp_path / "died").exists()
+    trained = pb.Predictor(screen.model)(cells)["condition"].unique().to_pylist()
+    whole = screen.model.predict(screen.atlas, to=[{"condition": name} for name in trained], output="cells").to_arrow()
+    for name in ("tasks", "actors"):
+        rows = parquet.read_table(tmp_path / f"{name}.parquet")
+        assert ordered(rows).equals(ordered(whole))

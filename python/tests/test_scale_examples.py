@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import perturbine as pb
 import pytest
-from conftest import files
+from conftest import files, ordered
 from perturbine._program import program
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "scale"
@@ -78,6 +80,17 @@ def test_the_example_of_executors_runs(screen: SimpleNamespace, tmp_path: Path) 
     subprocess.run(command, check=True, capture_output=True)
     screen.model.predict(screen.atlas, to="all", output="cells", out=tmp_path / "single")
     assert files(tmp_path / "p") == files(tmp_path / "single")
+
+
+def test_the_example_of_tables_runs(screen: SimpleNamespace, cells: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="without ray, its example is not run")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="without pyarrow, there are no tables to predict")
+    parquet.write_table(cells, tmp_path / "cells.parquet")
+    command = [sys.executable, str(EXAMPLES / "executors.py"), "tables"]
+    ran = subprocess.run([*command, str(screen.model.path), "cells.parquet", "p"], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    predicted = parquet.read_table(tmp_path / "p")
+    assert ordered(predicted).equals(ordered(pb.Predictor(screen.model)(cells)))
 
 
 def test_snakemake_trains_folds(screen: SimpleNamespace, tmp_path: Path) -> None:

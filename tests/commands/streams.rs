@@ -2,11 +2,17 @@
 //! together with its own.
 
 use std::{
-    io::{BufRead, BufReader, Cursor},
-    process::Stdio,
+    io::{BufRead, BufReader, Cursor, Write},
+    process::{Output, Stdio},
+    sync::Arc,
 };
 
-use arrow::{array::RecordBatch, compute::concat_batches, ipc::reader::StreamReader};
+use arrow::{
+    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch},
+    compute::concat_batches,
+    datatypes::{DataType, Field},
+    ipc::{reader::StreamReader, writer::StreamWriter},
+};
 use serde_json::Value;
 
 use crate::support::{Home, TINY, parquet, says};
@@ -57,6 +63,70 @@ fn a_stream_holds_what_a_file_would() {
     }
     home.refused(2, "predict m s.atlas --to observed --out - --shard 0/2");
     home.refused(2, "predict m s.atlas --to observed --out - --force");
+}
+
+/// A command that is given this on standard input.
+fn fed(home: &Home, line: &str, input: &[u8]) -> Output {
+    let mut command = home.command(line);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A program that refuses its flags does not read it.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn as_stream(table: &RecordBatch) -> Vec<u8> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &table.schema()).unwrap();
+    writer.write(table).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn tables_on_standard_input_are_answered_one_by_one() {
+    let home = with_model();
+    let line = "predict m s.atlas --to condition=ctrl --output cells";
+    let all = streamed(&home, &format!("{line} --out -"));
+    let DataType::FixedSizeList(_, genes) = *all.column_by_name("expression").unwrap().data_type() else {
+        panic!("lists of one length")
+    };
+    // The controls of the atlas with other counts, which depend on the cell.
+    let numbers = all.num_rows() * usize::try_from(genes).unwrap();
+    let counts: Float32Array = (0_u8..7).cycle().take(numbers).map(|count| Some(f32::from(count))).collect();
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    let lists: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, genes, Arc::new(counts), None).unwrap());
+    let columns = ["cell", "cell_type"].map(|name| (name, Arc::clone(all.column_by_name(name).unwrap())));
+    let table = RecordBatch::try_from_iter(columns.into_iter().chain([("expression", lists)])).unwrap();
+    let predict = "predict m - --to condition=ctrl --output cells --out - --json --stop-on-eof";
+    let tables = [table.slice(0, 3), table.slice(3, 0), table.slice(3, table.num_rows() - 3)];
+    let ran = fed(&home, predict, &tables.iter().flat_map(as_stream).collect::<Vec<u8>>());
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let report: Value = serde_json::from_slice(&ran.stderr).unwrap();
+    assert_eq!(report, serde_json::json!({ "rows": table.num_rows(), "tables": 3 }));
+    let mut answers = Cursor::new(ran.stdout);
+    for (table, expected) in tables.iter().zip([3, 0, table.num_rows() - 3]) {
+        let reader = StreamReader::try_new(&mut answers, None).unwrap();
+        let metadata = reader.schema().metadata.clone();
+        assert_eq!(metadata["rows"], expected.to_string());
+        assert!(metadata.contains_key("genes") && !metadata.contains_key("atlas"), "{metadata:?}");
+        assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), table.num_rows());
+    }
+    let nothing = fed(&home, predict, b"");
+    assert!(nothing.status.success() && nothing.stdout.is_empty());
+
+    for (line, input, code, said) in [
+        ("predict m - --to condition=nobody --output cells --out -", &b""[..], 65, "unknown perturbation `nobody`"),
+        ("predict m - --output cells --out -", b"cells", 65, "not an Arrow stream"),
+        ("predict m - --output cells --out p", b"", 2, "give --out -"),
+        ("predict m - --out -", b"", 2, "--output means"),
+        ("predict m - --output cells --out - --to all", b"", 2, "--to all"),
+        ("predict m - --output cells --out - --match cell_type", b"", 2, "--match"),
+        ("predict m - --output cells --out - --precision bf16", b"", 2, "--precision"),
+    ] {
+        let ran = fed(&home, line, input);
+        assert_eq!(ran.status.code(), Some(code), "{line}");
+        says(&String::from_utf8_lossy(&ran.stderr), &[said]);
+    }
 }
 
 #[test]

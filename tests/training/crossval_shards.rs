@@ -59,6 +59,25 @@ fn six_units_on_two_processes_of_which_one_is_killed_while_it_trains_equal_one_p
 }
 
 #[test]
+fn two_tries_at_once_of_every_shard_make_one_whole_result_without_locks() {
+    let home = Home::with_atlas();
+    let line = line();
+    let single = home.json(&format!("{line} --out cv"));
+    for index in 0..2 {
+        let shard = format!("{line} --out twice --shard {index}/2");
+        let mut tries = [1, 2].map(|milliseconds| {
+            let mut command = home.command(&shard);
+            command.env("PERTURBINE_FAULT", format!("unlocked@{milliseconds}")).spawn().unwrap()
+        });
+        assert!(tries.iter_mut().all(|one| one.wait().unwrap().success()), "{shard}");
+    }
+    assert_eq!(home.json("crossval --commit twice"), single);
+    same(&tree(&home.path("twice")), &tree(&home.path("cv")), "two tries at once");
+    assert_eq!(home.json("verify twice")["damaged"], json!([]));
+    assert!(!home.path(".twice.shards").exists());
+}
+
+#[test]
 fn a_portable_shard_that_was_killed_goes_on_where_it_was() {
     let home = Home::with_atlas();
     let line = format!("{} --shard 0/6 --shard-out part", line());

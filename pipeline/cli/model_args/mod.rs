@@ -18,7 +18,7 @@ use schemas::config::GeneChoice;
 use self::{sharding::ShardArgs, writing::WriteArgs};
 use crate::{
     args::{KeyArgs, memory::MemoryLogArgs},
-    output::ForceArgs,
+    output::{ForceArgs, is_standard_stream},
 };
 
 /// Arguments of `explain`
@@ -34,6 +34,7 @@ pub enum Explained {
     /// A training run
     Train(Box<TrainArgs>),
     /// A prediction
+    #[command(mut_arg("atlas", |atlas| atlas.help("The atlas with the cells to start from")))]
     Predict(Box<PredictArgs>),
 }
 
@@ -106,7 +107,8 @@ pub struct SettingsArgs {
 pub struct PredictArgs {
     /// The model
     pub model: PathBuf,
-    /// The atlas with the cells to start from
+    /// The atlas with the cells to start from; - for tables of cells on stdin, each an Arrow stream, with --out - and --output cells or
+    /// latent
     pub atlas: PathBuf,
     /// A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad; - for a stream of Arrow record batches on
     /// stdout
@@ -160,6 +162,14 @@ pub struct PredictArgs {
     pub device: String,
     #[command(flatten)]
     pub memory: MemoryLogArgs,
+}
+
+impl PredictArgs {
+    /// Whether the cells come as tables on standard input.
+    #[must_use]
+    pub fn reads_tables(&self) -> bool {
+        is_standard_stream(&self.atlas)
+    }
 }
 
 /// The output of a prediction

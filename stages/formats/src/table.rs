@@ -11,6 +11,7 @@ mod casts;
 mod file;
 mod folder;
 mod genes;
+pub mod handed;
 mod ipc;
 mod layout;
 mod marker;

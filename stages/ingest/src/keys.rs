@@ -52,6 +52,8 @@ pub struct RequestedKeys {
     pub batch: Option<String>,
     /// The delimiter of perturbations; `+` by default.
     pub delimiter: Option<String>,
+    /// How a model that will take cells without labels writes its conditions, control among them.
+    pub rules_of_model: Option<LabelRules>,
 }
 
 impl RequestedKeys {
@@ -136,7 +138,8 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
         (None, Some(column)) => guess_delimiter(source, column, &mut guessed, &mut decided)?,
         (requested, _) => requested.clone(),
     };
-    let mut rules = LabelRules { delimiter: delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
+    let usual = || LabelRules { delimiter: delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
+    let mut rules = requested.rules_of_model.clone().unwrap_or_else(usual);
     if let Some(column) = &perturbation {
         let labels = PerturbationLabels::read(source, column, &rules)?;
         rules.controls = labels.controls(&requested.controls, &mut guessed)?;

@@ -1,4 +1,5 @@
-//! A shard of models: its files are written where they will stay, so that a later try goes on with them.
+//! A shard of models: its files are written where they will stay, so that a later try goes on with them. Where a file system has no locks,
+//! two tries at once would write the same files: there, each has a folder of its own, and the first to be complete counts.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +9,8 @@ use std::{
 use schemas::{Error, Result};
 use storage::{
     disk::{
-        FolderLock, checksum_of, create_folders, files_below, refuse_existing, rename, sync_folder, write_atomically,
+        FolderLock, can_be_locked, checksum_of, create_folders, files_below, refuse_existing, rename, sync_folder,
+        write_atomically,
     },
     output_name,
     sealed::sealed,
@@ -33,6 +35,8 @@ pub struct ResumableShard {
 enum ResumablePlace {
     /// Beside the output, with other shards.
     Beside(ShardFolder),
+    /// The same where nothing can be locked.
+    Alone(ShardFolder),
     /// A hidden folder that becomes a portable shard.
     Hidden { work: PathBuf, target: PathBuf, _lock: FolderLock },
 }
@@ -51,7 +55,11 @@ impl ResumableShard {
             create_folders(&work)?;
             ResumablePlace::Hidden { target: target.to_path_buf(), _lock: FolderLock::take(&work)?, work }
         } else {
-            ResumablePlace::Beside(ShardFolder::create(target, plan, shard)?)
+            let shard = ShardFolder::create(target, plan, shard)?;
+            match can_be_locked(shard.writing())? {
+                true => ResumablePlace::Beside(shard),
+                false => ResumablePlace::Alone(shard),
+            }
         };
         Ok(Self { place, plan: plan.clone(), shard })
     }
@@ -61,6 +69,7 @@ impl ResumableShard {
     pub fn folder(&self) -> PathBuf {
         match &self.place {
             ResumablePlace::Beside(shard) => shard.data(),
+            ResumablePlace::Alone(shard) => shard.writing().to_path_buf(),
             ResumablePlace::Hidden { work, .. } => work.clone(),
         }
     }
@@ -70,20 +79,18 @@ impl ResumableShard {
     /// # Errors
     /// A file that can't be read, a target that exists by now, or a broken disk.
     pub fn finish(self, names: &[PathBuf]) -> Result<Published> {
-        let folder = self.folder();
-        let mut files = Vec::new();
-        for path in names.iter().map(|name| folder.join(name)) {
-            let found = if path.is_dir() { files_below(&path)? } else { vec![path] };
-            for file in found.iter().filter(|file| !is_hidden(file)) {
-                let entry = checksum_of(file)?;
-                let name = file.strip_prefix(&folder).map_err(|error| Error::Bug(error.to_string()))?;
-                let name = name.to_string_lossy().into_owned();
-                files.push(PublishedFile { name, rows: 0, bytes: entry.bytes, checksum: entry.checksum });
+        if let ResumablePlace::Alone(shard) = &self.place {
+            for name in names {
+                take_over(&shard.writing().join(name), &shard.data().join(name))?;
             }
         }
-        let published = Published::new(&self.plan.plan, files);
+        let folder = match &self.place {
+            ResumablePlace::Alone(shard) => shard.data(),
+            _ => self.folder(),
+        };
+        let published = Published::new(&self.plan.plan, files_of(&folder, names)?);
         match self.place {
-            ResumablePlace::Beside(shard) => shard.finish(&published)?,
+            ResumablePlace::Beside(shard) | ResumablePlace::Alone(shard) => shard.finish(&published)?,
             ResumablePlace::Hidden { work, target, _lock } => {
                 let listed: BTreeSet<&Path> = published.files.iter().map(|file| Path::new(&file.name)).collect();
                 remove_unlisted(&work, &work, &listed)?;
@@ -96,6 +103,30 @@ impl ResumableShard {
         }
         Ok(published)
     }
+}
+
+/// Moves a file or folder to its place, unless another try was first: that is whole, too, as it was moved there.
+fn take_over(from: &Path, to: &Path) -> Result<()> {
+    create_folders(to.parent().unwrap_or(Path::new(".")))?;
+    match rename(from, to) {
+        Err(_) if to.is_dir() => Ok(()),
+        renamed => renamed,
+    }
+}
+
+/// The files of these names, and all in the folders of these names, by their places in a folder.
+fn files_of(folder: &Path, names: &[PathBuf]) -> Result<Vec<PublishedFile>> {
+    let mut files = Vec::new();
+    for path in names.iter().map(|name| folder.join(name)) {
+        let found = if path.is_dir() { files_below(&path)? } else { vec![path] };
+        for file in found.iter().filter(|file| !is_hidden(file)) {
+            let entry = checksum_of(file)?;
+            let name = file.strip_prefix(folder).map_err(|error| Error::Bug(error.to_string()))?;
+            let name = name.to_string_lossy().into_owned();
+            files.push(PublishedFile { name, rows: 0, bytes: entry.bytes, checksum: entry.checksum });
+        }
+    }
+    Ok(files)
 }
 
 /// Whether a file's name begins with a dot, as those of locks and of files in the making do.

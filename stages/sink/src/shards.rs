@@ -100,6 +100,11 @@ impl ShardFolder {
         self.folder.data()
     }
 
+    /// The folder of this attempt.
+    pub(super) fn writing(&self) -> &Path {
+        &self.writing
+    }
+
     /// Records that the shard is complete.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
         let record = ShardRecord { shard: self.shard, plan: self.plan.clone(), files: published.files.clone() };

@@ -47,6 +47,23 @@ fn shards_make_the_single_runs_tree() {
 }
 
 #[test]
+fn two_tries_at_once_of_every_shard_make_one_whole_result_without_locks() {
+    let home = home();
+    home.json(&format!("{EMBED} --out e"));
+    for index in 0..2 {
+        let shard = format!("{EMBED} --out twice --shard {index}/2");
+        let mut tries = [1, 5].map(|milliseconds| {
+            let mut command = home.command(&shard);
+            command.env("PERTURBINE_FAULT", format!("unlocked@{milliseconds}")).spawn().unwrap()
+        });
+        assert!(tries.iter_mut().all(|one| one.wait().unwrap().success()), "{shard}");
+    }
+    home.json("embed --commit twice");
+    same(&tree(&home.path("twice")), &tree(&home.path("e")), "two tries at once");
+    assert!(!home.path(".twice.shards").exists());
+}
+
+#[test]
 fn a_shard_that_is_complete_is_not_written_again() {
     let home = home();
     let line = format!("{EMBED} --out e --shard 0/2");

@@ -207,7 +207,7 @@ fn kind(field: &Field) -> String {
     }
 }
 
-fn name_column(schema: &Schema) -> Option<usize> {
+pub(super) fn name_column(schema: &Schema) -> Option<usize> {
     let index = pandas_index(schema);
     let is_name = |at: &usize| annotation_type(schema.field(*at).data_type()).is_some();
     index

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use model::{expected::expected_counts, layers::Mode, network::Network, saved::Model};
 use reader::{atlas::Atlas, profiles::ExpressionRows};
-use schemas::{ByteSize, ids::CellIndex};
+use schemas::{ByteSize, batch::Expression, ids::CellIndex};
 use stage::{BoxError, Stage};
 use tch::Tensor;
 use torch::{OneThread, host_copy::to_host};
 
 use super::{
-    Reading,
+    FEWEST_CELLS, Reading,
     latent::{TargetLatentTerms, basal},
     names::NamesByJob,
     rows::cell_rows,
@@ -98,7 +98,8 @@ impl Stage for EncodeCells {
 
     fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
         let _one_thread = OneThread::hold();
-        let plan = batch.plan;
+        let ExpressionRows { plan, mut expression } = batch;
+        fill_up(&mut expression);
         let (job, names) = (plan.job(), self.names.for_cells(plan.pass, &plan.cells)?);
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
@@ -106,7 +107,7 @@ impl Stage for EncodeCells {
             let added = self.jobs[job].targets.iter().map(|target| TargetLatentTerms::new(network, target)).collect();
             self.under_way = Some(UnfinishedEncoding { job, added });
         }
-        let cells = network.cells(&batch.expression)?;
+        let cells = network.cells(&expression)?;
         let (draws, library) = match &self.output {
             CellOutput::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
             CellOutput::Expression(reading) => {
@@ -125,6 +126,14 @@ impl Stage for EncodeCells {
         }
         Ok(())
     }
+}
+
+/// Adds empty rows to a small batch: products of matrices with a few rows are rounded otherwise, and what is predicted for a cell does not
+/// depend on the number of cells beside it.
+fn fill_up(expression: &mut Expression) {
+    let entries = expression.row_pointers.last().copied().unwrap_or_default();
+    let pointers = expression.row_pointers.len().max(FEWEST_CELLS + 1);
+    expression.row_pointers.resize(pointers, entries);
 }
 
 /// Predicts encoded cells under their target, on as many threads as there are models.
@@ -166,8 +175,11 @@ impl PredictCells {
         let lists = self.lists(cells, &model.network);
         models().push(model);
         let (job, target) = cells.place;
+        let computed = usize::try_from(cells.library.size()[0])?;
         let SourceCells { cells, names } = &*cells.source;
-        cell_rows(&self.schema, &self.atlas, cells, names, &self.jobs[job].targets[target], lists?)
+        let mut lists = lists?;
+        lists.iter_mut().for_each(|list| list.truncate(list.len() / computed * cells.len()));
+        cell_rows(&self.schema, &self.atlas, cells, names, &self.jobs[job].targets[target], lists)
     }
 
     fn lists(&self, cells: &EncodedCells, network: &Network) -> Result<Vec<Vec<f32>>, BoxError> {

@@ -32,7 +32,7 @@ pub use self::{
     below::files_below,
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
     folders::{create_folders, remove_all, sync_folder},
-    lock::{FolderLock, PathLock},
+    lock::{FolderLock, PathLock, can_be_locked},
     replace::{discard, refuse_existing, remove_leftovers, remove_leftovers_of, rename, replace_folder},
     room::{check_room, free_bytes},
 };
@@ -237,6 +237,9 @@ impl Drop for StagedFile {
     }
 }
 
+/// Where Linux keeps files in memory.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// A folder for temporary files; it is removed with its last owner.
 #[derive(Debug)]
 pub struct ScratchFolder(PathBuf);
@@ -247,7 +250,21 @@ impl ScratchFolder {
     /// # Errors
     /// A folder that can't be created.
     pub fn create() -> Result<Self> {
-        let parent = std::env::temp_dir();
+        Self::create_in(&std::env::temp_dir())
+    }
+
+    /// The same in memory if there is room for this many bytes: no disk has to sync what is removed as soon as it is open.
+    ///
+    /// # Errors
+    /// A folder that can't be created.
+    pub fn in_memory(bytes: u64) -> Result<Self> {
+        let memory = Path::new(SHARED_MEMORY);
+        // Some systems have none, or let nobody write there.
+        let created = free_bytes(memory).filter(|free| bytes < *free).and_then(|_| Self::create_in(memory).ok());
+        created.map_or_else(Self::create, Ok)
+    }
+
+    fn create_in(parent: &Path) -> Result<Self> {
         loop {
             let path = parent.join(format!("perturbine-{}", unique()));
             match faults::before(Call::CreateFolder, &path).and_then(|()| fs::create_dir(&path)) {

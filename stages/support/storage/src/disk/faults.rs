@@ -11,7 +11,8 @@
 //! - `short`: half of the bytes are written; `interrupted`: a signal arrives first. Neither is an error, and writing continues;
 //! - `panic`: the program panics there.
 //!
-//! `slow@M` makes every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends one line per call.
+//! `slow@M` makes every write take M milliseconds longer; with `unlocked@M`, there are no locks either, as on some network file systems.
+//! `PERTURBINE_DISK_LOG=FILE` appends one line per call.
 
 use std::{
     env, fmt,
@@ -42,6 +43,7 @@ enum Fault {
     Interrupted,
     Panic,
     Slow,
+    Unlocked,
 }
 
 impl Fault {
@@ -56,6 +58,7 @@ impl Fault {
             "interrupted" => Self::Interrupted,
             "panic" => Self::Panic,
             "slow" => Self::Slow,
+            "unlocked" => Self::Unlocked,
             _ => return None,
         };
         Some((kind, at.parse().ok()?))
@@ -90,7 +93,7 @@ impl FaultPlan {
         let due = match fault {
             Fault::Full => at <= call_number && call.takes_room(),
             Fault::Dead => at <= call_number,
-            Fault::Slow => call == Call::Write,
+            Fault::Slow | Fault::Unlocked => call == Call::Write,
             _ => at == call_number,
         };
         due.then_some(fault)
@@ -173,6 +176,11 @@ impl Drop for InjectedFaults {
     }
 }
 
+/// Whether files can be locked.
+pub(super) fn has_locks() -> bool {
+    !plan().is_some_and(|plan| matches!(plan.fault, Some((Fault::Unlocked, _))))
+}
+
 /// To be called before every call except writes.
 ///
 /// # Errors
@@ -212,7 +220,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> i
         Some(Fault::Panic) => panic!("a panic was asked for"),
         Some(Fault::Short) => write(half),
         Some(Fault::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
-        Some(Fault::Slow) => {
+        Some(Fault::Slow | Fault::Unlocked) => {
             plan.linger();
             write(bytes)
         }

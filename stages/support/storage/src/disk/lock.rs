@@ -38,13 +38,26 @@ impl Lock {
     /// Tries to lock, without waiting.
     pub(super) fn take(path: &Path) -> Result<Self> {
         let Ok(file) = File::open(path) else { return Ok(Self::Nobodys) };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self::Taken { _held: file }),
             Err(Errno::WOULDBLOCK) => Ok(Self::Anothers),
             Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL | Errno::BADF) => Ok(Self::Nobodys),
             Err(error) => Err(Error::io("lock", path)(error.into())),
         }
     }
+}
+
+/// Locks a file, which not all file systems can.
+fn lock(file: &File, operation: FlockOperation) -> Result<(), Errno> {
+    if faults::has_locks() { flock(file, operation) } else { Err(Errno::NOLCK) }
+}
+
+/// Whether a folder that nobody else knows can be locked: on some network file systems nothing can.
+///
+/// # Errors
+/// A broken disk.
+pub fn can_be_locked(folder: &Path) -> Result<bool> {
+    Ok(matches!(Lock::take(folder)?, Lock::Taken { .. }))
 }
 
 /// Prevents others from writing to a folder, as long as this value exists.
@@ -72,7 +85,7 @@ impl FolderLock {
     pub fn wait(folder: &Path) -> Result<Self> {
         let file = File::open(folder).map_err(Error::io("open", folder))?;
         loop {
-            match flock(&file, FlockOperation::LockExclusive) {
+            match lock(&file, FlockOperation::LockExclusive) {
                 Err(Errno::INTR) => {}
                 // A file system without locks keeps nobody out.
                 taken => return Ok(Self { _lock: taken.map_or(Lock::Nobodys, |()| Lock::Taken { _held: file }) }),
@@ -110,7 +123,7 @@ impl PathLock {
                 Err(error) if is_refused(error.kind()) => return Ok(Some(Self { held: None })),
                 Err(error) => return Err(Error::io("create", path)(error)),
             };
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match lock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(_) => return Ok(Some(Self { held: None })),

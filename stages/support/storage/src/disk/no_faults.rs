@@ -4,6 +4,11 @@ use std::{io, path::Path};
 
 use super::call::Call;
 
+/// Files can be locked.
+pub(super) fn has_locks() -> bool {
+    true
+}
+
 /// Does nothing before a call.
 pub(super) fn before(_: Call, _: &Path) -> io::Result<()> {
     Ok(())
