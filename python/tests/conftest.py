@@ -38,11 +38,15 @@ def single(screen: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def cells(screen: SimpleNamespace) -> Any:
     """All cells of the screen as a table, with lists for the model's genes."""
+    return table_of_cells(screen.file, screen.model.card["genes"])
+
+
+def table_of_cells(file: Path, genes: list[str]) -> Any:
+    """The cells of a file as a table, with lists for these genes."""
     anndata = pytest.importorskip("anndata", reason="without anndata, the cells of a file are not read")
     np = pytest.importorskip("numpy", reason="without numpy, there are no values")
     pyarrow = pytest.importorskip("pyarrow", reason="without pyarrow, there are no tables")
-    data = anndata.read_h5ad(screen.file)
-    genes = screen.model.card["genes"]
+    data = anndata.read_h5ad(file)
     values = pyarrow.array(np.asarray(data[:, genes].X.todense(), np.float32).ravel())
     lists = pyarrow.FixedSizeListArray.from_arrays(values, len(genes))
     labels = {name: pyarrow.array(data.obs[name].astype(str)) for name in data.obs}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,10 @@ import anndata
 import numpy as np
 import pandas as pd
 import perturbine as pb
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse
+from conftest import table_of_cells
 from perturbine._program import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +112,8 @@ def engine() -> Names:
     ray = pytest.importorskip("ray", reason="without ray, its lines in docs/scale.md are not run")
     for block in blocks("README.md"):
         run(block)
+    Path("cells").mkdir()
+    pq.write_table(table_of_cells(Path("screen.h5ad"), pb.inspect("screen.model")["gene_names"]), "cells/0.parquet")
     ray.init(num_gpus=1, ignore_reinit_error=True, include_dashboard=False)
     return {"ray": ray}
 
@@ -139,4 +142,4 @@ def test_python_in_the_docs_runs_as_printed(page: str, tmp_path: Path, monkeypat
 
 
 def test_every_page_that_is_prepared_has_python() -> None:
-    assert set(PREPARED) <= set(pages()), sys.path
+    assert set(PREPARED) <= set(pages())
