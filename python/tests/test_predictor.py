@@ -74,7 +74,9 @@ def test_layouts_have_the_same_rows(screen: SimpleNamespace, cells: Any, names: 
     reverse = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values[:, ::-1].ravel().astype(np.float64)), len(genes))
     named = without.append_column("expression", reverse.cast(pyarrow.large_list(pyarrow.float64())))
     named = named.replace_schema_metadata({"genes": json.dumps(genes[::-1])})
-    for table in (wide, named, cells.drop_columns(["dose"])):
+    # As ray keeps lists of one length.
+    tensors = without.append_column("expression", pyarrow.FixedShapeTensorArray.from_numpy_ndarray(values))
+    for table in (wide, named, tensors, cells.drop_columns(["dose"])):
         assert predictor(table).equals(rows)
     # Cells that are not labelled are all predicted, and predicted cells, made counts, can be predicted again.
     controls = cells.filter(pyarrow.compute.equal(cells["condition"], "ctrl"))
