@@ -332,6 +332,11 @@ fn a_split_of_other_cells_or_of_another_order_is_refused() {
     says(&refused, &["other.parquet, row 0", "it names `", "in the order of cells.parquet"]);
     home.json(&format!("train s.atlas --split same --out m --epochs 1 {TINY}"));
     assert_ne!(home.run("verify s.atlas").code, 0, "one of its splits is of another order");
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["true"; 100]));
+    let [cell, split] = [0, 1].map(|at| Arc::clone(batch.column(at)));
+    write(&home, "s.atlas/splits/texts.parquet", [("cell", cell), ("split", split), ("reference", names)]);
+    let refused = home.refused(65, &format!("train s.atlas --split texts --out t --epochs 1 {TINY}"));
+    says(&refused, &["texts.parquet", "its column `reference` is of Utf8, not of booleans"]);
 }
 
 #[test]

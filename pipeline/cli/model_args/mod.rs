@@ -135,7 +135,8 @@ pub struct PredictArgs {
     /// What to do with perturbations the model was not trained on
     #[arg(long, value_enum, default_value = "error")]
     pub unseen: OnUnseenArg,
-    /// Covariates that source cells must share with what is predicted, as in plate,donor [default: all]
+    /// Covariates that source cells must share with what is predicted, as in plate,donor [default: all, but those that --from
+    /// names]
     #[arg(long = "match", value_name = "a,b")]
     pub matching: Option<String>,
     /// What to do with covariates that no source cell has

@@ -194,7 +194,8 @@ def predict(
         seed: Seed of the draws [default: 0]
         from_: Cells to start from, as in 'condition=ctrl,cell_type=B' [default: the controls of each covariate
             combination]. With --commit, folders that --shard-out wrote; repeatable
-        match: Covariates that source cells must share with what is predicted, as in plate,donor [default: all]
+        match: Covariates that source cells must share with what is predicted, as in plate,donor [default: all, but
+            those that --from names]
         no_control: What to do with covariates that no source cell has. `error`: Refuse; `skip`: Skip, and report it;
             `borrow`: Start from the cells that share the most covariates [default: error]
         cells_per_condition: Maximum number of source cells per covariate combination

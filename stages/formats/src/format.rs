@@ -152,11 +152,12 @@ const COUNT_MATRICES: [(&str, Option<&str>); 4] = [
 /// The flag that reads counts from another matrix of the same file than its `X`, if one with a usual name holds counts in its
 /// first rows; `None` if `choice` names another matrix already.
 #[must_use]
-pub fn flag_for_counts(path: &Path, choice: &Choice) -> Option<&'static str> {
+pub fn flag_for_counts(path: &Path, choice: &Choice) -> Option<String> {
     if choice.matrix() != "X" {
         return None;
     }
-    COUNT_MATRICES.into_iter().find(|(_, layer)| holds_counts(path, choice, *layer) == Some(true)).map(|(flag, _)| flag)
+    let mut found = COUNT_MATRICES.into_iter().filter(|(_, layer)| holds_counts(path, choice, *layer) == Some(true));
+    found.next().map(|(flag, _)| flag.to_owned())
 }
 
 /// The flag that reads logarithms from a layer of an AnnData file whose chosen matrix holds counts: from one whose name says so, and

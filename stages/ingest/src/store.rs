@@ -1,5 +1,7 @@
 //! The end of ingest: writes blocks as the matrix of an atlas, and the results of all stages as its manifest.
 
+mod origins;
+
 use std::{
     collections::{BTreeMap, HashSet},
     io::{BufWriter, Write},
@@ -9,13 +11,13 @@ use std::{
 };
 
 use arrow::array::{AsArray, RecordBatch};
-use formats::{format, source::Source, version::version_since};
+use formats::{format, source::Source};
 use packed_rows::SLACK;
 use reader::members;
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, FileStamp, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, FileStamp, GeneWidth, InPlace, Keys, Manifest, RowOrder,
         Selection, ValueKind, ValueWidth, files,
     },
     counting::counted,
@@ -268,24 +270,6 @@ pub fn describe(
 }
 
 impl AtlasFacts {
-    fn origins(&self, values: ValueKind) -> Result<Vec<Origin>> {
-        let mut origins = self.source.origins();
-        if origins.len() == self.files.len() {
-            for (at, (origin, (path, before))) in origins.iter_mut().zip(&self.files).enumerate() {
-                origin.version = Some(version_since(path, before)?);
-                match values {
-                    ValueKind::Continuous => {
-                        origin.counts = format::flag_for_counts(path, &self.choice).map(str::to_owned);
-                    }
-                    // Files that are joined are alike, and this opens them once more.
-                    ValueKind::Counts if at == 0 => origin.continuous = format::flag_for_logarithms(path, &self.choice),
-                    ValueKind::Counts => {}
-                }
-            }
-        }
-        Ok(origins)
-    }
-
     fn place(&self) -> String {
         self.source.origin().to_string()
     }

@@ -1,4 +1,4 @@
-//! Doses in `.h5ad` files: numbers, which read back as the conditions they are of.
+//! Doses: as numbers in `.h5ad` files, which read back as the conditions they are of, and far beyond the trained ones.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -15,7 +15,7 @@ use stages::{
 use crate::support::{
     Home, TINY,
     h5ad::{set_column, write_h5ad},
-    simulator,
+    says, simulator,
 };
 
 /// The values of a column of `obs`, as text; `None` if there is no such column.
@@ -100,4 +100,18 @@ fn doses_are_judged_where_the_atlas_has_another_name_for_them() {
     let judged = home.json("judge p.h5ad --truth s.atlas --split held");
     let conditions = judged["predictions"][0]["conditions"].as_array().unwrap();
     assert!(!conditions.is_empty() && conditions.iter().all(|one| one["dose"] == "0.5"), "{conditions:?}");
+}
+
+#[test]
+fn a_dose_at_which_the_prediction_overflows_is_refused() {
+    let home = Home::with_atlas();
+    home.json(&format!("train s.atlas --out m --epochs 1 --set model.doser_type=linear {TINY}"));
+    let condition = Atlas::open(home.path("s.atlas")).unwrap().manifest().conditions.perturbations()[0].clone();
+    for output in ["--out x", "--layout long --out x", "--output cells --out x"] {
+        let refused = home.refused(2, &format!("predict m s.atlas --to condition={condition},dose=1e300 {output}"));
+        says(
+            &refused,
+            &[&format!("the prediction for `{condition}` at the dose"), "not finite", "closer to the trained"],
+        );
+    }
 }

@@ -8,7 +8,7 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use reader::atlas::Atlas;
-use schemas::{arrow::list_item, ids::CellIndex};
+use schemas::{Error, arrow::list_item, ids::CellIndex};
 use stage::BoxError;
 
 use super::TargetMeans;
@@ -17,8 +17,9 @@ use crate::query::Target;
 /// Predicted means as rows of [`schemas::arrow::means_schema`].
 ///
 /// # Errors
-/// This fails only through a bug.
+/// Means that are not finite.
 pub fn means_rows(schema: &SchemaRef, target: &Target, means: &TargetMeans) -> Result<RecordBatch, BoxError> {
+    check_finite(target, &means.mean)?;
     let mut columns = label_columns(target, 1);
     columns.push(Arc::new(UInt64Array::from(vec![means.source_cells])));
     columns.push(Arc::new(Float32Array::from(vec![means.distance])));
@@ -33,7 +34,7 @@ pub fn means_rows(schema: &SchemaRef, target: &Target, means: &TargetMeans) -> R
 /// order, or for this many of the genes that change most, in descending order.
 ///
 /// # Errors
-/// This fails only through a bug.
+/// Means that are not finite.
 pub fn long_means_rows(
     schema: &SchemaRef,
     genes: &[String],
@@ -41,6 +42,7 @@ pub fn long_means_rows(
     target: &Target,
     means: &TargetMeans,
 ) -> Result<RecordBatch, BoxError> {
+    check_finite(target, &means.mean)?;
     let delta = delta(means);
     let mut places: Vec<usize> = (0..genes.len()).collect();
     if let Some(most) = most {
@@ -78,10 +80,23 @@ pub(super) fn cell_rows(
     ];
     columns.extend(label_columns(target, rows));
     for list in lists {
+        check_finite(target, &list)?;
         let width = list.len() / rows.max(1);
         columns.push(list_column(list, width, None)?);
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Refuses predictions that overflow.
+fn check_finite(target: &Target, values: &[f32]) -> Result<(), Error> {
+    // All bits of the exponent are set; integers are compared several at a time.
+    const NOT_FINITE: u32 = 0x7f80_0000;
+    if values.iter().map(|value| value.to_bits() & NOT_FINITE).max() != Some(NOT_FINITE) {
+        return Ok(());
+    }
+    let Target { condition, dose, .. } = target;
+    let message = format!("the prediction for `{condition}` at the dose {dose} is not finite");
+    Err(Error::usage(message, "ask for doses that are closer to the trained ones"))
 }
 
 pub(super) fn label_columns(target: &Target, rows: usize) -> Vec<ArrayRef> {

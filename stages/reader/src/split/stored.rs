@@ -94,7 +94,12 @@ impl Split {
             let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
             let column = column.ok_or_else(|| bad("it has no column `split` of strings".into()))?;
             // Splits of older versions and of other programs have no reference controls.
-            let reference = batch.column_by_name("reference").and_then(|column| column.as_boolean_opt());
+            let reference = batch.column_by_name("reference").map(|column| {
+                column
+                    .as_boolean_opt()
+                    .ok_or_else(|| bad(format!("its column `reference` is of {}, not of booleans", column.data_type())))
+            });
+            let reference = reference.transpose()?;
             for (row, value) in column.iter().enumerate() {
                 let part =
                     value.and_then(part_named).ok_or_else(|| bad(format!("row {} names no part", parts.len())))?;
