@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +108,8 @@ def kang_model() -> Names:
     return {"counts": torch.from_numpy(adata.X.toarray()), "n": adata.n_obs}
 
 
-def engine() -> Names:
+@contextmanager
+def engine() -> Iterator[Names]:
     """An engine on this machine that takes it to have a GPU, and the files of README's commands."""
     ray = pytest.importorskip("ray", reason="without ray, its lines in docs/scale.md are not run")
     for block in blocks("README.md"):
@@ -115,10 +117,12 @@ def engine() -> Names:
     Path("cells").mkdir()
     pq.write_table(table_of_cells(Path("screen.h5ad"), pb.inspect("screen.model")["gene_names"]), "cells/0.parquet")
     ray.init(num_gpus=1, ignore_reinit_error=True, include_dashboard=False)
-    return {"ray": ray}
+    yield {"ray": ray}
+    # A process that is connected to ray is ended when ray is.
+    ray.shutdown()
 
 
-PREPARED: dict[str, Callable[[], Names]] = {
+PREPARED: dict[str, Callable[[], Names | AbstractContextManager[Names]]] = {
     "docs/from-scanpy.md": own_object,
     "docs/model.md": kang_model,
     "docs/python-loader.md": kang_atlas,
@@ -130,15 +134,16 @@ PREPARED: dict[str, Callable[[], Names]] = {
 @pytest.mark.parametrize("page", pages())
 def test_python_in_the_docs_runs_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names = PREPARED.get(page, dict)()
-    for block in blocks(page):
-        run(block)
-        if block.language == "python":
-            code = compile("\n" * block.line + block.text, str(ROOT / page), "exec")
-            try:
-                exec(code, names)
-            except ModuleNotFoundError as error:
-                pytest.skip(f"without {error.name}, {page} is not run from line {block.line} on")
+    prepared = PREPARED.get(page, dict)()
+    with nullcontext(prepared) if isinstance(prepared, dict) else prepared as names:
+        for block in blocks(page):
+            run(block)
+            if block.language == "python":
+                code = compile("\n" * block.line + block.text, str(ROOT / page), "exec")
+                try:
+                    exec(code, names)
+                except ModuleNotFoundError as error:
+                    pytest.skip(f"without {error.name}, {page} is not run from line {block.line} on")
 
 
 def test_every_page_that_is_prepared_has_python() -> None:
