@@ -130,7 +130,7 @@ class Run:
     def hang_up(self) -> None:
         """Closes the pipes, for which a program that runs still would wait."""
         with suppress(BrokenPipeError):
-            # What the program has not taken of its input is lost.
+            # Input that the program has not read is lost.
             self.input.close()
         self.output.close()
 

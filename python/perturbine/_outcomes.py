@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .scale import Job
 
 STREAM = "-"
-"""What stands for the program's standard input and output."""
+"""The name of the program's standard input and output."""
 
 
 def report(request: Request) -> Report:

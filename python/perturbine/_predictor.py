@@ -110,7 +110,7 @@ class Server:
             try:
                 rows = _answer(pyarrow, self._run, table)
             except BaseException:
-                # What comes from the program now may belong to this table.
+                # Later output of the program may belong to this table.
                 self._stop()
                 raise
             self._run.show()
@@ -139,7 +139,7 @@ def _whole(value: Any) -> Any:
 
 
 def _version_of(model: str) -> tuple[int, int] | None:
-    """What changes when a model is trained again; None if there is none, which the program will say."""
+    """The identity of a model's card, which a new training changes; None without a card, about which the program raises an error."""
     try:
         card = os.stat(os.path.join(model, "model.json"))
     except OSError:

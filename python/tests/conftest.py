@@ -44,8 +44,8 @@ def cells(screen: SimpleNamespace) -> Any:
 def table_of_cells(file: Path, genes: list[str]) -> Any:
     """The cells of a file as a table, with lists for these genes."""
     anndata = pytest.importorskip("anndata", reason="without anndata, the cells of a file are not read")
-    np = pytest.importorskip("numpy", reason="without numpy, there are no values")
-    pyarrow = pytest.importorskip("pyarrow", reason="without pyarrow, there are no tables")
+    np = pytest.importorskip("numpy", reason="without numpy, expression is not read")
+    pyarrow = pytest.importorskip("pyarrow", reason="without pyarrow, tables are not made")
     data = anndata.read_h5ad(file)
     values = pyarrow.array(np.asarray(data[:, genes].X.todense(), np.float32).ravel())
     lists = pyarrow.FixedSizeListArray.from_arrays(values, len(genes))

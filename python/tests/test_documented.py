@@ -1,7 +1,7 @@
 """Python in README and docs runs as printed, page by page, in a folder of its own, after the commands that the page shows before it.
 
-`tests/documented.rs` runs the commands themselves on every page. What a page takes as given, such as the reader's own AnnData object, is
-made here.
+`tests/documented.rs` runs the commands themselves on every page. The reader's own objects that a page takes as given, such
+as an AnnData object, are made here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def run(block: Block) -> None:
-    """Runs the commands of a block, if it has any."""
+    """Runs the commands of a block, if it has any; `tests/documented.rs` checks what they do."""
     rows = block.text.splitlines() if block.language == "console" else []
     for command in (row.removeprefix("$ perturbine ") for row in rows if row.startswith("$ ")):
         subprocess.run([program(), *shlex.split(command)], capture_output=True)

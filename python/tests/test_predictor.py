@@ -18,7 +18,7 @@ import pytest
 from conftest import ordered
 from test_errors import stand_in
 
-pyarrow = pytest.importorskip("pyarrow", reason="without pyarrow, there are no tables to predict")
+pyarrow = pytest.importorskip("pyarrow", reason="without pyarrow, tables are not predicted")
 
 
 @pytest.fixture(scope="module")

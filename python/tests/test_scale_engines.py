@@ -156,7 +156,7 @@ except Exception as error:
 
 def test_ray_predicts_cells_and_loses_an_actor(screen: SimpleNamespace, cells: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="without ray, it is not tested")
-    parquet = pytest.importorskip("pyarrow.parquet", reason="without pyarrow, there are no tables to predict")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="without pyarrow, tables are not predicted")
     parquet.write_table(cells, tmp_path / "cells.parquet")
     command = [sys.executable, "-c", RAY_CELLS, str(screen.model.path), str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True)

@@ -84,7 +84,7 @@ def test_the_example_of_executors_runs(screen: SimpleNamespace, tmp_path: Path) 
 
 def test_the_example_of_tables_runs(screen: SimpleNamespace, cells: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="without ray, its example is not run")
-    parquet = pytest.importorskip("pyarrow.parquet", reason="without pyarrow, there are no tables to predict")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="without pyarrow, tables are not predicted")
     parquet.write_table(cells, tmp_path / "cells.parquet")
     command = [sys.executable, str(EXAMPLES / "executors.py"), "tables"]
     ran = subprocess.run([*command, str(screen.model.path), "cells.parquet", "p"], cwd=tmp_path, capture_output=True, text=True)

@@ -33,7 +33,7 @@ use crate::flows::{
     ingesting::{IngestOptions, ingest},
 };
 
-/// An atlas takes at most so many times the bytes of its cells in memory, and these.
+/// The largest size of an atlas, as a multiple of the bytes of its cells in memory plus a constant.
 const ATLAS_SIZE: u64 = 4;
 const ATLAS_BYTES: u64 = 16 << 20;
 
@@ -56,7 +56,7 @@ impl TablePredictor {
     /// table lacks are 0 if it `may_lack_genes`.
     ///
     /// # Errors
-    /// What is wrong with the request whatever the cells are, or what depends on more cells than those of one table.
+    /// A request that is wrong for any cells, or that depends on more cells than those of one table.
     pub fn new(
         model: Model,
         query: Query,
@@ -159,7 +159,7 @@ fn trained_conditions(card: &ModelCard) -> Vec<Request> {
     named.map(Request::Named).collect()
 }
 
-/// Refuses what a cell's rows would owe to other cells.
+/// Refuses options with which a cell's rows depend on other cells.
 fn refuse_of_all_cells(query: &Query, terms: &Terms, form: PredictionForm) -> Result<()> {
     let request = query.to.iter().find_map(|request| match request {
         Request::Named(_) | Request::Listed(..) | Request::Pairs => None,

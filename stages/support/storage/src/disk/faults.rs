@@ -11,7 +11,7 @@
 //! - `short`: half of the bytes are written; `interrupted`: a signal arrives first. Neither is an error, and writing continues;
 //! - `panic`: the program panics there.
 //!
-//! `slow@M` makes every write take M milliseconds longer; with `unlocked@M`, there are no locks either, as on some network file systems.
+//! `slow@M` makes every write take M milliseconds longer; `unlocked@M` also refuses locks, as some network file systems do.
 //! `PERTURBINE_DISK_LOG=FILE` appends one line per call.
 
 use std::{
