@@ -11,6 +11,7 @@ mod failures;
 #[cfg(feature = "hdf5")]
 mod hdf5_worker;
 mod help;
+pub mod input;
 pub mod inspect;
 mod judge;
 mod libtorch;

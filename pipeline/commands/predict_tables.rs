@@ -1,7 +1,7 @@
 //! `predict MODEL -`: predictions of tables of cells on standard input, an Arrow stream of rows for each Arrow stream of cells.
 
 use std::{
-    io::{BufRead, stdin},
+    io::{BufRead, BufReader},
     sync::Arc,
 };
 
@@ -10,6 +10,7 @@ use arrow::{
 };
 use cli::{
     CommandContext,
+    input::StoppableInput,
     model_args::{OnMissingGenesArg, PredictArgs},
     output::is_standard_stream,
 };
@@ -40,11 +41,13 @@ pub(super) fn predict_tables(args: &PredictArgs, context: &CommandContext) -> Re
     let may_lack_genes = matches!(args.missing_genes, OnMissingGenesArg::Zero);
     let predictor = TablePredictor::new(model, query, terms, form, may_lack_genes, context.resources.clone())?;
     let (mut tables, mut rows) = (0_u64, 0_u64);
-    let mut input = stdin().lock();
-    while let Some(table) = next_table(&mut input)? {
-        if context.resources.stop.requested() {
-            return Err(Error::Stopped { resume: AGAIN.into() });
-        }
+    let stop = &context.resources.stop;
+    let mut input = BufReader::new(StoppableInput::new(stop.clone()));
+    let mut next = || match next_table(&mut input) {
+        Err(_) if stop.requested() => Err(Error::Stopped { resume: AGAIN.into() }),
+        next => next,
+    };
+    while let Some(table) = next()? {
         rows += match predictor.predict(&table)? {
             Some(prediction) => {
                 for skipped in &prediction.jobs().skipped {

@@ -2,7 +2,7 @@
 //! together with its own.
 
 use std::{
-    io::{BufRead, BufReader, Cursor, Write},
+    io::{BufRead, BufReader, Cursor, Read, Write},
     process::{Output, Stdio},
     sync::Arc,
 };
@@ -13,6 +13,7 @@ use arrow::{
     datatypes::{DataType, Field},
     ipc::{reader::StreamReader, writer::StreamWriter},
 };
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::support::{Home, TINY, parquet, says};
@@ -127,6 +128,28 @@ fn tables_on_standard_input_are_answered_one_by_one() {
         assert_eq!(ran.status.code(), Some(code), "{line}");
         says(&String::from_utf8_lossy(&ran.stderr), &[said]);
     }
+}
+
+#[test]
+fn a_program_that_waits_for_the_rest_of_a_table_stops_at_a_signal() {
+    let home = with_model();
+    let line = "predict m s.atlas --to condition=ctrl --output cells";
+    let cells = streamed(&home, &format!("{line} --out -"));
+    let mut command = home.command("predict m - --to condition=ctrl --output cells --out -");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let stream = as_stream(&cells.slice(0, 0));
+    input.write_all(&stream).unwrap();
+    let answer = StreamReader::try_new(child.stdout.as_mut().unwrap(), None).unwrap();
+    assert_eq!(answer.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 0);
+    input.write_all(&stream[..stream.len() / 2]).unwrap();
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{said}");
+    says(&said, &["stopped"]);
+    // Open until here: the program did not end because its input did.
+    drop(input);
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(super) const RECORD: &str = "_shard.json";
 #[derive(Debug)]
 pub(super) struct PortableShard {
     folder: StagedFolder,
+    target: PathBuf,
     plan: ShardPlan,
     shard: Shard,
 }
@@ -40,7 +41,18 @@ pub(super) struct PortableShard {
 impl PortableShard {
     pub(super) fn create(target: &Path, plan: &ShardPlan, shard: Shard) -> Result<Self> {
         output_name::check_name("--shard-out", target, &[], true)?;
-        Ok(Self { folder: StagedFolder::create(target)?, plan: plan.clone(), shard })
+        let folder = StagedFolder::create(target)?;
+        Ok(Self { folder, target: target.to_path_buf(), plan: plan.clone(), shard })
+    }
+
+    /// Where files are written until the shard is complete.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Whether the file system has locks.
+    pub(super) fn is_locked(&self) -> bool {
+        self.folder.is_locked()
     }
 
     /// Where to write a file.
@@ -48,11 +60,14 @@ impl PortableShard {
         self.folder.file(name)
     }
 
-    /// Makes the shard visible.
+    /// Makes the shard visible. Where a file system has no locks, another try may have been first: then that one stays.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
         let record = ShardRecord { shard: self.shard, plan: self.plan, files: published.files.clone() };
         write_atomically(&self.folder.file(RECORD), &sealed(&record)?)?;
-        self.folder.commit()
+        match self.folder.commit() {
+            Err(_) if matches!(complete_shard(&self.target, &record.plan, self.shard), Ok(Some(_))) => Ok(()),
+            committed => committed,
+        }
     }
 }
 

@@ -12,13 +12,12 @@ use storage::{
         FolderLock, can_be_locked, checksum_of, create_folders, files_below, refuse_existing, rename, sync_folder,
         write_atomically,
     },
-    output_name,
     sealed::sealed,
 };
 
 use super::{
     Published, PublishedFile,
-    portable::RECORD,
+    portable::{PortableShard, RECORD},
     shard_plan::{Shard, ShardPlan, ShardRecord},
     shards::{ShardFolder, remove_unlisted},
 };
@@ -39,6 +38,8 @@ enum ResumablePlace {
     Alone(ShardFolder),
     /// A hidden folder that becomes a portable shard.
     Hidden { work: PathBuf, target: PathBuf, _lock: FolderLock },
+    /// The same where nothing can be locked.
+    HiddenAlone(PortableShard),
 }
 
 impl ResumableShard {
@@ -48,8 +49,11 @@ impl ResumableShard {
     /// A target that exists or that another process is writing, complete shards of another plan, or a folder that can't be created.
     pub fn create(target: &Path, plan: &ShardPlan, shard: Shard, portable: bool) -> Result<Self> {
         let place = if portable {
-            output_name::check_name("--shard-out", target, &[], true)?;
-            refuse_existing(target)?;
+            let alone = PortableShard::create(target, plan, shard)?;
+            if !alone.is_locked() {
+                return Ok(Self { place: ResumablePlace::HiddenAlone(alone), plan: plan.clone(), shard });
+            }
+            drop(alone);
             let name = target.file_name().unwrap_or_default().to_string_lossy();
             let work = target.with_file_name(format!(".{name}.unfinished"));
             create_folders(&work)?;
@@ -71,6 +75,7 @@ impl ResumableShard {
             ResumablePlace::Beside(shard) => shard.data(),
             ResumablePlace::Alone(shard) => shard.writing().to_path_buf(),
             ResumablePlace::Hidden { work, .. } => work.clone(),
+            ResumablePlace::HiddenAlone(shard) => shard.folder().to_path_buf(),
         }
     }
 
@@ -89,10 +94,14 @@ impl ResumableShard {
             _ => self.folder(),
         };
         let published = Published::new(&self.plan.plan, files_of(&folder, names)?);
+        let listed: BTreeSet<&Path> = published.files.iter().map(|file| Path::new(&file.name)).collect();
         match self.place {
             ResumablePlace::Beside(shard) | ResumablePlace::Alone(shard) => shard.finish(&published)?,
+            ResumablePlace::HiddenAlone(shard) => {
+                remove_unlisted(shard.folder(), shard.folder(), &listed)?;
+                shard.finish(&published)?;
+            }
             ResumablePlace::Hidden { work, target, _lock } => {
-                let listed: BTreeSet<&Path> = published.files.iter().map(|file| Path::new(&file.name)).collect();
                 remove_unlisted(&work, &work, &listed)?;
                 let record = ShardRecord { shard: self.shard, plan: self.plan, files: published.files.clone() };
                 write_atomically(&work.join(RECORD), &sealed(&record)?)?;

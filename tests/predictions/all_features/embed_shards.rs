@@ -50,8 +50,9 @@ fn shards_make_the_single_runs_tree() {
 fn two_tries_at_once_of_every_shard_make_one_whole_result_without_locks() {
     let home = home();
     home.json(&format!("{EMBED} --out e"));
-    for index in 0..2 {
-        let shard = format!("{EMBED} --out twice --shard {index}/2");
+    for (index, place) in [(0, "--out twice"), (1, "--out twice"), (0, "--shard-out part-0"), (1, "--shard-out part-1")]
+    {
+        let shard = format!("{EMBED} {place} --shard {index}/2");
         let mut tries = [1, 5].map(|milliseconds| {
             let mut command = home.command(&shard);
             command.env("PERTURBINE_FAULT", format!("unlocked@{milliseconds}")).spawn().unwrap()
@@ -60,7 +61,10 @@ fn two_tries_at_once_of_every_shard_make_one_whole_result_without_locks() {
     }
     home.json("embed --commit twice");
     same(&tree(&home.path("twice")), &tree(&home.path("e")), "two tries at once");
-    assert!(!home.path(".twice.shards").exists());
+    home.json("embed --commit moved --from part-0 part-1");
+    same(&tree(&home.path("moved")), &tree(&home.path("e")), "two tries at once of portable shards");
+    let left: Vec<_> = home.listing().into_iter().filter(|(name, _)| name.to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

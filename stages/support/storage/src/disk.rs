@@ -51,7 +51,7 @@ pub struct StagedFolder {
     committed: bool,
     replaces: bool,
     /// The lock that shows other processes that the folder is in use.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl StagedFolder {
@@ -82,7 +82,7 @@ impl StagedFolder {
         let staged = hidden_sibling(target)?;
         create_folder(&staged)?;
         let lock = Lock::take(&staged)?;
-        let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
+        let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, lock };
         if lock::clear_leftovers(target, &folder.staged)? {
             return Err(Error::Busy { path: output_of(target) });
         }
@@ -93,6 +93,18 @@ impl StagedFolder {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.staged.join(name)
+    }
+
+    /// The folder before it has its name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.staged
+    }
+
+    /// Whether other processes see that the folder is in use, which takes a file system with locks.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self.lock, Lock::Taken { .. })
     }
 
     /// Makes the folder visible under its name.
