@@ -33,8 +33,8 @@ model_card: storage
 simd:
 packed_rows:
 statistics: simd
-shrinkage:
 kernels: simd
+shrinkage: kernels simd
 torch: kernels stage storage
 device_kernels: kernels torch
 arrays: stage

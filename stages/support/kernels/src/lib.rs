@@ -2,8 +2,8 @@
 //! would read them many times.
 //!
 //! Each kernel is plain code, generic over the number type ([`real`]), and compiled for AVX-512, AVX2 and any
-//! processor ([`simd::Kernel`]). In float32, functions are polynomials that stay in registers; in float64,
-//! which only tests use, they are those of the standard library. Long sums run in lanes over short blocks,
+//! processor ([`simd::Kernel`]). In float32, functions are polynomials that stay in registers; in float64, only
+//! the exponential function is, and the others, which only tests use, are those of the standard library. Long sums run in lanes over short blocks,
 //! and in float64 over blocks, so that their error does not grow with their length. A kernel runs on the
 //! calling thread.
 //!

@@ -53,6 +53,27 @@ const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 const ROUNDING: f32 = 12_582_912.0;
 /// The smallest number whose power of e is a normal number.
 const LEAST_POWER: f32 = -87.3;
+/// The same three in float64.
+const LN_2_WIDE: [f64; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
+const ROUNDING_WIDE: f64 = 6_755_399_441_055_744.0;
+const LEAST_POWER_WIDE: f64 = -708.39;
+/// Taylor's series of the exponential function in float64, the highest power first: 1/13! to 1/0!.
+const EXPONENTIAL_WIDE: [f64; 14] = [
+    1.0 / 6_227_020_800.0,
+    1.0 / 479_001_600.0,
+    1.0 / 39_916_800.0,
+    1.0 / 3_628_800.0,
+    1.0 / 362_880.0,
+    1.0 / 40_320.0,
+    1.0 / 5_040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];
 /// Coefficients of (ln(1 + f) − f + f²/2) / f³ between √½ − 1 and √2 − 1 (S. Moshier's Cephes library, `logf`).
 const LOGARITHM: [f32; 9] = [
     7.037_683_6e-2,
@@ -183,7 +204,18 @@ impl Real for f64 {
 
     #[inline(always)]
     fn exp_of_negative<W: InstructionSet>(self) -> Self {
-        self.exp()
+        let x = if self < LEAST_POWER_WIDE { LEAST_POWER_WIDE } else { self };
+        let rounded = Real::mul_add::<W>(x, std::f64::consts::LOG2_E, ROUNDING_WIDE);
+        let whole = rounded - ROUNDING_WIDE;
+        let rest = Real::mul_add::<W>(whole, -LN_2_WIDE[1], Real::mul_add::<W>(whole, -LN_2_WIDE[0], x));
+        // |rest| is at most half of ln 2, so that the rest of the series is below 10⁻¹⁷.
+        let mut sum = EXPONENTIAL_WIDE[0];
+        for coefficient in &EXPONENTIAL_WIDE[1..] {
+            sum = Real::mul_add::<W>(sum, rest, *coefficient);
+        }
+        let exponent = rounded.to_bits().wrapping_sub(ROUNDING_WIDE.to_bits());
+        let scale = f64::from_bits(exponent.wrapping_add(1023) << 52);
+        if self < LEAST_POWER_WIDE { 0.0 } else { sum * scale }
     }
 
     #[inline(always)]
@@ -223,11 +255,29 @@ mod tests {
         }
     }
 
+    struct Exponential(f64);
+
+    impl Kernel for Exponential {
+        type Out = f64;
+
+        #[inline(always)]
+        fn run<W: InstructionSet>(self) -> f64 {
+            self.0.exp_of_negative::<W>()
+        }
+    }
+
     fn far(found: f32, expected: f64, scale: f64) -> f64 {
         (found.wide() - expected).abs() / scale
     }
 
     proptest! {
+        #[test]
+        fn the_exponential_of_float64_is_the_standard_librarys(x in prop_oneof![-708.0_f64..0.0, -1.0_f64..0.0]) {
+            for found in every_instruction_set(|| Exponential(x)) {
+                prop_assert!((found - x.exp()).abs() <= 1e-15 * x.exp(), "exp of {x}: {found}");
+            }
+        }
+
         #[test]
         fn functions_are_the_standard_librarys(power in -9.0_f64..9.0) {
             let x = f32::from_f64(power.exp());

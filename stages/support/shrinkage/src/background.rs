@@ -7,8 +7,10 @@ use nalgebra::DVector;
 use schemas::Result;
 
 use crate::{
-    Matrix, mean, median,
-    mixture::{Likelihoods, ScalePrior, Spectrum, shares},
+    Matrix,
+    likelihoods::{Likelihoods, shares},
+    mean, median,
+    mixture::{ScalePrior, Spectrum},
     real,
     shifts::Shifts,
 };

@@ -3,8 +3,10 @@
 use schemas::Result;
 
 use crate::{
-    Matrix, evenly_spaced, mean,
-    mixture::{Likelihoods, ScalePrior, shares},
+    Matrix, evenly_spaced,
+    likelihoods::{Likelihoods, shares},
+    mean,
+    mixture::ScalePrior,
     process::Process,
     shifts::{Exposure, PerturbationRows},
 };

@@ -6,9 +6,10 @@ use schemas::Result;
 use crate::{
     Matrix,
     choice::{PRIOR_OF_SCALES, WeighedKernel},
+    likelihoods::{Likelihoods, shares},
     mean,
     measured::DosedPart,
-    mixture::{Likelihoods, ScalePrior, Spectrum, shares},
+    mixture::{ScalePrior, Spectrum},
     process::Process,
 };
 

@@ -12,10 +12,12 @@ use schemas::{Error, Result};
 use crate::{
     Matrix,
     choice::{LIKELIHOOD_WEIGHT, PRIOR_OF_SCALES, SMALLEST_WEIGHT},
-    evenly_spaced, mean,
+    evenly_spaced,
+    likelihoods::{Likelihoods, shares},
+    mean,
     measured::refused,
     median,
-    mixture::{Likelihoods, PosteriorVariance, ScalePrior, Spectrum, shares},
+    mixture::{PosteriorVariance, ScalePrior, Spectrum},
     process::Process,
 };
 

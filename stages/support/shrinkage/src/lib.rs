@@ -61,6 +61,7 @@ mod embedded;
 mod estimator;
 mod gene_errors;
 mod joint;
+mod likelihoods;
 mod measured;
 mod mixture;
 mod noise;

@@ -7,12 +7,10 @@
 use nalgebra::{Cholesky, SymmetricEigen};
 use schemas::{Error, Result};
 
-use crate::{Matrix, mean, real};
+use crate::{Matrix, real};
 
 /// Number of genes that are worked on at a time, so that their numbers stay in the processor's caches.
 const BLOCK: usize = 1_024;
-/// Responsibilities treat no share as smaller than this.
-const SMALLEST_SHARE: f64 = 1e-12;
 
 /// Prior variances of effects, and how likely each is.
 #[derive(Clone, Debug)]
@@ -238,101 +236,6 @@ fn blocks(genes: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..genes).step_by(BLOCK).map(move |start| (start, BLOCK.min(genes - start)))
 }
 
-/// Likelihoods of genes under each scale, relative to each gene's likeliest.
-#[derive(Debug)]
-pub(crate) struct Likelihoods {
-    /// `genes × scales`, at most 1.
-    relative: Matrix,
-    /// The logarithm of each gene's largest.
-    largest: Vec<f64>,
-}
-
-impl Likelihoods {
-    /// From their logarithms, `genes × scales`.
-    pub(crate) fn new(mut logarithms: Matrix) -> Self {
-        let mut largest = vec![f64::NEG_INFINITY; logarithms.nrows()];
-        for column in logarithms.column_iter() {
-            largest.iter_mut().zip(column.iter()).for_each(|(most, value)| *most = most.max(*value));
-        }
-        for mut column in logarithms.column_iter_mut() {
-            column.iter_mut().zip(&largest).for_each(|(value, most)| *value = (*value - most).exp());
-        }
-        Self { relative: logarithms, largest }
-    }
-
-    /// Number of genes.
-    pub(crate) fn genes(&self) -> usize {
-        self.largest.len()
-    }
-
-    /// How likely each scale is for each gene, `genes × scales`, given its share of all genes.
-    pub(crate) fn responsibilities(&self, shares: &[f64]) -> Matrix {
-        let mut out = self.relative.clone();
-        for (mut column, share) in out.column_iter_mut().zip(shares) {
-            column *= share.max(SMALLEST_SHARE);
-        }
-        normalise(&mut out);
-        out
-    }
-
-    /// The same, given the shares of each gene (`genes × scales`).
-    pub(crate) fn responsibilities_by_gene(&self, shares: &Matrix) -> Matrix {
-        let mut out = self.relative.component_mul(shares);
-        normalise(&mut out);
-        out
-    }
-
-    /// The mean over genes of the logarithm of a gene's likelihood, given the shares of the scales.
-    pub(crate) fn mean_log(&self, shares: &[f64]) -> f64 {
-        mean(self.logs(shares))
-    }
-
-    /// The logarithm of each gene's likelihood, given the shares of the scales.
-    pub(crate) fn logs(&self, shares: &[f64]) -> impl Iterator<Item = f64> {
-        let of_gene = &self.relative * nalgebra::DVectorView::from_slice(shares, shares.len());
-        (0..self.largest.len()).map(move |gene| self.largest[gene] + of_gene[gene].ln())
-    }
-
-    /// Adds to `counts` how many genes have each scale, given shares; the latter are not below `SMALLEST_SHARE`.
-    fn count(&self, shares: &nalgebra::DVector<f64>, counts: &mut nalgebra::DVector<f64>) {
-        for (start, genes) in blocks(self.relative.nrows()) {
-            let block = self.relative.rows(start, genes);
-            let mut total = block * shares;
-            total.apply(|value| *value = 1.0 / *value);
-            counts.gemv_tr(1.0, &block, &total, 1.0);
-        }
-    }
-}
-
-/// Divides each gene's entries by their sum.
-fn normalise(responsibilities: &mut Matrix) {
-    let mut total = vec![0.0; responsibilities.nrows()];
-    for column in responsibilities.column_iter() {
-        total.iter_mut().zip(column.iter()).for_each(|(sum, value)| *sum += value);
-    }
-    total.iter_mut().for_each(|sum| *sum = 1.0 / *sum);
-    for mut column in responsibilities.column_iter_mut() {
-        column.iter_mut().zip(&total).for_each(|(value, inverse)| *value *= inverse);
-    }
-}
-
-/// The shares of scales that some genes have, by expectation maximisation with a Dirichlet prior: as if `strength` more
-/// genes had the prior's shares.
-pub(crate) fn shares(genes: &[Likelihoods], prior: &[f64], strength: f64, iterations: usize) -> Vec<f64> {
-    let mut shares = prior.to_vec();
-    for _ in 0..iterations {
-        let floored = nalgebra::DVector::from_iterator(shares.len(), shares.iter().map(|s| s.max(SMALLEST_SHARE)));
-        let mut counts = nalgebra::DVector::zeros(shares.len());
-        genes.iter().for_each(|genes| genes.count(&floored, &mut counts));
-        for (at, share) in shares.iter_mut().enumerate() {
-            *share = floored[at] * counts[at] + strength * prior[at];
-        }
-        let total: f64 = shares.iter().sum();
-        shares.iter_mut().for_each(|share| *share /= total);
-    }
-    shares
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,14 +261,5 @@ mod tests {
         let quadratic = (&rows * covariance.clone().try_inverse().expect("so is this") * rows.transpose())[(0, 0)];
         let expected = -0.5 * (covariance.determinant().ln() + quadratic);
         assert!((spectrum.log_likelihoods(&[0.7], &rows)[(0, 0)] - expected).abs() < 1e-12);
-    }
-
-    #[test]
-    fn shares_are_counts_where_each_gene_has_one_scale() {
-        let sure = |scale: usize| (0..2).map(move |at| if at == scale { 0.0 } else { -50.0 });
-        let rows: Vec<f64> = (0..10).flat_map(|gene| sure(usize::from(gene < 3))).collect();
-        let likelihoods = Likelihoods::new(Matrix::from_row_slice(10, 2, &rows));
-        let found = shares(&[likelihoods], &[0.5, 0.5], 0.0, 25);
-        assert!((found[1] - 0.3).abs() < 1e-9, "{found:?}");
     }
 }
