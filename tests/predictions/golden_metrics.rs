@@ -155,8 +155,8 @@ fn identified_conditions_and_changes_are_those_of_cell_eval_and_systema() {
         let left_out: Vec<usize> = genes.iter().position(|gene| gene == name).into_iter().collect();
         let real = RealConditions { others: &others, reference: &reference, left_out: &left_out };
         let (truth, predicted) = (change("real", name), change("predicted", name));
-        let distances = real.distances(narrow(&profile("predicted", name)), &narrow(&predicted));
-        let found = distances.scores(&narrow(&profile("real", name)));
+        let distances = real.distances([(narrow(&profile("predicted", name)), narrow(&predicted))]);
+        let found = distances[0].scores(&narrow(&profile("real", name)));
         let of = |score: &str| &expected[score][name.as_str()];
         near(name, found.l1, of("discrimination_score_l1"), 1e-9);
         near(name, found.l2, of("discrimination_score_l2"), 1e-9);

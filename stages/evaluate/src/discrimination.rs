@@ -59,18 +59,25 @@ struct Distances {
 }
 
 impl<'a> RealConditions<'a> {
-    /// The distances of a prediction from the other conditions, given its profile and its change from the controls that it
-    /// starts from.
+    /// The distances of predictions from the other conditions, given the profile of each and its change from the controls that it
+    /// starts from. Profiles of conditions, which are many, are read once for all predictions.
     #[must_use]
-    pub fn distances(self, profile: Vec<f32>, change: &[f32]) -> PredictionDistances<'a> {
-        let anchored: Vec<f32> =
-            change.iter().zip(self.reference).map(|(change, reference)| change + reference).collect();
-        let change: Vec<f32> =
-            anchored.iter().zip(self.reference).map(|(value, reference)| value - reference).collect();
-        let length = squared_length(&change, self.left_out);
-        let mut prediction = PredictionDistances { real: self, profile, anchored, change, length, others: Vec::new() };
-        prediction.others = widest(DistancesTo { prediction: &prediction, real: self.others });
-        prediction
+    pub fn distances(
+        self,
+        predictions: impl IntoIterator<Item = (Vec<f32>, Vec<f32>)>,
+    ) -> Vec<PredictionDistances<'a>> {
+        let of_one = |(profile, change): (Vec<f32>, Vec<f32>)| {
+            let anchored: Vec<f32> =
+                change.iter().zip(self.reference).map(|(change, reference)| change + reference).collect();
+            let change: Vec<f32> =
+                anchored.iter().zip(self.reference).map(|(value, reference)| value - reference).collect();
+            let length = squared_length(&change, self.left_out);
+            let others = Vec::with_capacity(self.others.len());
+            PredictionDistances { real: self, profile, anchored, change, length, others }
+        };
+        let mut predictions: Vec<_> = predictions.into_iter().map(of_one).collect();
+        widest(DistancesTo { predictions: &mut predictions, real: self.others });
+        predictions
     }
 }
 
@@ -139,23 +146,24 @@ impl PredictionDistances<'_> {
     }
 }
 
-/// The distances of a prediction from some real profiles, computed with the widest instructions.
-struct DistancesTo<'a> {
-    prediction: &'a PredictionDistances<'a>,
+/// Records the distances of predictions from some real profiles, computed with the widest instructions.
+struct DistancesTo<'p, 'a> {
+    predictions: &'p mut [PredictionDistances<'a>],
     real: &'a [&'a [f32]],
 }
 
-impl Kernel for DistancesTo<'_> {
-    type Out = Vec<Distances>;
+impl Kernel for DistancesTo<'_, '_> {
+    type Out = ();
 
     #[inline(always)]
-    fn run<W: InstructionSet>(self) -> Vec<Distances> {
+    fn run<W: InstructionSet>(self) {
         // An iterator's closure would not be compiled with these instructions.
-        let mut distances = Vec::with_capacity(self.real.len());
         for real in self.real {
-            distances.push(self.prediction.to(real));
+            for prediction in &mut *self.predictions {
+                let distances = prediction.to(real);
+                prediction.others.push(distances);
+            }
         }
-        distances
     }
 }
 
@@ -219,7 +227,7 @@ mod tests {
         let own = others.remove(own);
         let reference = vec![0.0; predicted.len()];
         RealConditions { others: &others, reference: &reference, left_out }
-            .distances(predicted.to_vec(), predicted)
+            .distances([(predicted.to_vec(), predicted.to_vec())])[0]
             .scores(own)
     }
 
@@ -251,7 +259,7 @@ mod tests {
         let others: [&[f32]; 1] = [&[2.0, 2.0]];
         let real = RealConditions { others: &others, reference: &[1.0, 1.0], left_out: &[] };
         // The prediction starts from controls that are higher by 1; its own condition is (1, 1).
-        let found = real.distances(vec![2.0, 2.0], &[0.0, 0.1]).scores(&[1.0, 1.0]);
+        let found = real.distances([(vec![2.0, 2.0], vec![0.0, 0.1])])[0].scores(&[1.0, 1.0]);
         assert_eq!((found.rank, found.centroid_accuracy), (Some(1.0), Some(0.0)));
     }
 
@@ -272,7 +280,7 @@ mod tests {
     fn a_distance_sums_over_every_gene() {
         let (others, reference): ([&[f32]; 0], _) = ([], vec![0.0; 37]);
         let real = RealConditions { others: &others, reference: &reference, left_out: &[36, 3] };
-        let distances = real.distances(vec![2.0; 37], &[1.0; 37]).to(&[0.0; 37]);
+        let distances = real.distances([(vec![2.0; 37], vec![1.0; 37])])[0].to(&[0.0; 37]);
         assert!((distances.l1 - 35.0).abs() < 1e-6 && (distances.l2 - 35.0).abs() < 1e-6, "{distances:?}");
         assert!((distances.centroid - 148.0).abs() < 1e-6, "{distances:?}");
     }

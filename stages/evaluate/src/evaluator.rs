@@ -251,9 +251,8 @@ impl Evaluator {
                 *scores = self.chosen_scores.only(scores.or(&tests.of_baseline(baseline, 0)));
             }
         }
-        let offset = model.offset_anchored_at(&source).map(|predicted| {
-            let candidate = Candidate::new(&case, predicted, CandidateCells::Unknown);
-            real.score(&candidate)
+        let offset = model.offset_anchored_at(&source).and_then(|predicted| {
+            Candidate::all(&case, vec![(predicted, CandidateCells::Unknown)]).first().map(|one| real.score(one))
         });
         let HalfScores { ceiling, ranges } = match halves {
             [Some(first), Some(second)] => {

@@ -115,15 +115,19 @@ impl<'a> ScoringCells<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn new(case: &Case<'a>, predicted: Predicted, cells: CandidateCells) -> Self {
-        let change = metrics::difference(&predicted.mean, &case.source.mean);
-        let distances = case.real.distances(narrow_all(&predicted.mean), &narrow_all(&change));
-        Self { predicted, cells, distances }
+    /// Predictions, with their cells, that are identified among the same conditions.
+    pub(super) fn all(case: &Case<'a>, predictions: Vec<(Predicted, CandidateCells)>) -> Vec<Self> {
+        let distances = case.real.distances(predictions.iter().map(|(predicted, _)| {
+            let change = metrics::difference(&predicted.mean, &case.source.mean);
+            (narrow_all(&predicted.mean), narrow_all(&change))
+        }));
+        let both = predictions.into_iter().zip(distances);
+        both.map(|((predicted, cells), distances)| Self { predicted, cells, distances }).collect()
     }
 
-    /// The same prediction, identified among other conditions.
-    pub(super) fn among<'b>(&self, case: &Case<'b>) -> Candidate<'b> {
-        Candidate::new(case, self.predicted.clone(), self.cells.clone())
+    /// The prediction with its cells, to be identified among other conditions.
+    pub(super) fn prediction(&self) -> (Predicted, CandidateCells) {
+        (self.predicted.clone(), self.cells.clone())
     }
 
     /// The prediction with its scores.
@@ -166,10 +170,10 @@ impl Evaluator {
         model: &ModelProfiles,
     ) -> [Option<Candidate<'a>>; PREDICTIONS] {
         let cells = model.points.clone().map_or(CandidateCells::Unknown, CandidateCells::Own);
-        let mut candidates = vec![Some(Candidate::new(case, model.anchored_at(case.source), cells))];
+        let mut predictions = vec![Some((model.anchored_at(case.source), cells))];
         let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
         let target = BaselineTarget { parts: &parts, context: case.context.number, start: &case.source.mean };
-        candidates.extend(Baseline::ALL.map(|baseline| {
+        predictions.extend(Baseline::ALL.map(|baseline| {
             let mean = self.training.predict(baseline, target)?;
             let cells = case.controls.map_or(CandidateCells::Unknown, |controls| {
                 let change = metrics::difference(&mean, &case.source.mean);
@@ -182,10 +186,11 @@ impl Evaluator {
                 Some(change) => own.iter().zip(change).map(|(own, change)| (own + change).max(0.0)).collect(),
                 None => own,
             });
-            Some(Candidate::new(case, Predicted { mean, variance }, cells))
+            Some((Predicted { mean, variance }, cells))
         }));
-        let mut candidates = candidates.into_iter();
-        std::array::from_fn(|_| candidates.next().flatten())
+        let mut is_defined = predictions.iter().map(Option::is_some).collect::<Vec<_>>().into_iter();
+        let mut candidates = Candidate::all(case, predictions.into_iter().flatten().collect()).into_iter();
+        std::array::from_fn(|_| is_defined.next().filter(|defined| *defined).and_then(|_| candidates.next()))
     }
 
     /// Extends a change of the evaluated genes to all genes; the others do not change.

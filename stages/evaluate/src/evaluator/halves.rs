@@ -35,22 +35,25 @@ impl Evaluator {
         let with_tests = |scores: PredictionScores, tests: Option<&PredictionScores>| {
             tests.map_or(scores, |tests| self.chosen_scores.only(scores.or(tests)))
         };
-        let score_of = |mean: Vec<f64>| {
+        let of_second = |mean: Vec<f64>| {
             let predicted = Predicted { mean, variance: second.variance_unbiased() };
-            let scores = real.score(&Candidate::new(case, predicted, CandidateCells::Own(second_cells.clone())));
-            with_tests(scores, tests.map(|tests| &tests.ceiling))
+            ((predicted, CandidateCells::Own(second_cells.clone())), tests.map(|tests| tests.ceiling))
         };
-        let negatives: Vec<PredictionScores> = [Baseline::Control, Baseline::PerturbedMean]
-            .into_iter()
-            .filter_map(|baseline| {
-                let scores = real.score(&of_baseline(candidates, baseline)?.among(case));
-                Some(with_tests(scores, tests.map(|tests| tests.of_baseline(baseline, 1)).as_ref()))
-            })
-            .collect();
-        let model = candidates[0].as_ref().map(|model| real.score(&model.among(case))).unwrap_or_default();
-        let model = with_tests(model, tests.map(|tests| &tests.model[1]));
-        let positive = score_of(duplicate(case, second, whole.perturbed));
-        HalfScores { ceiling: score_of(second.mean.clone()), ranges: ScoreRanges::new(&model, &negatives, &positive) }
+        let of_negative = |baseline: Baseline| {
+            let prediction = of_baseline(candidates, baseline)?.prediction();
+            Some((prediction, tests.map(|tests| tests.of_baseline(baseline, 1))))
+        };
+        let of_model = |model: &Candidate<'_>| (model.prediction(), tests.map(|tests| tests.model[1]));
+        let mut all = vec![of_second(second.mean.clone()), of_second(duplicate(case, second, whole.perturbed))];
+        all.extend([Baseline::Control, Baseline::PerturbedMean].into_iter().filter_map(of_negative));
+        all.extend(candidates[0].as_ref().map(of_model));
+        let (predictions, tests): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let scored = Candidate::all(case, predictions);
+        let scores = scored.iter().zip(&tests).map(|(one, tests)| with_tests(real.score(one), tests.as_ref()));
+        let mut scores: Vec<PredictionScores> = scores.collect();
+        let model = candidates[0].as_ref().and_then(|_| scores.pop()).unwrap_or_default();
+        let negatives = scores.split_off(2);
+        HalfScores { ceiling: scores[0], ranges: ScoreRanges::new(&model, &negatives, &scores[1]) }
     }
 }
 

@@ -59,12 +59,11 @@ impl Kernel for PairProducts<'_> {
 fn dot<const N: usize, W: InstructionSet>(row: &[f64], columns: [&[f64]; N]) -> [f64; N] {
     let mut lanes = [[0.0; LANES]; N];
     let (chunks, rest) = row.as_chunks::<LANES>();
+    // Slices of a length that the compiler does not know would be multiplied one number at a time.
+    let in_chunks = columns.map(|column| column.as_chunks::<LANES>().0);
     for (at, row) in chunks.iter().enumerate() {
-        for column in 0..N {
-            let values: &[f64] = &columns[column][at * LANES..(at + 1) * LANES];
-            for lane in 0..LANES {
-                lanes[column][lane] = add_product::<W>(lanes[column][lane], row[lane], values[lane]);
-            }
+        for (lanes, column) in lanes.iter_mut().zip(&in_chunks) {
+            add_products::<W>(lanes, row, &column[at]);
         }
     }
     std::array::from_fn(|column| {
@@ -74,8 +73,10 @@ fn dot<const N: usize, W: InstructionSet>(row: &[f64], columns: [&[f64]; N]) -> 
 }
 
 #[inline(always)]
-fn add_product<W: InstructionSet>(sum: f64, a: f64, b: f64) -> f64 {
-    if W::FUSED { a.mul_add(b, sum) } else { sum + a * b }
+fn add_products<W: InstructionSet>(sums: &mut [f64; LANES], a: &[f64; LANES], b: &[f64; LANES]) {
+    for lane in 0..LANES {
+        sums[lane] = if W::FUSED { a[lane].mul_add(b[lane], sums[lane]) } else { sums[lane] + a[lane] * b[lane] };
+    }
 }
 
 #[cfg(test)]
