@@ -65,6 +65,23 @@ fn first_error(path: &Path) -> Error {
 }
 
 #[test]
+fn pointers_and_indices_are_of_one_type_as_scipy_wants_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for gzip in [None, Some(1)] {
+        let path = folder.path().join(format!("{gzip:?}.h5ad"));
+        write_simulated(&path, gzip);
+        let file = File::open(&path).expect("an HDF5 file");
+        let matrix = file.group("X").expect("a matrix");
+        for member in ["indptr", "indices"] {
+            assert!(matrix.dataset(member).expect(member).dtype().expect(member).is::<i32>(), "{member}");
+        }
+        let mut members = matrix.member_names().expect("members");
+        members.sort();
+        assert_eq!(members, ["data", "indices", "indptr"]);
+    }
+}
+
+#[test]
 fn what_is_written_is_read_back() {
     let folder = tempfile::tempdir().expect("a folder");
     for gzip in [None, Some(4)] {

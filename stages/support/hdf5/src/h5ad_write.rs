@@ -49,6 +49,7 @@ pub struct H5adWriter {
     indices: Vector,
     data: Vector,
     obs: ObsFrame,
+    gzip: Option<u8>,
     staged: StagedFile,
 }
 
@@ -81,7 +82,7 @@ impl H5adWriter {
         };
         let (file, data, indices, row_pointers, obs) = begin().map_err(|error| crate::unwritable(&place, error))?;
         let genes = genes.len();
-        Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, staged })
+        Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, gzip: options.gzip, staged })
     }
 
     /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were given to
@@ -125,12 +126,18 @@ impl H5adWriter {
     /// # Errors
     /// A full disk, or a target that exists by now.
     pub fn finish(self) -> Result<()> {
-        let Self { file, place, genes, cells, obs, staged, row_pointers, indices, data } = self;
+        let Self { file, place, genes, cells, obs, gzip, staged, row_pointers, indices, data } = self;
         let shape = [cells, genes as u64].map(u64::cast_signed);
         let complete = || -> hdf5_metno::Result<()> {
             obs.finish()?;
-            file.group("X")?.new_attr_builder().with_data(&shape).create("shape")?;
-            drop((row_pointers, indices, data));
+            let matrix = file.group("X")?;
+            matrix.new_attr_builder().with_data(&shape).create("shape")?;
+            // scipy and scanpy want pointers and indices of one type; how many entries there are is known only now.
+            match i32::try_from(data.len()) {
+                Ok(_) => row_pointers.narrow(&matrix, "indptr", ROW_CHUNK, gzip)?,
+                Err(_) => drop(row_pointers),
+            }
+            drop((matrix, indices, data));
             file.flush()?;
             file.close()
         };
