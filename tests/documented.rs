@@ -132,7 +132,7 @@ fn run_in(home: &Home, page: &str) {
         let place = format!("{page}:{}: perturbine {}", command.line, command.words.join(" "));
         assert_eq!(output.status.success(), !command.is_refused(), "{place} does not do what is printed\n{stderr}");
         if command.is_the_same_everywhere() {
-            let printed: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
+            let printed: Vec<&str> = stdout.lines().chain(stderr.lines()).map(str::trim_start).collect();
             let is_printed = |shown: &&String| printed.iter().any(|line| agrees(line, shown));
             let missing: Vec<&String> = command.shown.iter().filter(|shown| !is_printed(shown)).collect();
             assert!(missing.is_empty(), "{place} does not print {missing:#?}\n{stdout}\n{stderr}");

@@ -194,5 +194,7 @@ fn arguments_in_the_wrong_order_are_named_and_nothing_is_advised_that_loses_data
         assert!(!message.contains("remove") && !message.contains("rebuilt"), "{message}");
     }
     says(&home.refused(2, "train s.atlas --out n --epochs 0"), &["--epochs must be at least 1"]);
+    let negative = home.refused(2, "train s.atlas --out n --epochs -1");
+    assert!(negative.contains("invalid value '-1'") && !negative.contains("-- -1"), "{negative}");
     says(&home.refused(2, "train s.atlas --out n --batch-size 0"), &["--batch-size must be at least 2", "auto"]);
 }

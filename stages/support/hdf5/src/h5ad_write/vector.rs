@@ -99,17 +99,4 @@ impl Vector {
     pub(super) fn append_texts<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) -> Result<()> {
         self.append(&texts.into_iter().map(unicode).collect::<Result<Vec<_>>>()?)
     }
-
-    /// Replaces a vector of 64-bit numbers that fit into 32 bits by one of these, which takes its name.
-    pub(super) fn narrow(self, group: &Group, name: &str, chunk: usize, gzip: Option<u8>) -> Result<()> {
-        const WIDE: &str = "wide";
-        group.relink(name, WIDE)?;
-        let mut narrow = Self::create::<i32>(group, name, chunk, gzip)?;
-        for start in (0..self.length).step_by(chunk) {
-            let wide = self.dataset.read_slice_1d::<i64, _>(start..self.length.min(start + chunk))?;
-            let numbers = wide.iter().map(|number| i32::try_from(*number).map_err(|error| error.to_string().into()));
-            narrow.append(&numbers.collect::<Result<Vec<i32>>>()?)?;
-        }
-        group.unlink(WIDE)
-    }
 }
