@@ -180,7 +180,9 @@ fn commands(page: &str, text: &str) -> Vec<PrintedCommand> {
             (Some(_), Some(_)) => fence = None,
             (Some("console"), None) => {
                 let Some(typed) = line.strip_prefix("$ ") else {
-                    commands.last_mut().filter(|_| !line.is_empty()).map(|last| last.shown.push(line.to_owned()));
+                    if let Some(last) = commands.last_mut().filter(|_| !line.is_empty()) {
+                        last.shown.push(line.to_owned());
+                    }
                     continue;
                 };
                 let command = typed.strip_prefix("perturbine ");
