@@ -1,5 +1,5 @@
 //! The pages for users are right: every command in a block marked `console` runs, page by page, in a folder of its own, or is
-//! refused with the printed error; `docs/cli.md` has the program's help; links lead to pages and headings that exist.
+//! refused with the printed error, and prints the lines below it where these are the same on any machine; `docs/cli.md` has the program's help; links lead to pages and headings that exist.
 //!
 //! Recipes run on files of their layouts. Commands that need a GPU, a cluster or a build with faults are in blocks marked `text` or
 //! `sh`, which nothing runs. `python/tests/test_documented.py` runs the blocks of Python, `tests/outside_crate.rs` those of Rust.
@@ -29,8 +29,19 @@ struct PrintedCommand {
     line: usize,
     /// The words behind `perturbine`.
     words: Vec<String>,
-    /// The lines of the error that the page shows, if it shows one.
-    error: Vec<String>,
+    /// The lines that the page shows below it.
+    shown: Vec<String>,
+}
+
+impl PrintedCommand {
+    fn is_refused(&self) -> bool {
+        self.shown.iter().any(|line| line.starts_with("error: "))
+    }
+
+    /// Whether its output is the same on any machine; scores and speeds of models are not.
+    fn is_the_same_everywhere(&self) -> bool {
+        self.is_refused() || ["simulate", "ingest", "split", "inspect"].contains(&self.words[0].as_str())
+    }
 }
 
 /// A test for each page, so that they run beside each other.
@@ -115,12 +126,29 @@ fn run(page: &str) {
 
 #[track_caller]
 fn run_in(home: &Home, page: &str) {
-    for PrintedCommand { line, words, error } in commands(page, &read(page)) {
-        let output = home.command("").args(&words).output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let is_right = output.status.success() == error.is_empty() && error.iter().all(|line| stderr.contains(line));
-        assert!(is_right, "{page}:{line}: perturbine {} does not do what is printed\n{stderr}", words.join(" "));
+    for command in commands(page, &read(page)) {
+        let output = home.command("").args(&command.words).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let place = format!("{page}:{}: perturbine {}", command.line, command.words.join(" "));
+        assert_eq!(output.status.success(), !command.is_refused(), "{place} does not do what is printed\n{stderr}");
+        if command.is_the_same_everywhere() {
+            let printed: Vec<&str> = stdout.lines().chain(stderr.lines()).map(str::trim_start).collect();
+            let is_printed = |shown: &&String| printed.iter().any(|line| agrees(line, shown));
+            let missing: Vec<&String> = command.shown.iter().filter(|shown| !is_printed(shown)).collect();
+            assert!(missing.is_empty(), "{place} does not print {missing:#?}\n{stdout}\n{stderr}");
+        }
     }
+}
+
+/// Whether a printed line is the shown one, in which `…` is any text.
+fn agrees(printed: &str, shown: &str) -> bool {
+    let mut pieces = shown.split('…');
+    let Some(mut rest) = pieces.next().and_then(|first| printed.strip_prefix(first)) else { return false };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.is_empty() || shown.ends_with('…')
 }
 
 fn root() -> PathBuf {
@@ -152,14 +180,14 @@ fn commands(page: &str, text: &str) -> Vec<PrintedCommand> {
             (Some(_), Some(_)) => fence = None,
             (Some("console"), None) => {
                 let Some(typed) = line.strip_prefix("$ ") else {
-                    if let Some(last) = commands.last_mut().filter(|_| line.starts_with("error: ")) {
-                        last.error.push(line.to_owned());
+                    if let Some(last) = commands.last_mut().filter(|_| !line.is_empty()) {
+                        last.shown.push(line.to_owned());
                     }
                     continue;
                 };
                 let command = typed.strip_prefix("perturbine ");
                 let command = command.unwrap_or_else(|| panic!("{page}:{}: not a command of ours: {typed}", at + 1));
-                commands.push(PrintedCommand { line: at + 1, words: words(command), error: Vec::new() });
+                commands.push(PrintedCommand { line: at + 1, words: words(command), shown: Vec::new() });
             }
             _ => {}
         }

@@ -253,7 +253,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> 
     if damages.is_empty() {
         return Ok(());
     }
-    Err(Error::damaged(damaged.join(", "), format!("{} part(s), listed above", damages.len())))
+    Err(Error::damaged(damaged.join(", "), format!("{}, listed above", counted(damages.len() as u64, "part"))))
 }
 
 fn is_matrix_gone(error: &Error, path: &Path) -> bool {

@@ -159,6 +159,9 @@ fn with_heading(argument: Arg, command: &str) -> Arg {
     if argument.is_positional() {
         return argument;
     }
+    // A negative number is a value, which its own message refuses; by default, it is taken for an unknown option.
+    let takes_values = argument.get_action().takes_values();
+    let argument = if takes_values { argument.allow_negative_numbers(true) } else { argument };
     if argument.is_global_set() {
         return argument.help_heading(GLOBAL);
     }

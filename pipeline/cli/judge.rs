@@ -25,7 +25,7 @@ use crate::{
 };
 use flows::judging::{JudgeOptions, JudgedPrediction, Judgement, judge as judge_predictions};
 use reader::atlas::Atlas;
-use schemas::{Error, Result};
+use schemas::{Error, Result, skipped::sentences};
 
 pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
     let place = |flag: &str, path: &Option<PathBuf>, kind: OutputKind| {
@@ -54,8 +54,8 @@ pub(super) fn judge(args: &JudgeArgs, context: &CommandContext) -> Result<()> {
     for note in &judged.notes {
         context.show.note(note);
     }
-    for skipped in &judged.skipped {
-        context.show.note(&skipped.to_string());
+    for sentence in sentences(&judged.skipped) {
+        context.show.note(&sentence);
     }
     if let Some(place) = &card_place {
         let card = Card { flags: flags(args), ..card(&judged, &atlas, &hash, split_name)? };

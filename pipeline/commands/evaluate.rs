@@ -1,6 +1,9 @@
 //! `evaluate`.
 
-use schemas::{model_files as files, skipped::Skipped};
+use schemas::{
+    model_files as files,
+    skipped::{Skipped, sentences},
+};
 use serde::Serialize;
 use serde_json::json;
 use stages::{
@@ -44,8 +47,8 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<(
     };
     let data = data_overview(&atlas, &split);
     let judged = evaluate_model(&atlas, &model, split, &options, &context.resources)?;
-    for skipped in &judged.skipped {
-        context.show.note(&skipped.to_string());
+    for sentence in sentences(&judged.skipped) {
+        context.show.note(&sentence);
     }
     let evaluation = &judged.judgement.evaluation;
     if evaluation.conditions.is_empty() {

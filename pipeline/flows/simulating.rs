@@ -26,7 +26,8 @@ pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: 
     refuse_existing(&truth)?;
     let category = |name: &str| H5adColumn { name: name.into(), kind: H5adKind::Category };
     let columns = ["condition", "dose", "cell_type", "batch"].map(category);
-    let writer = H5adWriter::create(out, simulator.genes(), &columns, H5adWriteOptions { gzip })?;
+    let options = H5adWriteOptions { gzip, cells: Some(simulator.settings().cells) };
+    let writer = H5adWriter::create(out, simulator.genes(), &columns, options)?;
     let source = simulator.clone();
     let run = Pipeline::from_source(
         "order",

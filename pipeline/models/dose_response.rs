@@ -7,8 +7,8 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use schemas::{
-    Error, Result, arrow::response_schema, conditions::parse, config::GeneChoice, numbers::to_usize, skipped::Skipped,
-    vocabulary::Vocabulary,
+    Error, Result, arrow::response_schema, conditions::parse, config::GeneChoice, counting::counted, numbers::to_usize,
+    skipped::Skipped, vocabulary::Vocabulary,
 };
 use serde::Serialize;
 use stages::{
@@ -21,7 +21,10 @@ use stages::{
     trainer::gene_choice::ChosenGenes,
 };
 
-use super::predicting::{Prediction, own_split};
+use super::{
+    dose_grid::trained_grid,
+    predicting::{Prediction, own_split},
+};
 use crate::flows::{Resources, completed};
 
 /// A request for a dose response.
@@ -29,7 +32,8 @@ use crate::flows::{Resources, completed};
 pub struct ResponseQuery {
     /// A perturbation, or several joined by the delimiter.
     pub condition: String,
-    /// Doses of each perturbation; every combination is predicted.
+    /// Doses of each perturbation, of which every combination is predicted; a single list is that of all perturbations, and without
+    /// any, each has its trained doses and some between them.
     pub doses: Vec<Vec<f64>>,
     /// The source cells; by default the controls of each covariate combination.
     pub from: Option<Selector>,
@@ -97,8 +101,10 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
         if dose.is_finite() && dose >= 0.0 { Ok(dose) } else { Err(bad("a dose is a number of at least 0")) }
     };
     let parts: Vec<&str> = text.split(':').collect();
-    let [first, last, step] = parts[..] else {
-        return text.split(',').map(number).collect();
+    let (first, last, step) = match parts[..] {
+        [first, last, step] => (first, last, step),
+        [_] => return text.split(',').map(number).collect(),
+        _ => return Err(bad("a range has a first dose, a last dose and a step")),
     };
     let (first, last, step) = (number(first)?, number(last)?, number(step)?);
     if step <= 0.0 || last < first || (last - first) / step > MOST_DOSES {
@@ -133,14 +139,16 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
         let message = format!("`{}` is control, which has no dose", query.condition);
         return Err(Error::usage(message, "name a perturbation or a pair"));
     }
-    let perturbations = rules.parts(&query.condition).len();
+    let parts = rules.parts(&query.condition);
     let doses = match &query.doses[..] {
-        [every] => vec![every.clone(); perturbations],
-        each if each.len() == perturbations => each.to_vec(),
+        [] => parts.iter().map(|part| trained_grid(&model.card.vocabulary, part.trim())).collect(),
+        [every] => vec![every.clone(); parts.len()],
+        each if each.len() == parts.len() => each.to_vec(),
         each => {
             let message = format!(
-                "`{}` has {perturbations} perturbation(s), but there are {} lists of doses",
+                "`{}` has {}, but there are {} lists of doses",
                 query.condition,
+                counted(parts.len() as u64, "perturbation"),
                 each.len()
             );
             return Err(Error::usage(message, "give --doses once, or once for each perturbation"));

@@ -3,6 +3,7 @@
 mod batch_sizes;
 pub mod crossvalidating;
 pub mod data_overview;
+mod dose_grid;
 pub mod dose_response;
 pub mod embedding;
 pub mod evaluation;

@@ -26,7 +26,7 @@ use stages::{
             CellOutput, ChangeRows, ChangedGenes, EncodeCells, PredictCells, PredictMeans, TargetMeans, batch_size,
             long_means_rows, means_rows,
         },
-        query::{Job, Jobs, Query, Request},
+        query::{Job, Jobs, Query, Request, check_values},
     },
     reader::{atlas::Atlas, profiles::ExpressionRows, split::Split},
 };
@@ -82,6 +82,7 @@ impl Prediction {
         resources: Resources,
     ) -> Result<Self> {
         if query.to.contains(&Request::Ood) && split.is_none() {
+            check_values(&model.card, atlas)?;
             return Err(Error::usage(
                 "the held-out cells are not known: the model was not trained on this atlas",
                 "name a split of the atlas with --split",
@@ -273,12 +274,17 @@ pub fn own_split(model: &Model, atlas: &Atlas) -> Result<Option<Split>> {
 /// The split given by `--split`, or the model's own.
 ///
 /// # Errors
-/// A split that does not exist; without a given split, an atlas that the model was not trained on.
+/// A split that does not exist; without a given split, an atlas that the model was not trained on or that has other values.
 pub fn split_for(model: &Model, atlas: &Atlas, named: Option<&str>) -> Result<Split> {
     match named {
         Some(name) => Split::read(atlas, name),
-        None => own_split(model, atlas)?.ok_or_else(|| {
-            Error::usage("the model was not trained on this atlas", "name a split of the atlas with --split")
-        }),
+        None => match own_split(model, atlas)? {
+            Some(split) => Ok(split),
+            None => {
+                // Another split would not make the values fit.
+                check_values(&model.card, atlas)?;
+                Err(Error::usage("the model was not trained on this atlas", "name a split of the atlas with --split"))
+            }
+        },
     }
 }

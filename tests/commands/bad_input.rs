@@ -125,7 +125,7 @@ fn doses_that_do_not_match_the_perturbations() {
         });
     };
     with_dose("few.h5ad", "1");
-    says(&home.refused(65, "ingest few.h5ad --out a.atlas"), &["few.h5ad", "row 99", "2 perturbation(s)", "`1`"]);
+    says(&home.refused(65, "ingest few.h5ad --out a.atlas"), &["few.h5ad", "row 99", "2 perturbations", "`1`"]);
     with_dose("word.h5ad", "1+high");
     says(&home.refused(65, "ingest word.h5ad --out a.atlas"), &["row 99", "`high`", "not a number"]);
     with_dose("negative.h5ad", "1+-2");
@@ -150,7 +150,7 @@ fn names_that_a_model_or_an_atlas_does_not_know() {
     says(&home.refused(65, "split s.atlas --name n --scheme leave-out:cell_tipe"), &["`cell_tipe`", "cell_type"]);
     says(&home.refused(65, "split s.atlas --name n --from-obs batch"), &["batch", "row 0"]);
     let message = home.refused(2, "predict m s.atlas --out p --to condition=G00034,dose=1+1");
-    says(&message, &["1 perturbation(s)", "`1+1`"]);
+    says(&message, &["1 perturbation,", "`1+1`"]);
 }
 
 #[test]

@@ -99,8 +99,10 @@ fn predictions_are_shown_in_every_format() {
     let counted = |of: &serde_json::Value| of["conditions"].as_array().unwrap().len();
     assert_eq!(counted(&csv), counted(&folder));
     assert!(csv["columns"].as_array().unwrap().contains(&json!({ "name": "mean", "dtype": "float64" })), "{csv}");
-    let text = home.run("inspect p.h5ad").stdout;
+    let ran = home.run("inspect p.h5ad");
+    let text = ran.stdout;
     assert!(text.contains("predictions by perturbine") && text.contains("layers: "), "{text}");
+    assert_eq!(ran.stderr, "", "predictions need no control");
     let text = home.run("inspect p").stdout;
     assert!(text.contains("means, a row for each condition") && text.contains("model: "), "{text}");
 }

@@ -1,6 +1,6 @@
 //! Messages and refusals where a result would otherwise be silently wrong.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
@@ -141,14 +141,22 @@ fn counts_beside_values_that_were_made_from_them_are_pointed_out() {
     let home = Home::new();
     let simulator = simulator(100, true);
     let chunk = simulator.chunk(0..100).unwrap();
-    write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
     let Some(python) = python_with("h5py", &["h5py", "numpy"]) else { return };
-    let script = "import sys, h5py, numpy as np\nf = h5py.File(sys.argv[1], 'r+')\nf.copy(f['X'], f.require_group('layers'), name='counts')\n\
-                  f['X/data'][...] = np.log1p(f['X/data'][...])\n";
-    run(&python, script, &[&home.path("s.h5ad")]);
-    let ran = home.run("ingest s.h5ad --out s.atlas");
-    assert!(ran.stderr.contains("s.h5ad also holds counts: --layer counts reads them instead"), "{}", ran.stderr);
-    let ran = home.run("ingest s.h5ad --out c.atlas --layer counts");
+    // Processes that other tests start may hold the lock of the file that was just written.
+    let script = "import sys, h5py, numpy as np\nf = h5py.File(sys.argv[1], 'r+', locking=False)\nlayers = f.require_group('layers')\n\
+                  [f.copy(f['X'], layers, name=name) for name in sys.argv[2:]]\nf['X/data'][...] = np.log1p(f['X/data'][...])\n";
+    for (layers, flag) in [(&["other", "counts"][..], "counts"), (&["spliced", "raw UMIs"], "'raw UMIs'")] {
+        let path = home.path("s.h5ad");
+        write_h5ad(&path, simulator.genes(), &chunk);
+        let names: Vec<&Path> = layers.iter().map(Path::new).collect();
+        run(&python, script, &[&[path.as_path()], &names[..]].concat());
+        let ran = home.run("ingest s.h5ad --out s.atlas --force");
+        let note = format!("s.h5ad also holds counts: --layer {flag} reads them instead");
+        assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+        fs::remove_file(path).unwrap();
+    }
+    write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
+    let ran = home.run("ingest s.h5ad --out c.atlas");
     assert!(!ran.stderr.contains("also holds counts"), "{}", ran.stderr);
 }
 
@@ -187,5 +195,7 @@ fn arguments_in_the_wrong_order_are_named_and_nothing_is_advised_that_loses_data
         assert!(!message.contains("remove") && !message.contains("rebuilt"), "{message}");
     }
     says(&home.refused(2, "train s.atlas --out n --epochs 0"), &["--epochs must be at least 1"]);
+    let negative = home.refused(2, "train s.atlas --out n --epochs -1");
+    assert!(negative.contains("invalid value '-1'") && !negative.contains("-- -1"), "{negative}");
     says(&home.refused(2, "train s.atlas --out n --batch-size 0"), &["--batch-size must be at least 2", "auto"]);
 }

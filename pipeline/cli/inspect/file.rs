@@ -56,7 +56,10 @@ fn value_of(source: &Arc<dyn Source>) -> Result<(Value, Vec<String>)> {
     let (keys, is_labelled) = match resolve(&**source, &RequestedKeys::default()) {
         Ok(keys) => (Some(keys), true),
         Err(error) => {
-            tracing::warn!("labels are left out: {error}");
+            // Predictions of this program need no control among them.
+            if !is_our_output(source.members()) {
+                tracing::warn!("labels are left out: {error}");
+            }
             let unlabelled = RequestedKeys { no_perturbation: true, ..RequestedKeys::default() };
             (resolve(&**source, &unlabelled).ok(), false)
         }
@@ -148,11 +151,16 @@ fn provenance_text(value: &Value) -> String {
         let member = members.iter().find(|member| member.name.strip_prefix("uns/perturbine/") == Some(key));
         Some(format!("{key} {}", member?.text.as_ref()?))
     };
-    if !members.iter().any(|member| member.name == OUR_OUTPUT) {
+    if !is_our_output(&members) {
         return String::new();
     }
     let known: Vec<String> = ["version", "output", "scale", "model", "atlas"].into_iter().filter_map(text).collect();
     format!("predictions by perturbine: {}\n", known.join(", "))
+}
+
+/// Whether the file holds predictions of this program.
+fn is_our_output(members: &[AnnDataMember]) -> bool {
+    members.iter().any(|member| member.name == OUR_OUTPUT)
 }
 
 fn matrix_text(value: &Value) -> String {

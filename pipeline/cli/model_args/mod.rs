@@ -329,8 +329,8 @@ pub struct ResponseArgs {
     #[arg(long)]
     pub condition: String,
     /// First dose, last dose and step, or doses separated by commas; given once for both perturbations of a pair, or once for
-    /// each
-    #[arg(long, value_name = "FIRST:LAST:STEP|a,b", default_value = "0:1:0.1")]
+    /// each [default: from 0 to the largest trained dose, with all trained ones]
+    #[arg(long, value_name = "FIRST:LAST:STEP|a,b")]
     pub doses: Vec<String>,
     /// Cells to start from, as in 'cell_type=B' [default: the controls of each covariate combination]
     #[arg(long)]

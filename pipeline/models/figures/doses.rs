@@ -13,19 +13,16 @@ use stages::{
 use super::CELLS_OF_A_CURVE;
 use crate::{
     flows::Resources,
-    models::dose_response::{ResponseQuery, respond},
+    models::{
+        dose_grid::grid,
+        dose_response::{ResponseQuery, respond},
+    },
 };
 
 /// Number of perturbations whose dose response is drawn, those with the most trained doses first.
 const MOST_RESPONSES: usize = 4;
 /// Maximum number of curves in a picture.
 const MOST_CURVES: usize = 8;
-/// Number of evenly spaced doses of a curve, in addition to those of the data.
-const DOSES: u32 = 10;
-/// Number of doses between two of the data, where these span decades.
-const DOSES_BETWEEN: u32 = 3;
-/// Doses of the data span decades if the largest is this many times the smallest.
-const DECADES: f64 = 20.0;
 
 /// The curves; none if no perturbation was trained at several doses.
 ///
@@ -84,44 +81,4 @@ fn doses_of_atlas(atlas: &Atlas, perturbation: &str) -> Vec<f64> {
         matches!(&parts[..], [one] if table.perturbations()[one.index()] == perturbation)
     });
     doses.flat_map(|condition| condition.doses.iter().copied()).collect()
-}
-
-/// The doses of a curve, in ascending order: those of the data, and some between them.
-fn grid(trained: &[f64], of_atlas: &[f64]) -> Vec<f64> {
-    let mut known: Vec<f64> = trained.iter().chain(of_atlas).copied().filter(|dose| *dose > 0.0).collect();
-    known.sort_by(f64::total_cmp);
-    known.dedup();
-    let mut doses = vec![0.0];
-    if let ([smallest, ..], [.., largest]) = (&known[..], &known[..]) {
-        if *largest >= DECADES * smallest {
-            for pair in known.windows(2) {
-                let ratio = (pair[1] / pair[0]).ln() / f64::from(DOSES_BETWEEN + 1);
-                doses.extend((1..=DOSES_BETWEEN).map(|at| rounded(pair[0] * (ratio * f64::from(at)).exp())));
-            }
-        } else {
-            doses.extend((1..=DOSES).map(|at| rounded(largest * f64::from(at) / f64::from(DOSES))));
-        }
-    }
-    doses.extend(known);
-    doses.sort_by(f64::total_cmp);
-    doses.dedup();
-    doses
-}
-
-/// Three digits of a dose, which is shown to people.
-fn rounded(dose: f64) -> f64 {
-    format!("{dose:.2e}").parse().unwrap_or(dose)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_curve_has_the_doses_of_the_data_and_some_between() {
-        let near = grid(&[0.5, 1.0], &[0.5, 2.0]);
-        assert_eq!(near, [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0]);
-        let far = grid(&[10.0, 1000.0], &[]);
-        assert_eq!(far, [0.0, 10.0, 31.6, 100.0, 316.0, 1000.0]);
-    }
 }

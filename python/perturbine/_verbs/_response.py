@@ -39,7 +39,7 @@ def response(
         atlas: The atlas with the controls to start from
         condition: A perturbation, or a pair as in A+B
         doses: First dose, last dose and step, or doses separated by commas; given once for both perturbations of a
-            pair, or once for each [default: 0:1:0.1]
+            pair, or once for each [default: from 0 to the largest trained dose, with all trained ones]
         genes: Genes to show: a number of those whose prediction changes most over all doses, or those listed in a file
             [default: 10]
         from_: Cells to start from, as in 'cell_type=B' [default: the controls of each covariate combination]

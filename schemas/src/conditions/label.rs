@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::tuples::{DosedName, begins_with_tuple, tuples};
+use crate::counting::counted;
 
 /// The rules for reading labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,7 +135,11 @@ pub enum BadLabel {
         delimiter: String,
     },
     /// The numbers of doses and perturbations differ.
-    #[error("`{label}` has {perturbations} perturbation(s), but its dose `{doses}` has {found} part(s)")]
+    #[error(
+        "`{label}` has {}, but its dose `{doses}` has {}",
+        counted(*perturbations as u64, "perturbation"),
+        counted(*found as u64, "part")
+    )]
     DoseCount {
         /// The label.
         label: String,

@@ -60,7 +60,7 @@ fn a_control_made_of_controls_is_as_many_parts_as_it_names() {
 fn doses_that_do_not_match_their_perturbations_are_refused() {
     let mut table = table();
     let error = table.intern("A+B", Some("1")).expect_err("one dose for two");
-    assert_eq!(error.to_string(), "`A+B` has 2 perturbation(s), but its dose `1` has 1 part(s)");
+    assert_eq!(error.to_string(), "`A+B` has 2 perturbations, but its dose `1` has 1 part");
     assert!(matches!(table.intern("A", Some("-1")), Err(BadLabel::Dose { .. })));
     assert!(matches!(table.intern("A", Some("high")), Err(BadLabel::Dose { .. })));
     assert!(matches!(table.intern("A++B", None), Err(BadLabel::EmptyPart { .. })));

@@ -297,7 +297,7 @@ pub(super) mod tests {
         let crossed = crossed();
         let start = "better than the best baseline on 1, worse than the best baseline on 1 of 2 folds (Pearson";
         assert!(crossed.summary.starts_with(start), "{}", crossed.summary);
-        assert!(crossed.summary.contains("over all level with the best baseline: +0.050"), "{}", crossed.summary);
+        assert!(crossed.summary.contains("overall level with the best baseline: +0.050"), "{}", crossed.summary);
         assert_eq!(crossed.by_fold()[1].verdict, "worse than the best baseline");
         let none = CrossEvaluation::new(vec![FoldEvaluation {
             name: "1".into(),

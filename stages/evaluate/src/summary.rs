@@ -104,7 +104,7 @@ pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
 pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
     let [low, lead, high] = interval?;
     let verdict = BaselineComparison::from_lead(lead, interval).words();
-    Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
+    Some(format!("; overall {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
 }
 
 /// The mean R² of the model, and that of `additive` if it is defined.
@@ -169,7 +169,7 @@ mod tests {
             condition("ood", Some(0.80), None),
         ];
         let summary = Evaluation::new(Scale::Log1p, true, conditions).summary;
-        let (start, end) = summary.split_once("; over all ").expect("three conditions have an interval");
+        let (start, end) = summary.split_once("; overall ").expect("three conditions have an interval");
         assert_eq!(
             start,
             "better than the best baseline on 1, level with the best baseline on 1, worse than the best baseline on 1, not comparable on 1 \

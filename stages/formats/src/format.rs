@@ -149,29 +149,49 @@ const COUNT_MATRICES: [(&str, Option<&str>); 4] = [
     ("--layer raw", Some("raw")),
 ];
 
-/// The flag that reads counts from another matrix of the same file than its `X`, if one with a usual name holds counts in its
-/// first rows; `None` if `choice` names another matrix already.
+/// Layers of whole numbers that are only a part of a cell's counts, as velocyto writes them.
+const PARTS_OF_COUNTS: [&str; 3] = ["spliced", "unspliced", "ambiguous"];
+
+/// The flag that reads counts from another matrix of the same file than its `X`, if the first rows of one are counts: of one with a
+/// usual name, or else of any layer. `None` if `choice` names another matrix already.
 #[must_use]
 pub fn flag_for_counts(path: &Path, choice: &Choice) -> Option<String> {
     if choice.matrix() != "X" {
         return None;
     }
-    let mut found = COUNT_MATRICES.into_iter().filter(|(_, layer)| holds_counts(path, choice, *layer) == Some(true));
-    found.next().map(|(flag, _)| flag.to_owned())
+    let mut usual = COUNT_MATRICES.into_iter().filter(|(_, layer)| holds_counts(path, choice, *layer) == Some(true));
+    if let Some((flag, _)) = usual.next() {
+        return Some(flag.to_owned());
+    }
+    let others = layers(path, choice)?.into_iter().filter(|name| !PARTS_OF_COUNTS.contains(&name.as_str()));
+    let mut holding = others.filter(|name| holds_counts(path, choice, Some(name)) == Some(true));
+    holding.next().map(|name| flag_for_layer(&name))
 }
 
 /// The flag that reads logarithms from a layer of an AnnData file whose chosen matrix holds counts: from one whose name says so, and
 /// whose first rows are not counts.
 #[must_use]
 pub fn flag_for_logarithms(path: &Path, choice: &Choice) -> Option<String> {
+    let says_so = |name: &String| ["log", "norm"].iter().any(|part| name.to_lowercase().contains(part));
+    let named = layers(path, choice)?.into_iter().filter(says_so);
+    let mut holding = named.filter(|name| holds_counts(path, choice, Some(name)) == Some(false));
+    holding.next().map(|name| flag_for_layer(&name))
+}
+
+/// The names of an AnnData file's layers; `None` if it is not one, or can't be read.
+fn layers(path: &Path, choice: &Choice) -> Option<Vec<String>> {
     if !path.is_dir() && !is_hdf5(path).ok()? {
         return None;
     }
     let source = open(path, &Choice { lists_members: true, ..choice.clone() }).ok()?;
-    let layers = source.members().iter().filter_map(|member| member.name.strip_prefix("layers/"));
-    let says_so = |name: &&str| ["log", "norm"].iter().any(|part| name.to_lowercase().contains(part));
-    let mut holding = layers.filter(says_so).filter(|name| holds_counts(path, choice, Some(name)) == Some(false));
-    holding.next().map(|name| format!("--layer {name}"))
+    let names = source.members().iter().filter_map(|member| member.name.strip_prefix("layers/"));
+    Some(names.map(str::to_owned).collect())
+}
+
+/// The flag that reads a layer, quoted where a shell needs it.
+fn flag_for_layer(name: &str) -> String {
+    let is_plain = name.chars().all(|sign| sign.is_alphanumeric() || "_-.".contains(sign));
+    if is_plain { format!("--layer {name}") } else { format!("--layer '{name}'") }
 }
 
 /// Whether the first rows of a layer, or of `raw/X`, are counts; `None` if they can't be read, as if the file had no such matrix.

@@ -4,20 +4,22 @@
 //! differ are an error that lists them.
 
 mod candidates;
+mod control_habits;
 mod delimiter;
+mod dose_units;
 mod labels;
 mod notes;
 mod unread_doses;
 
 use std::collections::BTreeSet;
 
-use arrow::datatypes::DataType;
 use formats::source::{Source, name_in_atlas};
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
 use self::{
-    candidates::{check_names_perturbations, guess, with_values},
+    candidates::{check_names_perturbations, guess, text_columns},
     delimiter::{guess_delimiter, likely_combinations},
+    dose_units::check_units,
     labels::PerturbationLabels,
     notes::{notes, unread_tuples},
     unread_doses::unread_doses,
@@ -150,8 +152,11 @@ pub fn resolve(source: &dyn Source, requested: &RequestedKeys) -> Result<Resolve
             false if dose.is_none() && !no_dose => decided.extend(unread_doses(source, &DOSE_HABITS)?),
             _ => {}
         }
+        if let Some(dose) = &dose {
+            decided.extend(check_units(source, column, dose, requested.dose.is_none(), &rules)?);
+        }
         if delimiter.is_none() {
-            decided.extend(likely_combinations(labels.all(), &rules));
+            decided.extend(likely_combinations(labels.all(), &rules, &requested.controls));
         }
         decided.extend(notes(labels.all(), &rules));
         decided.extend(unread_tuples(labels.all()));
@@ -197,15 +202,9 @@ fn check_is_unlabelled(requested: &RequestedKeys, source: &dyn Source) -> Result
 
 /// The error about a source in which no column has the name of one of perturbations, with those that could hold them.
 fn no_perturbation_column(source: &dyn Source) -> Result<Error> {
-    let schema = source.obs_schema();
-    let texts = schema.fields().iter().skip(1).filter(|field| *field.data_type() == DataType::Utf8);
-    let mut candidates = Vec::new();
-    for field in texts {
-        candidates.push(with_values(source, field.name())?);
-    }
-    let candidates = match candidates.as_slice() {
-        [] => "no column is text".to_owned(),
-        columns => format!("the columns of text, with their most frequent values, are {}", columns.join("; ")),
+    let candidates = match text_columns(source)? {
+        found if found.is_empty() => "no column is text".to_owned(),
+        found => format!("the columns of text, with their most frequent values, are {}", found.join("; ")),
     };
     let message = format!("no column is named {}; {candidates}", PERTURBATION_HABITS.concat().join(", "));
     let hint = "name the perturbation column with --perturbation COLUMN (of `ingest` or `train`); `ingest --no-perturbation` makes an atlas without \

@@ -133,6 +133,10 @@ impl Labeller {
             let place = self.place(name, cell);
             let hint = match error {
                 BadLabel::Blank => format!("leave out such cells with --filter '{name}!=', or write the name of their perturbation or control there"),
+                BadLabel::Dose { .. } => format!(
+                    "doses are numbers without a unit, those of a combination joined by `{}`; write them so, name another dose column with --dose, or read none with --dose ''",
+                    self.conditions.rules().delimiter
+                ),
                 _ => format!("doses are joined by `{}`, in the order of their perturbations; name another dose column with --dose, or another delimiter with --delimiter", self.conditions.rules().delimiter),
             };
             Error::data(place, error.to_string(), hint)

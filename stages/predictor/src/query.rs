@@ -21,6 +21,7 @@ use schemas::{Error, Result, numbers::to_usize};
 
 pub use self::{
     extrapolation::Extrapolation,
+    fitting_values::check_values,
     jobs::{CellSpan, Jobs},
     target::{IsSource, Job, Target},
 };

@@ -233,7 +233,7 @@ fn what_a_file_of_conditions_says_wrongly_is_named_by_its_line() {
     };
     let single = pair.split_once('+').unwrap().0;
     says(&refused(format!("condition,dose\n{single},1\n{single},high\n")), &["to.csv, line 3: ", "`high`"]);
-    says(&refused(format!("condition,dose\n{pair},1\n")), &["to.csv, line 2: ", "2 perturbation(s)", "hint: "]);
+    says(&refused(format!("condition,dose\n{pair},1\n")), &["to.csv, line 2: ", "2 perturbations", "hint: "]);
     says(&refused("condition\nnone\n".into()), &["to.csv, line 2: unknown perturbation `none`"]);
     says(
         &refused(format!("condition,condition\n{single},{single}\n")),

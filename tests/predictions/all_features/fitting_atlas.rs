@@ -74,6 +74,10 @@ fn the_matrix_that_would_do_is_named() {
     let refused =
         |model: &str, atlas: &str| home.refused(65, &format!("predict {model} {atlas} --to observed --out p.parquet"));
     says(&refused("counts", "log.atlas"), &["both.h5ad also holds counts: ingest it again with --layer counts"]);
+    // Neither is a split asked for, which would not make the values fit.
+    for line in ["predict counts log.atlas --to ood --out p.parquet", "evaluate counts log.atlas"] {
+        says(&home.refused(65, line), &["its values are continuous", "ingest it again with --layer counts"]);
+    }
     says(
         &refused("log", "counts.atlas"),
         &["ingest both.h5ad again without --layer and --raw, as the data of the model"],

@@ -1,9 +1,10 @@
-//! Dose responses of pairs, whatever the order in which a pair is typed.
+//! Dose responses: of pairs, whatever the order in which a pair is typed, and at the doses of training.
 
 use crate::support::{
-    Home,
+    Home, TINY,
+    h5ad::{set_column, write_h5ad},
     parquet::{genes, lists, read, texts},
-    says,
+    says, simulator,
 };
 
 #[test]
@@ -47,4 +48,24 @@ fn the_response_to_what_was_never_trained_is_refused() {
         let message = home.refused(2, &format!("response m s.atlas --condition {control} --out r.parquet"));
         says(&message, &[&format!("`{control}` is control, which has no dose")]);
     }
+}
+
+#[test]
+fn without_doses_a_curve_goes_to_the_largest_trained_one() {
+    let home = Home::new();
+    let simulator = simulator(600, true);
+    let mut chunk = simulator.chunk(0..600).unwrap();
+    let nanomolar = |dose: &str| dose.parse::<f64>().map_or(dose.to_owned(), |dose| (dose * 1000.0).to_string());
+    set_column(&mut chunk, "dose", "dose", |_, doses| doses.split('+').map(nanomolar).collect::<Vec<_>>().join("+"));
+    write_h5ad(&home.path("s.h5ad"), simulator.genes(), &chunk);
+    let atlas = home.json("ingest s.h5ad --out s.atlas");
+    home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
+    let single = atlas["conditions"].as_array().unwrap().iter().find(|one| one["doses"].as_array().unwrap().len() == 1);
+    let name = single.unwrap()["name"].as_str().unwrap();
+    let result = home.json(&format!("response m s.atlas --condition {name} --genes 1"));
+    let points = result["curves"][0]["points"].as_array().unwrap();
+    let doses: Vec<f64> = points.iter().map(|point| point["dose"].as_str().unwrap().parse().unwrap()).collect();
+    assert_eq!((doses[0], *doses.last().unwrap()), (0.0, 1000.0), "{doses:?}");
+    let trained = points.iter().filter(|point| point["dose_was"] == "trained").count();
+    assert!(trained > 1 && points.iter().all(|point| point["dose_was"] != "extrapolated"), "{points:?}");
 }

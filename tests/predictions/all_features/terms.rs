@@ -394,5 +394,5 @@ fn a_pair_responds_on_a_grid() {
     assert_eq!(points.len(), 2 * 3);
     assert_eq!(points[5]["dose"], "1+2");
     let refused = refused(2, &format!("response m s.atlas --condition {pair} --doses 1 --doses 1 --doses 1"));
-    says(&refused, &["2 perturbation(s)", "3 lists"]);
+    says(&refused, &["2 perturbations", "3 lists"]);
 }

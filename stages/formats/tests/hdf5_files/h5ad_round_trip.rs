@@ -37,8 +37,8 @@ fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
     }
     let simulator = simulator();
     let columns = ["condition", "dose", "cell_type", "batch"].map(|name| column(name, H5adKind::Category));
-    let mut writer =
-        H5adWriter::create(path, simulator.genes(), &columns, H5adWriteOptions { gzip }).expect("it begins");
+    let mut writer = H5adWriter::create(path, simulator.genes(), &columns, H5adWriteOptions { gzip, cells: Some(300) })
+        .expect("it begins");
     for range in [0..100, 100..300] {
         writer.append(&simulator.chunk(range).expect("the cells are there")).expect("it fits");
     }
@@ -61,6 +61,23 @@ fn first_error(path: &Path) -> Error {
             assert!(results.next().is_none(), "the stream goes on after an error");
             error
         }
+    }
+}
+
+#[test]
+fn pointers_and_indices_are_of_one_type_as_scipy_wants_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for gzip in [None, Some(1)] {
+        let path = folder.path().join(format!("{gzip:?}.h5ad"));
+        write_simulated(&path, gzip);
+        let file = File::open(&path).expect("an HDF5 file");
+        let matrix = file.group("X").expect("a matrix");
+        for member in ["indptr", "indices"] {
+            assert!(matrix.dataset(member).expect(member).dtype().expect(member).is::<i32>(), "{member}");
+        }
+        let pointers = matrix.dataset("indptr").expect("pointers").read_1d::<i64>().expect("numbers");
+        let last = pointers.last().and_then(|last| usize::try_from(*last).ok());
+        assert_eq!(last, Some(matrix.dataset("data").expect("data").size()));
     }
 }
 
@@ -168,7 +185,9 @@ fn what_can_not_be_written_is_refused_before_anything_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("atlas.h5ad");
     let refused = |columns: &[H5adColumn], gzip| {
-        H5adWriter::create(&path, &[], columns, H5adWriteOptions { gzip }).expect_err("it is refused").exit_code()
+        H5adWriter::create(&path, &[], columns, H5adWriteOptions { gzip, cells: None })
+            .expect_err("it is refused")
+            .exit_code()
     };
     assert_eq!(refused(&[], Some(10)), ExitCode::Usage);
     assert_eq!(refused(&[column("a/b", H5adKind::Text)], None), ExitCode::Usage);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::AsArray;
+use arrow::{array::AsArray, datatypes::DataType};
 use formats::source::{Source, obs_column};
 use schemas::{Error, Result};
+
+use super::control_habits;
 
 /// How two columns relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +69,40 @@ pub(super) fn check_names_perturbations(source: &dyn Source, guessed: &str, habi
 }
 
 /// A column with its most frequent values, as in `drug (DMSO, A, ...)`.
-pub(super) fn with_values(source: &dyn Source, column: &str) -> Result<String> {
+fn with_values(source: &dyn Source, column: &str) -> Result<String> {
+    Ok(described(column, frequencies(source, column)?))
+}
+
+fn described(column: &str, counts: BTreeMap<String, u64>) -> String {
     const SHOWN: usize = 3;
-    let mut by_count: Vec<(String, u64)> = frequencies(source, column)?.into_iter().collect();
+    let mut by_count: Vec<(String, u64)> = counts.into_iter().collect();
     by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let more = if by_count.len() > SHOWN { Some("...".to_owned()) } else { None };
     let values: Vec<String> = by_count.into_iter().take(SHOWN).map(|(value, _)| value).chain(more).collect();
-    Ok(format!("{column} ({})", values.join(", ")))
+    format!("{column} ({})", values.join(", "))
+}
+
+/// The columns of text with their most frequent values, of many the likeliest to name perturbations: first those that name a control,
+/// then those that divide the cells.
+pub(super) fn text_columns(source: &dyn Source) -> Result<Vec<String>> {
+    const SHOWN: usize = 12;
+    let schema = source.obs_schema();
+    let mut found = Vec::new();
+    for field in schema.fields().iter().skip(1).filter(|field| *field.data_type() == DataType::Utf8) {
+        let counts = frequencies(source, field.name())?;
+        let has_control = counts.keys().any(|value| control_habits::is_usual(value));
+        let divides = counts.len() > 1 && counts.values().any(|count| *count > 1);
+        found.push((!has_control, !divides, described(field.name(), counts)));
+    }
+    if found.len() > SHOWN {
+        found.sort_by_key(|(has_no_control, divides_not, _)| (*has_no_control, *divides_not));
+    }
+    let more = found.len().saturating_sub(SHOWN);
+    let mut columns: Vec<String> = found.into_iter().take(SHOWN).map(|(.., column)| column).collect();
+    if more > 0 {
+        columns.push(format!("and {more} more, which `perturbine inspect` lists"));
+    }
+    Ok(columns)
 }
 
 /// Those of the names that are columns.

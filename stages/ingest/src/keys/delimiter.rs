@@ -9,6 +9,8 @@ use schemas::{
     conditions::{LabelRules, repeated},
 };
 
+use super::fits;
+
 /// The column in which scPerturb counts the perturbations of a cell.
 const COUNTS: &str = "nperts";
 /// Delimiters that are tried.
@@ -78,29 +80,83 @@ fn count(text: &str) -> Option<usize> {
     text.strip_suffix(".0").unwrap_or(text).parse().ok()
 }
 
-/// One sentence for each delimiter by which labels would be combinations of perturbations that are labels, too.
+/// A usual delimiter that divides a label into parts that all fit, and that label.
+pub(super) fn dividing<'a>(
+    labels: impl Iterator<Item = &'a str> + Clone,
+    fits: impl Fn(&str) -> bool,
+) -> Option<(&'static str, &'a str)> {
+    DELIMITERS.into_iter().find_map(|delimiter| {
+        let is_divided = |label: &&str| {
+            let parts = parts(label, delimiter);
+            parts.len() > 1 && parts.into_iter().all(&fits)
+        };
+        Some((delimiter, labels.clone().find(is_divided)?))
+    })
+}
+
+/// One sentence for each delimiter by which labels would be combinations of perturbations that are labels, too, and one for each by
+/// which labels of control, by the patterns given for it, would be combinations of control and a perturbation.
 pub(super) fn likely_combinations<'a>(
     labels: impl Iterator<Item = &'a str> + Clone,
     rules: &LabelRules,
+    patterns: &[String],
 ) -> Vec<String> {
-    let known: BTreeSet<&str> = labels.clone().collect();
     let others = DELIMITERS.into_iter().filter(|delimiter| *delimiter != rules.delimiter);
-    let sentence = |delimiter: &str| {
-        let combines = |label: &&str| {
-            let parts: Vec<&str> = label.split(delimiter).map(str::trim).collect();
-            parts.len() > 1 && !rules.is_control(label) && parts.iter().all(|part| known.contains(part))
+    let sentences = others.flat_map(|delimiter| {
+        let (labels, ways) = (labels.clone(), format!("; --delimiter \"{delimiter}\" reads combinations"));
+        let sentence = |(found, one, several): (Vec<&str>, &str, &str)| {
+            let first = found.first()?;
+            let (count, said) = (found.len(), if found.len() == 1 { one } else { several });
+            Some(format!("{count} label{said}, such as `{first}`{ways}"))
         };
-        let found: Vec<&str> = labels.clone().filter(combines).collect();
-        let first = found.first()?;
-        let (count, plural) = (
-            found.len(),
-            if found.len() == 1 {
-                " is read as one perturbation, but looks like a combination"
-            } else {
-                "s are read as one perturbation each, but look like combinations"
-            },
+        let perturbed = (
+            of_labels(labels.clone(), rules, delimiter),
+            " is read as one perturbation, but looks like a combination",
+            "s are read as one perturbation each, but look like combinations",
         );
-        Some(format!("{count} label{plural}, such as `{first}`; --delimiter \"{delimiter}\" reads combinations"))
+        let control = (
+            with_control(labels, rules, patterns, delimiter),
+            " is read as control, but looks like a combination of control and a perturbation",
+            "s are read as control, but look like combinations of control and a perturbation",
+        );
+        [perturbed, control].into_iter().filter_map(sentence).collect::<Vec<_>>()
+    });
+    sentences.collect()
+}
+
+/// Labels whose parts are labels, too.
+fn of_labels<'a>(labels: impl Iterator<Item = &'a str> + Clone, rules: &LabelRules, delimiter: &str) -> Vec<&'a str> {
+    let known: BTreeSet<&str> = labels.clone().collect();
+    let combines = |label: &&str| {
+        let parts = parts(label, delimiter);
+        parts.len() > 1 && !rules.is_control(label) && parts.iter().all(|part| known.contains(part))
     };
-    others.filter_map(sentence).collect()
+    labels.filter(combines).collect()
+}
+
+/// Labels that are control by a pattern, although they have a part that fits none and is a part of a perturbed label, beside one that
+/// fits: one that is a part of a perturbed label as well, or a label if it is written twice.
+fn with_control<'a>(
+    labels: impl Iterator<Item = &'a str> + Clone,
+    rules: &LabelRules,
+    patterns: &[String],
+    delimiter: &str,
+) -> Vec<&'a str> {
+    let known: BTreeSet<&str> = labels.clone().collect();
+    let perturbed = labels.clone().filter(|label| !rules.means_control(label));
+    let of_perturbed: BTreeSet<&str> = perturbed.flat_map(|label| parts(label, delimiter)).collect();
+    let is_control = |part: &str| patterns.iter().any(|pattern| fits(pattern, part));
+    let stands_alone =
+        |part: &str| of_perturbed.contains(part) || known.contains(format!("{part}{delimiter}{part}").as_str());
+    let combines = |label: &&str| {
+        let parts = parts(label, delimiter);
+        rules.is_control(label)
+            && parts.iter().any(|part| !is_control(part) && of_perturbed.contains(part))
+            && parts.iter().any(|part| is_control(part) && stands_alone(part))
+    };
+    labels.filter(combines).collect()
+}
+
+fn parts<'a>(label: &'a str, delimiter: &str) -> Vec<&'a str> {
+    label.split(delimiter).map(str::trim).collect()
 }

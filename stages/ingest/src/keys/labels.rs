@@ -9,26 +9,8 @@ use schemas::{
     conditions::{self, LabelRules},
 };
 
-use super::fits;
+use super::{control_habits, delimiter::dividing, fits};
 
-/// If several of them are there, the user decides: one may be a treatment of its own.
-const CONTROL_HABITS: [&str; 13] = [
-    "ctrl",
-    "control",
-    "DMSO",
-    "non-targeting",
-    "Vehicle",
-    "vehicle",
-    "DMSO_TF",
-    "untreated",
-    "Untreated",
-    "unperturbed",
-    "AAVS1",
-    "NT",
-    "NTC",
-];
-/// Names that controls have with a number behind them, such as `NegCtrl10` and `non-targeting_2`.
-const NUMBERED_CONTROL_HABITS: [&str; 2] = ["NegCtrl", "non-targeting"];
 /// Maximum number of labels listed in an error.
 const SHOWN_LABELS: usize = 8;
 
@@ -89,47 +71,34 @@ impl PerturbationLabels {
     /// The only usual name of control that is there, or its numbered names.
     fn usual_controls(&self, guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
-        let is_there = |habit: &str| {
-            let rules = LabelRules { controls: vec![habit.to_owned()], ..rules.clone() };
-            let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == habit);
-            self.all.keys().any(has)
-        };
-        let mut found: Vec<(String, Vec<String>)> = Vec::new();
-        for habit in CONTROL_HABITS.into_iter().filter(|habit| is_there(habit)) {
-            found.push((habit.to_owned(), vec![habit.to_owned()]));
-        }
-        for habit in NUMBERED_CONTROL_HABITS {
-            let numbered = self.parts().into_iter().filter(|part| is_numbered(habit, part));
-            let numbered: Vec<String> = numbered.map(str::to_owned).collect();
-            if !numbered.is_empty() {
-                found.push((numbered.join(" --control "), numbered));
-            }
-        }
-        match found.as_slice() {
-            [] => {
-                let some: Vec<&str> = self.all().take(SHOWN_LABELS).collect();
-                let more = if some.len() < self.all.len() { ", ..." } else { "" };
-                let labels = match some.as_slice() {
-                    [] => "no cell has a label".to_owned(),
-                    some => format!("the labels are {}{more}", some.join(", ")),
-                };
-                let message = format!(
-                    "no label is one of {}, or {} with a number; {labels}",
-                    CONTROL_HABITS.join(", "),
-                    NUMBERED_CONTROL_HABITS.join(" or ")
-                );
-                Err(Error::data(&self.place, message, "name the control label with --control"))
-            }
-            [(flag, controls)] => {
-                guessed.push(format!("--control {flag}"));
-                Ok(controls.clone())
+        match control_habits::found(self.all(), &rules).as_slice() {
+            [] => Err(self.no_usual_control()),
+            [found] => {
+                guessed.push(format!("--control {}", found.flag));
+                Ok(found.names.clone())
             }
             several => {
-                let names: Vec<&str> = several.iter().flat_map(|(_, names)| names).map(String::as_str).collect();
-                let message = format!("{} could each mean control", names.join(", "));
+                let names = some(several.iter().flat_map(|found| &found.names).map(String::as_str));
+                let message = format!("{names} could each mean control");
                 Err(Error::data(&self.place, message, "choose one with --control; give it several times if all do"))
             }
         }
+    }
+
+    fn no_usual_control(&self) -> Error {
+        let labels = match self.all.is_empty() {
+            true => "no cell has a label".to_owned(),
+            false => format!("the labels are {}", some(self.all())),
+        };
+        let message = format!("no label is one of {}; {labels}", control_habits::listed());
+        // A label that is control once another delimiter divides it shows that delimiter.
+        let hint = match dividing(self.all(), control_habits::is_usual) {
+            Some((delimiter, label)) => format!(
+                "--delimiter \"{delimiter}\" divides labels such as `{label}`, whose parts are all control; otherwise name the control label with --control"
+            ),
+            None => "name the control label with --control".to_owned(),
+        };
+        Error::data(&self.place, message, hint)
     }
 
     /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
@@ -166,10 +135,11 @@ impl PerturbationLabels {
     }
 }
 
-/// Whether a name is that of a control with a number, such as `NegCtrl10` or `non-targeting_2`.
-fn is_numbered(habit: &str, name: &str) -> bool {
-    let number = name.strip_prefix(habit).map(|rest| rest.trim_start_matches(['_', '-', ' ']));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+/// The first of these names, for an error.
+fn some<'a>(mut names: impl Iterator<Item = &'a str>) -> String {
+    let mut shown: Vec<&str> = names.by_ref().take(SHOWN_LABELS).collect();
+    shown.extend(names.next().map(|_| "..."));
+    shown.join(", ")
 }
 
 /// Whether labels of a column hold their own doses; others beside them may be control, or cells that are left out.

@@ -301,3 +301,88 @@ fn a_table_without_perturbations_makes_an_unlabelled_atlas_where_that_is_said() 
     let keys = resolve(&table, &requested).expect("fine");
     assert_eq!((keys.columns, keys.rules.controls), (LabelColumns::default(), Vec::new()));
 }
+
+#[test]
+fn controls_are_recognised_in_any_spelling() {
+    for control in
+        ["Ctrl", "CTRL", "Control", "dmso", "vehicle", "Non-Targeting", "non_targeting", "nontargeting", "NegCtrl"]
+    {
+        let table = CellsInMemory::without_genes(&[("condition", vec!["A", control, "B"])]);
+        let keys = resolve(&table, &RequestedKeys::default()).expect(control);
+        assert_eq!(
+            (keys.rules.controls, keys.guessed.last()),
+            (vec![control.to_owned()], Some(&format!("--control {control}")))
+        );
+    }
+    let two = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl", "Ctrl"])]);
+    let error = resolve(&two, &RequestedKeys::default()).expect_err("two spellings").to_string();
+    assert!(error.ends_with("Ctrl, ctrl could each mean control"), "{error}");
+}
+
+#[test]
+fn many_numbered_controls_are_printed_as_a_pattern_that_reads_the_same() {
+    let labels = vec!["A", "non-targeting_00001", "non-targeting_00002", "non-targeting_00003", "non-targeting_00004"];
+    let table = CellsInMemory::without_genes(&[("condition", labels.clone())]);
+    let keys = resolve(&table, &RequestedKeys::default()).expect("numbered controls");
+    assert_eq!(keys.guessed.last().map(String::as_str), Some("--control 'non-targeting_*'"));
+    let requested = RequestedKeys { controls: vec!["non-targeting_*".into()], ..RequestedKeys::default() };
+    assert_eq!(keys.rules.controls, resolve(&table, &requested).expect("the same").rules.controls);
+    assert_eq!(keys.rules.controls, labels[1..]);
+}
+
+#[test]
+fn a_pattern_that_takes_perturbed_cells_for_control_is_noted() {
+    let decided = |labels: &[&str], control: &str| {
+        let table = CellsInMemory::without_genes(&[("condition", labels.to_vec())]);
+        let requested = RequestedKeys { controls: vec![control.into()], ..RequestedKeys::default() };
+        resolve(&table, &requested).expect("labels fit").decided
+    };
+    let pairs = ["NegCtrl0_NegCtrl1", "NegCtrl0_B", "A_NegCtrl0", "A_B"];
+    let note = "1 label is read as control, but looks like a combination of control and a perturbation, such as `NegCtrl0_B`; \
+                --delimiter \"_\" reads combinations";
+    assert_eq!(decided(&pairs, "NegCtrl*"), [note]);
+    assert_eq!(decided(&["NT_g1", "NT_g2", "A_g1", "B_g2"], "NT*"), Vec::<String>::new());
+    assert_eq!(decided(&["non-targeting_1", "A_1", "A_2"], "non-targeting*"), Vec::<String>::new());
+    let table = CellsInMemory::without_genes(&[("condition", pairs.to_vec())]);
+    let error = resolve(&table, &RequestedKeys::default()).expect_err("no usual control");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.starts_with("--delimiter \"_\" divides labels such as `NegCtrl0_NegCtrl1`")),
+        "{error}"
+    );
+}
+
+#[test]
+fn doses_in_several_units_are_not_compared() {
+    let columns =
+        [("drug", vec!["DMSO", "A", "A"]), ("dose", vec!["0", "1", "1"]), ("dose_unit", vec!["%", "uM", "nM"])];
+    let resolved = |columns: &[(&str, Vec<&str>)], dose: Option<&str>| {
+        let requested = RequestedKeys { dose: dose.map(str::to_owned), ..RequestedKeys::default() };
+        resolve(&CellsInMemory::without_genes(columns), &requested)
+    };
+    let error = resolved(&columns, None).expect_err("two units");
+    assert!(
+        error.to_string().ends_with("`dose_unit` has several units (nM, uM), but doses are compared as numbers"),
+        "{error}"
+    );
+    assert!(
+        resolved(&columns, Some("dose")).expect("as asked").decided[0]
+            .ends_with("those of `dose` have to be in one unit")
+    );
+    let one_unit = [columns[0].clone(), columns[1].clone(), ("dose_unit", vec!["%", "uM", "uM"])];
+    assert_eq!(resolved(&one_unit, None).expect("one unit, but for control").decided, Vec::<String>::new());
+}
+
+#[test]
+fn of_many_columns_of_text_the_likely_ones_are_listed() {
+    let names: Vec<String> = (0..20).map(|at| format!("note_{at}")).collect();
+    let mut columns: Vec<(&str, Vec<&str>)> = vec![("cell", vec!["1", "2", "3"])];
+    columns.extend(names.iter().map(|name| (name.as_str(), vec!["x", "x", "x"])));
+    columns.extend([("clone", vec!["b", "b", "c"]), ("agent", vec!["A", "Mock", "DMSO"])]);
+    let error = resolve(&CellsInMemory::without_genes(&columns), &RequestedKeys::default())
+        .expect_err("no such column")
+        .to_string();
+    assert!(error.contains("are agent (A, DMSO, Mock); clone (b, c); note_0 (x); "), "{error}");
+    assert!(error.ends_with("; note_9 (x); and 10 more, which `perturbine inspect` lists"), "{error}");
+}

@@ -33,9 +33,24 @@ pub(super) fn unread_doses(source: &dyn Source, habits: &[&str]) -> Result<Vec<S
 }
 
 fn seems_to_hold_doses(column: &str) -> bool {
-    let name = column.to_lowercase();
-    let mut words = name.split(|sign: char| !sign.is_alphabetic());
-    words.clone().any(|word| ENDS.iter().any(|end| word.ends_with(end))) && !words.any(|word| word.starts_with("unit"))
+    names_doses(column) && !names_units(column)
+}
+
+/// Whether a column is named like one of units of doses, such as `dose_unit`.
+pub(super) fn names_dose_units(column: &str) -> bool {
+    names_doses(column) && names_units(column)
+}
+
+fn names_doses(column: &str) -> bool {
+    words(column).iter().any(|word| ENDS.iter().any(|end| word.ends_with(end)))
+}
+
+fn names_units(column: &str) -> bool {
+    words(column).iter().any(|word| word.starts_with("unit"))
+}
+
+fn words(column: &str) -> Vec<String> {
+    column.to_lowercase().split(|sign: char| !sign.is_alphabetic()).map(str::to_owned).collect()
 }
 
 /// Whether all values of a column that are there are finite numbers.

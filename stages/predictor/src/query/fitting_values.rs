@@ -11,7 +11,7 @@ use schemas::{
 ///
 /// # Errors
 /// Values of the other kind.
-pub(super) fn check_values(card: &ModelCard, atlas: &Atlas) -> Result<()> {
+pub fn check_values(card: &ModelCard, atlas: &Atlas) -> Result<()> {
     let (model, here) = (card.values, atlas.manifest().values);
     if model == here {
         return Ok(());

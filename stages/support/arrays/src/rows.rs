@@ -6,6 +6,7 @@ use schemas::{
     Error, Result,
     atlas::{InPlaceForm, InPlaceMatrix, StoredArray, StoredChunk},
     chunk::{BadRows, CsrRows},
+    counting::counted,
     numbers::to_usize,
 };
 use stage::pool::Pool;
@@ -266,7 +267,7 @@ impl DenseMatrix {
     pub fn new(data: Box<dyn Numbers>) -> Result<Self> {
         let place = data.place().clone();
         if data.dimensions() != 2 {
-            let message = format!("has {} dimension(s), but a matrix has 2", data.dimensions());
+            let message = format!("has {}, but a matrix has 2", counted(data.dimensions() as u64, "dimension"));
             return Err(place.error(message, "set adata.X to a matrix of cells by genes"));
         }
         Ok(Self { genes: gene_count(data.columns(), &place)?, place, data, spare: Pool::default() })

@@ -36,6 +36,17 @@ const ROW_CHUNK: usize = 16 << 10;
 pub struct H5adWriteOptions {
     /// The gzip level, 0 to 9; `None`: uncompressed.
     pub gzip: Option<u8>,
+    /// The number of cells, if it is known. Where as many of all genes have at most 2³¹ − 1 entries, row pointers are of the 32 bits of the
+    /// indices, as scipy and scanpy want them of matrices in memory; otherwise of 64 bits.
+    pub cells: Option<u64>,
+}
+
+impl H5adWriteOptions {
+    /// Whether row pointers of 32 bits are enough for every matrix of these cells.
+    fn is_narrow(&self, genes: usize) -> bool {
+        let most = self.cells.and_then(|cells| cells.checked_mul(genes as u64));
+        most.is_some_and(|most| i32::try_from(most).is_ok())
+    }
 }
 
 /// A file that is being written; if dropped without [`finish`](Self::finish), it leaves nothing behind.
@@ -45,6 +56,7 @@ pub struct H5adWriter {
     place: ObjectPlace,
     genes: usize,
     cells: u64,
+    most_cells: Option<u64>,
     row_pointers: Vector,
     indices: Vector,
     data: Vector,
@@ -74,14 +86,16 @@ impl H5adWriter {
             encode(&matrix, Encoding::CsrMatrix)?;
             let data = Vector::create::<f32>(&matrix, "data", MATRIX_CHUNK, options.gzip)?;
             let indices = Vector::create::<i32>(&matrix, "indices", MATRIX_CHUNK, options.gzip)?;
-            let mut row_pointers = Vector::create::<i64>(&matrix, "indptr", ROW_CHUNK, options.gzip)?;
+            let create = if options.is_narrow(genes.len()) { Vector::create::<i32> } else { Vector::create::<i64> };
+            // HDF5 converts what is appended.
+            let mut row_pointers = create(&matrix, "indptr", ROW_CHUNK, options.gzip)?;
             row_pointers.append(&[0_i64])?;
             let obs = ObsFrame::create(&file, columns, ROW_CHUNK, options.gzip)?;
             Ok((file, data, indices, row_pointers, obs))
         };
         let (file, data, indices, row_pointers, obs) = begin().map_err(|error| crate::unwritable(&place, error))?;
         let genes = genes.len();
-        Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, staged })
+        Ok(Self { file, place, genes, cells: 0, most_cells: options.cells, row_pointers, indices, data, obs, staged })
     }
 
     /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were given to
@@ -95,6 +109,9 @@ impl H5adWriter {
             let message =
                 format!("a chunk has {} rows of expression, but {} of obs", rows.rows(), chunk.obs.num_rows());
             return Err(Error::Bug(message));
+        }
+        if self.most_cells.is_some_and(|most| self.cells + rows.rows() as u64 > most) {
+            return Err(Error::Bug(format!("more than {:?} cells are to be written", self.most_cells)));
         }
         let before = self.data.len() as u64;
         let signed = |number: u64| i64::try_from(number).map_err(|_| Error::Bug(format!("{number} entries")));
@@ -125,7 +142,7 @@ impl H5adWriter {
     /// # Errors
     /// A full disk, or a target that exists by now.
     pub fn finish(self) -> Result<()> {
-        let Self { file, place, genes, cells, obs, staged, row_pointers, indices, data } = self;
+        let Self { file, place, genes, cells, most_cells: _, obs, staged, row_pointers, indices, data } = self;
         let shape = [cells, genes as u64].map(u64::cast_signed);
         let complete = || -> hdf5_metno::Result<()> {
             obs.finish()?;

@@ -164,7 +164,10 @@ fn without_card(folder: &Path) -> Error {
     }
     if folder.join(schemas::atlas::files::MANIFEST).exists() {
         let message = format!("{} is an atlas, not a model", folder.display());
-        return Error::usage(message, "name the model first, then the atlas");
+        return Error::usage(
+            message,
+            "name the folder that `train --out` wrote; an atlas, where the command takes one, comes after it",
+        );
     }
     let what = "it is not a model: model.json is missing";
     Error::data(folder.display().to_string(), what, "name the folder that `train --out` wrote")
