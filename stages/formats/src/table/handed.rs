@@ -245,6 +245,8 @@ fn bug(error: arrow::error::ArrowError) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use arrow::array::{Float64Array, Int32Array, ListArray};
 
     use super::*;
@@ -304,7 +306,8 @@ mod tests {
             let kept = wide().into_iter().filter(|(name, _)| !name.starts_with('g'));
             let table = kept.chain([(EXPRESSION, Arc::new(lists) as ArrayRef)]);
             let table = RecordBatch::try_from_iter(table).expect("columns of one length");
-            let metadata = genes.map(|genes| (GENES_KEY.to_owned(), genes.to_owned())).into_iter().collect();
+            let metadata: HashMap<_, _> =
+                genes.map(|genes| (GENES_KEY.to_owned(), genes.to_owned())).into_iter().collect();
             let schema = Schema::clone(&table.schema()).with_metadata(metadata);
             columns().cells(&table.with_schema(Arc::new(schema)).expect("the same columns"), |label| label == "ctrl")
         };
