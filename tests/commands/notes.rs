@@ -111,6 +111,12 @@ fn a_perturbation_that_is_held_out_wholly_is_named_before_anything_is_trained() 
         &[&format!("perturbation `{name}`: the atlas has it, but the model was not trained on it"), "--unseen"],
     );
     assert!(!message.contains("spelling"), "{message}");
+    // The flag that the message names leaves such conditions out, and predicts the others.
+    let rest = home.json("predict m s.atlas --to observed --unseen skip --out p.parquet");
+    let skipped: Vec<&str> =
+        rest["skipped"].as_array().unwrap().iter().map(|one| one["condition"].as_str().unwrap()).collect();
+    assert!(!skipped.is_empty() && rest["rows"].as_u64() > Some(0), "{rest}");
+    assert!(skipped.iter().all(|condition| condition.split('+').any(|part| part == name)), "{skipped:?}");
     let ran = home.run("split s.atlas --name part --scheme random:0.2");
     assert!(!ran.stderr.contains("held out"), "{}", ran.stderr);
 }

@@ -167,3 +167,26 @@ fn a_control_that_is_a_perturbation_for_the_model_is_refused_with_its_name() {
         says(&message, &["other.atlas", &count, "--control 'ctrl'"]);
     }
 }
+
+#[test]
+fn a_stand_in_that_was_chosen_among_few_values_is_named_with_those_that_could_not_be_compared() {
+    let home = Home::new();
+    home.json("simulate --cells 600 --genes 60 --conditions 3 --cell-types 3 --out s.h5ad");
+    home.json("ingest s.h5ad --filter cell_type!=type_2 --out trained.atlas");
+    home.json("ingest s.h5ad --filter cell_type!=type_0 --out part.atlas");
+    home.json("ingest s.h5ad --out all.atlas");
+    home.json(&format!("train trained.atlas --out m --epochs 1 {TINY}"));
+    let atlas = stages::reader::atlas::Atlas::open(home.path("all.atlas")).unwrap();
+    let to = format!("--to condition={},cell_type=type_2", atlas.manifest().conditions.perturbations()[0]);
+    let predict = |atlas: &str, out: &str| {
+        let ran = home.run(&format!("predict m {atlas} {to} --unseen-covariate nearest --out {out}"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    let warned = predict("part.atlas", "p.parquet");
+    for part in ["cell_type `type_2` is replaced by `type_1`", "have no controls in the atlas: type_0"] {
+        assert!(warned.contains(part), "{warned}");
+    }
+    let silent = predict("all.atlas", "a.parquet");
+    assert!(!silent.contains("is replaced by"), "{silent}");
+}

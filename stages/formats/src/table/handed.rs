@@ -48,10 +48,11 @@ impl HandedColumns {
     /// The cells of a table whose condition `is_taken`; `None` if there are none.
     ///
     /// # Errors
-    /// Columns, labels or genes that are missing, lists of another length, or values of another kind.
+    /// Columns, labels or genes that are missing or there twice, lists of another length, or values of another kind.
     pub fn cells(&self, table: &RecordBatch, is_taken: impl Fn(&str) -> bool) -> Result<Option<CellsInMemory>> {
         let schema = table.schema();
         let condition = self.conditions.iter().find(|name| schema.column_with_name(name).is_some());
+        refuse_repeated(&schema, condition.into_iter().chain(&self.covariates))?;
         let mut taken = BooleanArray::from(vec![true; table.num_rows()]);
         if let Some(name) = condition {
             let labels = labels(table, name, None)?;
@@ -65,6 +66,7 @@ impl HandedColumns {
             let message = "it has no column that names its cells";
             Error::data(HANDED_TABLE, message, "add a column `cell` with a name for each cell")
         })?;
+        refuse_repeated(&schema, [schema.field(name).name()])?;
         let names = labels(&table, schema.field(name).name(), None)?;
         let mut obs = vec![("cell".to_owned(), Arc::new(names.clone()) as ArrayRef)];
         for covariate in &self.covariates {
@@ -80,10 +82,11 @@ impl HandedColumns {
 
     /// The genes and the values of all cells, row by row.
     fn values(&self, table: &RecordBatch, names: &StringArray) -> Result<(Vec<String>, Vec<f32>)> {
-        if let Some(lists) = table.column_by_name(EXPRESSION).filter(|column| is_list(column.data_type())) {
-            return self.of_lists(lists, &table.schema(), names);
-        }
         let schema = table.schema();
+        if let Some(lists) = table.column_by_name(EXPRESSION).filter(|column| is_list(column.data_type())) {
+            refuse_repeated(&schema, [EXPRESSION])?;
+            return self.of_lists(lists, &schema, names);
+        }
         let genes: Vec<String> =
             self.genes.iter().filter(|gene| schema.column_with_name(gene).is_some()).cloned().collect();
         if genes.is_empty() {
@@ -94,6 +97,15 @@ impl HandedColumns {
             return Err(Error::data(HANDED_TABLE, message, hint));
         }
         self.check_genes(&genes)?;
+        refuse_repeated(&schema, &genes)?;
+        let mut known = HashSet::new();
+        if let Some(gene) = genes.iter().find(|gene| !known.insert(*gene)) {
+            let message = format!("column `{gene}` could be any of the model's genes of this name");
+            let hint = format!(
+                "give the values of a cell as one list called `{EXPRESSION}`, for the model's genes in their order"
+            );
+            return Err(Error::data(HANDED_TABLE, message, hint));
+        }
         let mut values = vec![0.0; names.len() * genes.len()];
         for (at, gene) in genes.iter().enumerate() {
             let column = table.column_by_name(gene).ok_or_else(|| Error::Bug("a column is gone".into()))?;
@@ -106,7 +118,12 @@ impl HandedColumns {
     }
 
     fn of_lists(&self, lists: &ArrayRef, schema: &Schema, names: &StringArray) -> Result<(Vec<String>, Vec<f32>)> {
-        let named = schema.metadata().get(GENES_KEY).and_then(|genes| serde_json::from_str::<Vec<String>>(genes).ok());
+        let named = schema.metadata().get(GENES_KEY).map(|genes| serde_json::from_str::<Vec<String>>(genes));
+        let named = named.transpose().map_err(|error| {
+            let message = format!("`{GENES_KEY}` in the schema's metadata is not a JSON list of names: {error}");
+            let hint = "write the names as json.dumps does, or leave them out where the lists are of the model's genes in their order";
+            Error::data(HANDED_TABLE, message, hint)
+        })?;
         let whose = if named.is_some() { "the table names" } else { "the model has" };
         let genes = named.unwrap_or_else(|| self.genes.clone());
         self.check_genes(&genes)?;
@@ -173,6 +190,20 @@ impl HandedColumns {
     }
 }
 
+/// Refuses columns that are read and have the name of another one: which of them is meant can't be known.
+fn refuse_repeated<T: AsRef<str>>(schema: &Schema, read: impl IntoIterator<Item = T>) -> Result<()> {
+    let mut known = HashSet::new();
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let repeated: HashSet<&str> = names.filter(|name| !known.insert(*name)).collect();
+    match read.into_iter().find(|name| repeated.contains(name.as_ref())) {
+        Some(name) => {
+            let message = format!("several columns are called `{}`", name.as_ref());
+            Err(Error::data(HANDED_TABLE, message, "leave out all of them but one"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// A column as text, without missing values; `names` are those of the cells, if they are known.
 fn labels(table: &RecordBatch, name: &str, names: Option<&StringArray>) -> Result<StringArray> {
     let schema = table.schema();
@@ -214,7 +245,9 @@ fn bug(error: arrow::error::ArrowError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, Int32Array};
+    use std::collections::HashMap;
+
+    use arrow::array::{Float64Array, Int32Array, ListArray};
 
     use super::*;
     use crate::source::Source;
@@ -245,6 +278,49 @@ mod tests {
 
     fn read(columns: &HandedColumns, table: Vec<(&str, ArrayRef)>) -> Result<Option<CellsInMemory>> {
         columns.cells(&RecordBatch::try_from_iter(table).expect("columns of one length"), |label| label == "ctrl")
+    }
+
+    #[test]
+    fn of_two_columns_with_one_name_none_is_taken() {
+        let twice = |name: &'static str| {
+            let mut table = wide();
+            let (_, column) = table.iter().find(|(own, _)| *own == name).expect("a column").clone();
+            table.insert(0, (name, column));
+            table
+        };
+        for name in ["cell", "condition", "donor", "g1"] {
+            let message = message(&columns(), twice(name));
+            assert!(message.contains(&format!("several columns are called `{name}`")), "{message}");
+        }
+        let unread = wide().into_iter().chain([("note", text([None; 3])), ("note", text([None; 3]))]).collect();
+        assert!(read(&columns(), unread).expect("columns that are not read").is_some());
+        let model = HandedColumns { genes: ["g1", "g2", "g1"].map(String::from).to_vec(), ..columns() };
+        assert!(message(&model, wide()).contains("column `g1` could be any of the model's genes"));
+    }
+
+    #[test]
+    fn names_of_genes_that_can_not_be_read_are_refused() {
+        let lists = |genes: Option<&str>| {
+            let lists =
+                ListArray::from_iter_primitive::<Float32Type, _, _>([[1.0, 2.0]; 3].map(|list| Some(list.map(Some))));
+            let kept = wide().into_iter().filter(|(name, _)| !name.starts_with('g'));
+            let table = kept.chain([(EXPRESSION, Arc::new(lists) as ArrayRef)]);
+            let table = RecordBatch::try_from_iter(table).expect("columns of one length");
+            let metadata: HashMap<_, _> =
+                genes.map(|genes| (GENES_KEY.to_owned(), genes.to_owned())).into_iter().collect();
+            let schema = Schema::clone(&table.schema()).with_metadata(metadata);
+            columns().cells(&table.with_schema(Arc::new(schema)).expect("the same columns"), |label| label == "ctrl")
+        };
+        for good in [None, Some(r#"["g2", "g1"]"#)] {
+            assert!(lists(good).expect("a good table").is_some());
+        }
+        for bad in ["['g2', 'g1']", "g2,g1", r#"{"g2": 0, "g1": 1}"#] {
+            let message = lists(Some(bad)).expect_err("no JSON list").to_string();
+            assert!(
+                message.contains("`genes` in the schema's metadata is not a JSON list of names"),
+                "{bad}: {message}"
+            );
+        }
     }
 
     fn message(columns: &HandedColumns, table: Vec<(&str, ArrayRef)>) -> String {

@@ -13,7 +13,7 @@ use schemas::{
 use super::{OnUnseenCovariate, Target, extrapolation::TrainingCoverage, nearest::NearestValues};
 
 /// Maximum number of a covariate's trained values that an error lists.
-const SHOWN_VALUES: usize = 5;
+pub(super) const SHOWN_VALUES: usize = 5;
 
 /// A model's names, prepared for look-up.
 #[derive(Debug)]

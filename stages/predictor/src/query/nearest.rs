@@ -13,6 +13,8 @@ use reader::{
 use schemas::{Error, Result, conditions::Covariate};
 use statistics::metrics::pearson;
 
+use super::names::SHOWN_VALUES;
+
 /// Finds nearest values from the mean controls of an atlas.
 #[derive(Debug)]
 pub(super) struct NearestValues<'a> {
@@ -28,7 +30,7 @@ impl<'a> NearestValues<'a> {
     }
 
     /// The trained value of `covariate` whose controls' mean correlates best with that of the controls with
-    /// `value`.
+    /// `value`. Trained values without controls in the atlas can't be compared; a warning names them.
     ///
     /// # Errors
     /// An atlas without controls of either value, or without statistics.
@@ -42,11 +44,13 @@ impl<'a> NearestValues<'a> {
         let own = self
             .mean(&covariate.name, value)?
             .ok_or_else(|| none(format!("there are no controls to compare {} `{value}` by", covariate.name)))?;
-        let mut best: Option<(f64, &String)> = None;
+        let (mut best, mut without_controls) = (None::<(f64, &String)>, Vec::new());
         for trained in &covariate.values {
-            let Some(correlation) = self.mean(&covariate.name, trained)?.and_then(|mean| pearson(&own, &mean)) else {
+            let Some(mean) = self.mean(&covariate.name, trained)? else {
+                without_controls.push(trained.as_str());
                 continue;
             };
+            let Some(correlation) = pearson(&own, &mean) else { continue };
             if best.is_none_or(|(known, _)| known < correlation) {
                 best = Some((correlation, trained));
             }
@@ -54,6 +58,16 @@ impl<'a> NearestValues<'a> {
         let (correlation, nearest) =
             best.ok_or_else(|| none(format!("it has no controls with a {} that was trained on", covariate.name)))?;
         tracing::info!("{} `{value}`: its controls are most like those of `{nearest}` ({correlation:.3})", key.0);
+        if !without_controls.is_empty() {
+            let more = if without_controls.len() > SHOWN_VALUES { ", ..." } else { "" };
+            without_controls.truncate(SHOWN_VALUES);
+            tracing::warn!(
+                "{} `{value}` is replaced by `{nearest}`; others that were trained on may be more similar, but have no controls in the \
+                 atlas: {}{more}",
+                key.0,
+                without_controls.join(", "),
+            );
+        }
         self.found.borrow_mut().insert(key, nearest.clone());
         Ok(nearest.clone())
     }

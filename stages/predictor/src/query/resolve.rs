@@ -291,14 +291,17 @@ impl<'a> Resolver<'a> {
                 }
                 Ok(())
             }
-            Err(error) => self.unknown(&self.names.condition_name(coded), &covariates, error, query),
+            Err(error @ Error::Unknown { .. }) => {
+                self.unknown(&self.names.condition_name(coded), &covariates, error, query)
+            }
+            Err(error) => Err(error),
         }
     }
 
     /// Handles a name that was not trained: refuses or skips the request, according to the query.
     fn unknown(&mut self, condition: &str, covariates: &[String], error: Error, query: &Query) -> Result<()> {
         match (&error, query.unseen) {
-            (Error::Unknown { .. }, OnUnseen::Skip) => {
+            (Error::Unknown { .. } | Error::Data { .. }, OnUnseen::Skip) => {
                 self.skip(condition, covariates, error.to_string());
                 Ok(())
             }
