@@ -26,7 +26,8 @@ pub fn write_h5ad(path: &Path, genes: &[String], chunk: &Chunk) {
     let columns = schema.fields().iter().skip(1);
     let columns: Vec<H5adColumn> =
         columns.map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category }).collect();
-    let mut writer = H5adWriter::create(path, genes, &columns, H5adWriteOptions::default()).unwrap();
+    let options = H5adWriteOptions { gzip: None, cells: Some(chunk.obs.num_rows() as u64) };
+    let mut writer = H5adWriter::create(path, genes, &columns, options).unwrap();
     writer.append(chunk).unwrap();
     writer.finish().unwrap();
 }

@@ -188,9 +188,9 @@ impl Evaluator {
             });
             Some((Predicted { mean, variance }, cells))
         }));
-        let mut is_defined = predictions.iter().map(Option::is_some).collect::<Vec<_>>().into_iter();
+        let is_defined: Vec<bool> = predictions.iter().map(Option::is_some).collect();
         let mut candidates = Candidate::all(case, predictions.into_iter().flatten().collect()).into_iter();
-        std::array::from_fn(|_| is_defined.next().filter(|defined| *defined).and_then(|_| candidates.next()))
+        std::array::from_fn(|at| if is_defined[at] { candidates.next() } else { None })
     }
 
     /// Extends a change of the evaluated genes to all genes; the others do not change.

@@ -232,12 +232,12 @@ mod tests {
             widest(Relate { logarithms: &mut table, largest: &mut largest });
             let mut normalised = table.clone();
             widest(Normalise { table: &mut normalised, genes, shares: &shares });
-            for gene in 0..genes {
-                prop_assert_eq!(largest[gene], most(gene));
-                for scale in 0..3 {
+            for (gene, largest) in largest.into_iter().enumerate() {
+                prop_assert_eq!(largest, most(gene));
+                for (scale, share) in shares.iter().enumerate() {
                     let (at, expected) = (scale * genes + gene, relative(gene, scale));
                     prop_assert!(close(table[at], expected));
-                    prop_assert!(close(normalised[at], expected * shares[scale] / total(gene)));
+                    prop_assert!(close(normalised[at], expected * share / total(gene)));
                 }
             }
             for counts in every_instruction_set(|| Counted { table: &table, genes, shares: &shares }) {
