@@ -157,8 +157,8 @@ def test_cells_of_other_labels_are_refused() -> None:
         list(Learner(network).epoch(network.loader(atlas, rank=1, world_size=2)))
     with pytest.raises(pb.DataError, match="an epoch has 11 batches for each process, and a step 50"):
         list(Learner(network).epoch(network.loader(atlas), batches=50))
-    with pytest.raises(pb.UsageError, match="'C' is not a known perturbation"):
-        network.perturbations([[("C", 1.0)]])
+    with pytest.raises(pb.UsageError, match="'D' is not a known perturbation"):
+        network.perturbations([[("D", 1.0)]])
     with pytest.raises(pb.UsageError, match="'d9' is not a known donor"):
         network.covariates([{"donor": "d9"}])
     with pytest.raises(pb.UsageError, match="'donor' is not a known covariate of the cell"):
