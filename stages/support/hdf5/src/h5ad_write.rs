@@ -36,8 +36,8 @@ const ROW_CHUNK: usize = 16 << 10;
 pub struct H5adWriteOptions {
     /// The gzip level, 0 to 9; `None`: uncompressed.
     pub gzip: Option<u8>,
-    /// The number of cells, if it is known. Where as many of all genes have at most 2³¹ − 1 entries, row pointers are of the 32 bits of the
-    /// indices, as scipy and scanpy want them of matrices in memory; otherwise of 64 bits.
+    /// The number of cells, if it is known. If that many cells of all genes have at most 2³¹ − 1 entries, row pointers have 32 bits,
+    /// like the indices: scipy and scanpy want matrices in memory to have both of one type. Otherwise they have 64.
     pub cells: Option<u64>,
 }
 
@@ -110,8 +110,10 @@ impl H5adWriter {
                 format!("a chunk has {} rows of expression, but {} of obs", rows.rows(), chunk.obs.num_rows());
             return Err(Error::Bug(message));
         }
-        if self.most_cells.is_some_and(|most| self.cells + rows.rows() as u64 > most) {
-            return Err(Error::Bug(format!("more than {:?} cells are to be written", self.most_cells)));
+        if let Some(most) = self.most_cells
+            && self.cells + rows.rows() as u64 > most
+        {
+            return Err(Error::Bug(format!("more than the {most} cells that were announced are to be written")));
         }
         let before = self.data.len() as u64;
         let signed = |number: u64| i64::try_from(number).map_err(|_| Error::Bug(format!("{number} entries")));

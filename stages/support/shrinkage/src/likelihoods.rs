@@ -3,6 +3,8 @@
 //! Tables are `genes × scales` with the genes of a scale side by side. They are read a [`CHUNK`] of genes at a time, which stays in
 //! the processor's first cache, by loops that are compiled for its widest instructions.
 
+use std::ops::Range;
+
 use kernels::{real::Real, sums::LANES};
 use simd::{InstructionSet, Kernel, widest};
 
@@ -97,15 +99,14 @@ impl Kernel for Relate<'_> {
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
         let genes = self.largest.len();
-        for (chunk, largest) in self.largest.chunks_mut(CHUNK).enumerate() {
-            let start = chunk * CHUNK;
-            let range = start..start + largest.len();
-            for scale in self.logarithms.chunks_exact(genes.max(1)) {
+        for range in chunks(genes) {
+            let largest = &mut self.largest[range.clone()];
+            for scale in self.logarithms.chunks_exact(genes) {
                 for (most, value) in largest.iter_mut().zip(&scale[range.clone()]) {
                     *most = if *most < *value { *value } else { *most };
                 }
             }
-            for scale in self.logarithms.chunks_exact_mut(genes.max(1)) {
+            for scale in self.logarithms.chunks_exact_mut(genes) {
                 for (value, most) in scale[range.clone()].iter_mut().zip(largest.iter()) {
                     *value = (*value - *most).exp_of_negative::<W>();
                 }
@@ -126,8 +127,7 @@ impl Kernel for Normalise<'_> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        for start in (0..self.genes).step_by(CHUNK) {
-            let range = start..self.genes.min(start + CHUNK);
+        for range in chunks(self.genes) {
             let inverse = inverse_totals::<W>(self.table, self.genes, range.clone(), self.shares);
             for (scale, share) in self.table.chunks_exact_mut(self.genes).zip(self.shares) {
                 for (value, inverse) in scale[range.clone()].iter_mut().zip(&inverse) {
@@ -151,8 +151,7 @@ impl Kernel for Count<'_> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        for start in (0..self.genes).step_by(CHUNK) {
-            let range = start..self.genes.min(start + CHUNK);
+        for range in chunks(self.genes) {
             let inverse = inverse_totals::<W>(self.table, self.genes, range.clone(), self.shares);
             for (scale, count) in self.table.chunks_exact(self.genes).zip(self.counts.iter_mut()) {
                 *count += product::<W>(&scale[range.clone()], &inverse);
@@ -161,14 +160,15 @@ impl Kernel for Count<'_> {
     }
 }
 
+/// Ranges of at most [`CHUNK`] genes.
+#[inline(always)]
+fn chunks(genes: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..genes).step_by(CHUNK).map(move |start| start..genes.min(start + CHUNK))
+}
+
 /// One over the sum of each gene's entries times the scales' shares, for a range of at most [`CHUNK`] genes; 0 beyond it.
 #[inline(always)]
-fn inverse_totals<W: InstructionSet>(
-    table: &[f64],
-    genes: usize,
-    range: std::ops::Range<usize>,
-    shares: &[f64],
-) -> [f64; CHUNK] {
+fn inverse_totals<W: InstructionSet>(table: &[f64], genes: usize, range: Range<usize>, shares: &[f64]) -> [f64; CHUNK] {
     let mut totals = [0.0; CHUNK];
     for (scale, share) in table.chunks_exact(genes).zip(shares) {
         for (total, value) in totals.iter_mut().zip(&scale[range.clone()]) {
